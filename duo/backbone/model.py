@@ -1,0 +1,175 @@
+"""The duo backbone: embedding, layers, head; and the run that one pass leaves behind."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from duo.backbone.block import Block, Gate, Places
+from duo.backbone.config import BackboneConfig
+
+PADDING = -1
+
+
+class Run(NamedTuple):
+    """What one pass leaves behind; given as `context`, the start of the next."""
+
+    tokens_BT: Tensor
+    """The tokens of all positions from 0 on; -1 is left padding."""
+    logits_BTV: Tensor
+    """Logits of this pass's own positions."""
+    weight_BTLM: Tensor
+    """What the gate really said; 0 for padding."""
+    keys_values: list[tuple[Tensor, Tensor]]
+    """Per layer the keys and values, after rotation, (B, H, T, K) each; H counts key/value heads."""
+
+
+class Backbone(nn.Module):
+    """A decoder whose every layer holds a big and a small FFN, chosen by a gate (section 2 of the paper).
+
+    Two families share one block: `llama` (section 3.1) and `opt` (appendix A).
+
+    >>> backbone = Backbone(BackboneConfig(layers=2, width=8, big=16, small=4, vocabulary=32))
+    >>> all_big = lambda x_BSD, layer: torch.tensor([0.0, 0.0, 1.0]).expand(*x_BSD.shape[:2], 3)
+    >>> run = backbone(torch.zeros(1, 5, dtype=torch.int64), all_big)
+    >>> run.logits_BTV.shape, run.weight_BTLM.shape
+    (torch.Size([1, 5, 32]), torch.Size([1, 5, 2, 3]))
+    """
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.config = config
+        llama = config.family == "llama"
+        self.embedding = nn.Embedding(config.vocabulary, config.width)
+        self.position_embedding = None if llama else nn.Embedding(config.positions, config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = (nn.RMSNorm if llama else nn.LayerNorm)(config.width, eps=config.norm_epsilon)
+        self.head = None if config.tied else nn.Linear(config.width, config.vocabulary, bias=False)
+        self.apply(self._initialise)
+
+    def _initialise(self, module: nn.Module) -> None:
+        """Normal weights of deviation 0.02, smaller where 2L of them add up in the residual stream (as in GPT-2)."""
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+        if isinstance(module, Block):
+            for last in (module.attention.output, module.ffn.small.down, module.ffn.big.down):
+                nn.init.normal_(last.weight, std=0.02 / (2 * self.config.layers) ** 0.5)
+
+    def forward(self, tokens_BT: Tensor, gate: Gate, context: Run | None = None, start: int = 0) -> Run:
+        """One pass over `tokens_BT`, whose token i stands at position `start + i`.
+
+        For every earlier position that `context` holds, a token attends to the context's keys and values; for the
+        others, and for itself, to this pass's own. So `start=0` with a context scores a change to every position at
+        once, each among the others' earlier choices, and `start` = the context's length is cached decoding.
+
+        Args:
+            tokens_BT: token ids; -1 is left padding, attended by none and given to no module.
+            gate: the weights of (skip, small, big) per token, asked once a layer.
+            context: an earlier run of the same sequences.
+            start: position of the first token, at most the context's length.
+
+        Returns:
+            A run that covers positions 0 to start+S in tokens, weights, keys and values: the context's part before
+            `start`, this pass's after it. `logits_BTV` are this pass's S only.
+
+        Raises:
+            ValueError: a gap between context and start, a context from other tokens, padding that is not on the left,
+                a sequence longer than an `opt` model's positions, or a gate of the wrong shape.
+        """
+        _check_context(tokens_BT, context, start)
+        all_tokens_BT = tokens_BT if context is None else torch.cat((context.tokens_BT[:, :start], tokens_BT), dim=1)
+        places = self._places(all_tokens_BT, start, 0 if context is None else context.tokens_BT.shape[1])
+        x_BSD = self.embedding(tokens_BT.clamp(min=0))
+        if self.position_embedding is not None:
+            x_BSD = x_BSD + self.position_embedding(places.position_BS.clamp(min=0))
+        weights, keys_values = [], []
+        for layer, block in enumerate(self.blocks):
+            past = None if context is None else context.keys_values[layer]
+            x_BSD, weight_BSM, own = block(x_BSD, gate, layer, places, past)
+            weights.append(weight_BSM)
+            keys_values.append(own if past is None else _joined(past, own, start))
+        weight_BTLM = torch.stack(weights, dim=2)
+        if context is not None:
+            weight_BTLM = torch.cat((context.weight_BTLM[:, :start].to(weight_BTLM), weight_BTLM), dim=1)
+        return Run(all_tokens_BT, self.logits(x_BSD), weight_BTLM, keys_values)
+
+    def logits(self, x_BSD: Tensor) -> Tensor:
+        """Logits over the vocabulary from the last layer's stream."""
+        x_BSD = self.norm(x_BSD)
+        return F.linear(x_BSD, self.embedding.weight) if self.head is None else self.head(x_BSD)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters of big and small FFNs, attention, embeddings (with position table and untied head), norms."""
+        kinds = {"ffn.big": "big", "ffn.small": "small", "attention.": "attention", "norm": "norms"}
+        counts = dict.fromkeys(("big", "small", "attention", "embeddings", "norms"), 0)
+        for name, parameter in self.named_parameters():
+            counts[next((kind for part, kind in kinds.items() if part in name), "embeddings")] += parameter.numel()
+        return counts
+
+    def _places(self, tokens_BT: Tensor, start: int, held: int) -> Places:
+        """Places of the positions from `start` on, in front of which a context holds `held` positions."""
+        device, (_, total) = tokens_BT.device, tokens_BT.shape
+        position_BT = torch.arange(total, device=device)[None]
+        real_BT = tokens_BT != PADDING
+        padded = not bool(real_BT.all())
+        if padded:
+            _check_padding(tokens_BT, real_BT)
+            position_BT = position_BT - (~real_BT).sum(1, keepdim=True)
+        position_BS = position_BT[:, start:]
+        if self.position_embedding is not None and total > self.config.positions:
+            raise ValueError(f"a sequence of {total} tokens is longer than backbone.positions={self.config.positions}")
+        plain = not padded and (held == 0 or (start == held and total == start + 1))
+        mask_BSU = None if plain else _mask(real_BT, start, held)
+        rotation_BSR = None if self.position_embedding is not None else self._rotation(position_BS)
+        return Places(position_BS, rotation_BSR, mask_BSU, plain and held == 0, real_BT[:, start:] if padded else None)
+
+    def _rotation(self, position_BS: Tensor) -> Tensor:
+        """Cosines and sines of the rotary positions (pairs are the two halves of a head, as in Llama)."""
+        half = self.config.head_width // 2
+        frequency_K = self.config.rotary_base ** (-torch.arange(half, device=position_BS.device).float() / half)
+        angle_BSK = position_BS[..., None].float() * frequency_K
+        return torch.cat((angle_BSK.cos(), angle_BSK.sin()), dim=-1)
+
+
+def _mask(real_BT: Tensor, start: int, held: int) -> Tensor:
+    """mask_BSU over the context's `held` keys, then the step's own: the rule of `Backbone.forward`."""
+    total, device = real_BT.shape[1], real_BT.device
+    step_S, past_C = torch.arange(start, total, device=device), torch.arange(held, device=device)
+    own_SS = step_S[:, None].eq(step_S) | (step_S[:, None].gt(step_S) & step_S.ge(held))
+    past_SC = step_S[:, None].gt(past_C)
+    first_B = (~real_BT).sum(1)  # padding is on the left
+    mask_BSU = torch.cat((past_SC, own_SS), dim=1) & torch.cat((past_C, step_S)).ge(first_B[:, None])[:, None]
+    itself_SU = torch.cat((torch.zeros_like(past_SC), torch.eye(len(step_S), dtype=torch.bool, device=device)), dim=1)
+    return mask_BSU | itself_SU  # padding attends to itself: its row is never empty
+
+
+def _joined(past: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], start: int) -> tuple[Tensor, Tensor]:
+    key, value = (torch.cat((before[:, :, :start], after), dim=2) for before, after in zip(past, own, strict=True))
+    return key, value
+
+
+def _check_context(tokens_BT: Tensor, context: Run | None, start: int) -> None:
+    held = 0 if context is None else context.tokens_BT.shape[1]
+    if not 0 <= start <= held:
+        raise ValueError(f"start={start} leaves a gap: the context holds positions 0 to {held}")
+    if context is None:
+        return
+    if len(context.tokens_BT) != len(tokens_BT):
+        raise ValueError(f"the context holds {len(context.tokens_BT)} sequences, the pass {len(tokens_BT)}")
+    both = min(held, start + tokens_BT.shape[1])
+    different = context.tokens_BT[:, start:both] != tokens_BT[:, : both - start]
+    if different.any():
+        row, column = different.nonzero()[0].tolist()
+        raise ValueError(f"the context was made from other tokens: sequence {row} differs at position {start + column}")
+
+
+def _check_padding(tokens_BT: Tensor, real_BT: Tensor) -> None:
+    if (real_BT[:, :-1] & ~real_BT[:, 1:]).any() or (tokens_BT < PADDING).any():
+        raise ValueError(
+            f"padding ({PADDING}) must stand on the left of a sequence, and no other token may be negative"
+        )

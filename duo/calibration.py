@@ -1,0 +1,81 @@
+"""Holding a trained router to its budget: offsets found on calibration data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from duo.backbone import Gate
+from duo.budget import Budget
+from duo.router import BIG, SKIP, SMALL, one_hot
+from duo.trial import Trial
+
+UNDER = 0.005  # calibrated routes spend this share less than the budget, so that hold-outs stay within it
+
+
+def module_counts(budget: Budget, layers: int) -> tuple[float, float, float]:
+    """Mean (skip, small, big) modules of a token that spends the budget.
+
+    >>> module_counts(Budget(big=6, skip=2), 12)
+    (2, 4, 6)
+    """
+    budget = budget.of(layers)
+    return budget.skip, layers - budget.big - budget.skip, budget.big
+
+
+@torch.no_grad()
+def calibrated(logits: Gate, trials: Sequence[Trial], budget: Budget, rounds: int = 8) -> Tensor:
+    """offset_M to add to a router's logits so that its hard routes keep the budget on every calibration set.
+
+    The offset of big (and of skip, if budgeted) is where the *worst* set spends 0.5 % less than the budget. It changes
+    the states that later layers see, so passes repeat until the routes agree with it.
+
+    Args:
+        logits: answers logits_BSM like a gate; minus infinity for a module that is never to be used.
+        trials: of one or more domains.
+        budget: modules whose budget is 0 should have no finite logits.
+        rounds: most passes over the trials.
+    """
+    layers, device = trials[0].layers, trials[0].tokens_BT.device
+    share = [count / layers for count in module_counts(budget, layers)]
+    free = [module for module in (BIG, SKIP) if share[module] and not (module == SKIP and not share[SMALL])]
+    if sum(map(bool, share)) < 2:
+        return torch.zeros(3, device=device)
+    offset_M = torch.zeros(3, device=device)
+    for _ in range(rounds):
+        found, before_M = _logits_by_domain(logits, trials, offset_M), offset_M.clone()
+        for _ in range(3):  # big and skip compete, so their offsets depend on each other
+            for module in free:
+                offset_M[module] = _offset(module, share[module], found, offset_M)
+        if torch.equal(before_M, offset_M):
+            break
+    return offset_M
+
+
+def _logits_by_domain(logits: Gate, trials: Sequence[Trial], offset_M: Tensor) -> list[Tensor]:
+    """Logits of all tokens and layers, (N, M) for each domain, under the routes of these offsets."""
+    found: dict[str, list[Tensor]] = {}
+    for trial in trials:
+        seen = found.setdefault(trial.domain, [])
+
+        def recorded(x_BSD: Tensor, layer: int, seen: list[Tensor] = seen) -> Tensor:
+            logits_BSM = logits(x_BSD, layer)
+            seen.append(logits_BSM.flatten(0, 1))
+            return one_hot((logits_BSM + offset_M).argmax(dim=-1))
+
+        trial.run(recorded)
+    return [torch.cat(seen) for seen in found.values()]
+
+
+def _offset(module: int, share: float, found: list[Tensor], offset_M: Tensor) -> Tensor:
+    """Where the set that spends most is just under budget: the lowest offset for big, the highest for skip."""
+    offsets = []
+    for logits_NM in found:
+        others_NM = logits_NM + offset_M
+        others_NM[:, module] = -torch.inf
+        lead_N = (logits_NM[:, module] - others_NM.amax(dim=1)).sort(descending=True).values
+        wanted = share * (1 - UNDER if module == BIG else 1 + UNDER)
+        offsets.append(-lead_N[min(round(wanted * len(lead_N)), len(lead_N) - 1)])
+    return torch.stack(offsets).min() if module == BIG else torch.stack(offsets).max()

@@ -1,0 +1,53 @@
+"""What training and evaluation are fed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from duo.backbone import Backbone
+from duo.trial import Trial
+
+
+class Batch(NamedTuple):
+    """Packed sequences of one domain."""
+
+    tokens_BT: Tensor
+    """Inputs."""
+    labels_BT: Tensor
+    """The token after each input; -1 where there is none to score."""
+    sequence_B: Tensor
+    """Ids of the sequences, different in every split."""
+    bytes_B: Tensor
+    """Bytes of text that a sequence's labels stand for."""
+    domain: str
+    """The split: `train`, a calibration set or a hold-out."""
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on a device."""
+        tensors = {name: part.to(device) for name, part in self._asdict().items() if isinstance(part, Tensor)}
+        return self._replace(**tensors)
+
+    def trial(self, backbone: Backbone, **about: Any) -> Trial:
+        """A trial of these sequences; `about` as in `Trial`."""
+        return Trial(backbone, self.tokens_BT, self.labels_BT, self.sequence_B, domain=self.domain, **about)
+
+
+class Batches(Sequence[Batch]):
+    """The batches of one split in order; any of them may be looked up again."""
+
+    def __init__(self, rows: int, size: int, batch: Callable[[np.ndarray], Batch]) -> None:
+        self._rows, self._size, self._batch = rows, size, batch
+
+    def __len__(self) -> int:
+        return -(-self._rows // self._size)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The batch of that index."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._batch(np.arange(index * self._size, min((index + 1) * self._size, self._rows)))

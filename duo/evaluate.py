@@ -1,0 +1,183 @@
+"""What a router reaches and what it costs, on tokens it has not seen."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from duo.backbone import MODULES, PADDING, Backbone
+from duo.calibration import module_counts
+from duo.data.batch import Batch
+from duo.flops import budget_flops, run_flops
+from duo.intervals import mean_interval
+from duo.router import Router
+from duo.trial import token_loss
+
+OVERSPEND = 1.01  # a hold-out may cost this much of the budget's FLOPs
+
+
+@dataclass(frozen=True)
+class Score:
+    """A router on one hold-out; losses are those of one real pass under its hard route."""
+
+    loss: float
+    """Nats per token."""
+    loss_interval: tuple[float, float] | None
+    """95 % bootstrap interval over sequences."""
+    perplexity: float
+    """exp(loss)."""
+    bits_per_byte: float | None
+    """Loss in bits per byte of text; None where the batches know no bytes."""
+    tokens: int
+    """Scored tokens."""
+    share: dict[str, float]
+    """Share of skip, small and big among the modules used."""
+    flops_per_token: float
+    """Backbone FLOPs of the route, per scored token."""
+    budget_flops_per_token: float
+    """Backbone FLOPs of the budget, averaged over the same positions."""
+    deciding_flops_per_token: float
+    """What deciding cost: the router's arithmetic and any passes it asked for."""
+    within_budget: bool
+    """FLOPs at most 1 % over the budget's, and no module used whose budget is 0."""
+    passes: float
+    """Extra passes through the backbone that deciding took."""
+    labels_consulted: bool
+    """Whether the router read the labels of the tokens it was scored on (a bound, not deployable)."""
+    seconds_per_token: float
+    """Wall time of deciding and of the routed pass."""
+    sequences: Sequences = field(repr=False, compare=False, metadata={"json": False})
+    """Per sequence, for paired comparisons and pictures; not part of the JSON."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields of `result.json`."""
+        return {part.name: getattr(self, part.name) for part in fields(self) if part.metadata.get("json", True)}
+
+
+class Sequences(NamedTuple):
+    """What a score is made of, in the order of the sequences' ids."""
+
+    loss_N: np.ndarray
+    """Loss summed over the tokens of each sequence, nats."""
+    tokens_N: np.ndarray
+    """Scored tokens of each sequence."""
+    big_TL: np.ndarray
+    """Share of tokens that use the big module, by position and layer."""
+
+
+@torch.no_grad()
+def evaluate(backbone: Backbone, router: Router, batches: Iterable[Batch], seed: int = 0) -> Score:
+    """Routes, runs and scores every sequence once.
+
+    For each batch the router answers with a gate, and the gate is run here, on a pass that the router does not see;
+    only then is the meter read. With several processes each takes a part of the batches, and all return the same score.
+
+    Args:
+        backbone: the model, whole on every process.
+        router: put into eval mode.
+        batches: sequences of one hold-out.
+        seed: what `Trial.uniform` depends on.
+
+    Raises:
+        ValueError: no batches, or a gate that is not exactly one-hot.
+    """
+    backbone.eval(), router.eval()
+    group = torch.distributed.is_available() and torch.distributed.is_initialized()
+    rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if group else (0, 1)
+    records = [_record(backbone, router, batch, seed) for batch in itertools.islice(batches, rank, None, world)]
+    if world > 1:
+        gathered: list[Any] = [None] * world
+        torch.distributed.all_gather_object(gathered, records)
+        records = [record for part in gathered for record in part]
+    if not records:
+        raise ValueError("there is no batch to evaluate")
+    return _score(backbone, router, records)
+
+
+class _Record(NamedTuple):
+    """One batch; per-sequence arrays, and sums over its scored tokens."""
+
+    sequence_B: np.ndarray
+    loss_B: np.ndarray
+    tokens_B: np.ndarray
+    bytes: int
+    used_M: np.ndarray
+    big_TL: np.ndarray
+    seen_T: np.ndarray
+    flops: float
+    budget_flops: float
+    deciding_flops: float
+    passes: float
+    labels_consulted: bool
+    seconds: float
+
+
+def _record(backbone: Backbone, router: Router, batch: Batch, seed: int) -> _Record:
+    batch = batch.to(next(backbone.parameters()).device)
+    trial = batch.trial(backbone, seed=seed)
+    start = time.perf_counter()
+    with trial.meter.counting():
+        gate = router.route(trial)
+    run = backbone(batch.tokens_BT, trial.meter.counted(gate))
+    loss_BT = token_loss(run.logits_BTV, batch.labels_BT)
+    loss_B = loss_BT.double().sum(1).cpu().numpy()  # waits for the device
+    seconds = time.perf_counter() - start
+    _check_hard(router, run.weight_BTLM, batch.tokens_BT != PADDING)
+    scored_BT = batch.labels_BT != PADDING
+    weight_BTLM = run.weight_BTLM.double() * scored_BT[..., None, None]
+    position_BT, config = trial.position_BT, backbone.config
+    numpy = lambda x: x.cpu().numpy()  # noqa: E731
+    return _Record(
+        numpy(batch.sequence_B), loss_B, numpy(scored_BT.sum(1)), int(batch.bytes_B.sum()),
+        numpy(weight_BTLM.sum((0, 1, 2))), numpy(weight_BTLM[..., 2].sum(0)), numpy(scored_BT.sum(0)),
+        float(run_flops(config, run.weight_BTLM, position_BT)[scored_BT].sum()),
+        budget_flops(config, router.spec.budget, position_BT[scored_BT]) * int(scored_BT.sum()),
+        trial.meter.flops, trial.meter.passes * len(batch.tokens_BT), trial.meter.labels_consulted, seconds,
+    )  # fmt: skip
+
+
+def _score(backbone: Backbone, router: Router, records: list[_Record]) -> Score:
+    order = np.concatenate([record.sequence_B for record in records]).argsort(kind="stable")
+    loss_N, tokens_N = (
+        np.concatenate([getattr(record, name) for record in records])[order] for name in ("loss_B", "tokens_B")
+    )
+    total = lambda name: sum(getattr(record, name) for record in records)  # noqa: E731
+    tokens, used_M, layers = int(tokens_N.sum()), total("used_M"), backbone.config.layers
+    loss, budget = float(loss_N.sum() / tokens), router.spec.budget
+    flops, budgeted = total("flops") / tokens, total("budget_flops") / tokens
+    counts = module_counts(budget, layers)
+    return Score(
+        loss=loss,
+        loss_interval=mean_interval(loss_N, tokens_N),
+        perplexity=math.exp(loss) if loss < 700 else math.inf,
+        bits_per_byte=float(loss_N.sum() / math.log(2) / total("bytes")) if total("bytes") else None,
+        tokens=tokens,
+        share=dict(zip(MODULES, (used_M / used_M.sum()).tolist(), strict=True)),
+        flops_per_token=flops,
+        budget_flops_per_token=budgeted,
+        deciding_flops_per_token=total("deciding_flops") / tokens,
+        within_budget=flops <= OVERSPEND * budgeted and not any(used_M[m] and not counts[m] for m in range(3)),
+        passes=total("passes") / len(loss_N),
+        labels_consulted=any(record.labels_consulted for record in records),
+        seconds_per_token=total("seconds") / tokens,
+        sequences=Sequences(loss_N, tokens_N, total("big_TL") / np.maximum(total("seen_T"), 1)[:, None]),
+    )
+
+
+def _check_hard(router: Router, weight_BTLM: Tensor, real_BT: Tensor) -> None:
+    weight_NLM = weight_BTLM[real_BT]
+    hard = ((weight_NLM == 0) | (weight_NLM == 1)).all() and (weight_NLM.sum(-1) == 1).all()
+    if not hard:
+        wrong = weight_NLM[((weight_NLM != 0) & (weight_NLM != 1)).any(-1) | (weight_NLM.sum(-1) != 1)][0]
+        raise ValueError(
+            f"router {type(router).__module__}.{type(router).__name__} is not exactly one-hot in eval mode: "
+            f"it weighs {MODULES} with {[round(value, 6) for value in wrong.tolist()]}"
+        )

@@ -1,0 +1,43 @@
+"""Writing files so that nothing half-written is ever seen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+
+def is_chief() -> bool:
+    """Whether this process is the only one, or the one of several that writes and speaks."""
+    return not int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or os.environ.get("LOCAL_RANK") or 0)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; what is written there takes the name of `path` at the end, or is never seen."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    yield temporary
+    os.replace(temporary, path)
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Parameters and buffers as safetensors."""
+    with replacing(path) as temporary:
+        save_model(module, str(temporary))
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Parameters and buffers from safetensors.
+
+    Raises:
+        ValueError: the file is damaged, or made for another module.
+    """
+    try:
+        load_model(module, str(path))
+    except Exception as error:  # safetensors and torch have exceptions of their own
+        raise ValueError(f"the weights {path} cannot be read ({error}): delete the file to make them anew") from error

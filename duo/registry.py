@@ -1,0 +1,72 @@
+"""Routers by name: the entry points of group `duo.routers`, of this and of every installed package."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from duo.router import Router
+
+GROUP = "duo.routers"
+
+
+def available() -> dict[str, EntryPoint]:
+    """All routers by name, not yet imported.
+
+    Raises:
+        ValueError: two packages register different routers under one name.
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise ValueError(
+                f"router {point.name!r} is registered twice: {other.value} by {_package(other)} and "
+                f"{point.value} by {_package(point)}; uninstall or rename one of them"
+            )
+    return found
+
+
+def load(name: str) -> type[Router]:
+    """The router class of that name.
+
+    Raises:
+        ValueError: no such name (the nearest ones and all that exist are told), or it is no Router.
+    """
+    points = available()
+    if name not in points:
+        raise ValueError(unknown("router", name, points))
+    try:
+        router = points[name].load()
+    except Exception as error:
+        raise ValueError(f"router {name!r} of {_package(points[name])} cannot be imported: {error!r}") from error
+    if not (isinstance(router, type) and issubclass(router, Router)):
+        raise ValueError(f"router {name!r} of {_package(points[name])} is {router!r}, not a subclass of duo.Router")
+    return router
+
+
+def check_options(name: str, options: dict[str, Any]) -> None:
+    """Raises ValueError where the constructor of router `name` takes no such option."""
+    known = [key for key in inspect.signature(load(name)).parameters if key != "spec"]
+    for key in options:
+        if key not in known:
+            raise ValueError(unknown(f"option of router {name!r}:", key, known))
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """A sentence that names a miss, the nearest names and all that exist.
+
+    >>> unknown("router", "radnom", ["fixed", "random"])
+    "unknown router 'radnom': did you mean random? There are: fixed, random"
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=3)
+    guess = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"unknown {what} {name!r}: {guess}There are: {', '.join(known) or 'none'}"
+
+
+def _package(point: EntryPoint) -> str:
+    return f"package {point.dist.name} {point.dist.version}" if point.dist else "an unknown package"

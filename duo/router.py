@@ -1,0 +1,120 @@
+"""What every router is, and the helpers that routers are composed of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from duo.backbone import MODULES, Gate
+from duo.budget import Budget
+from duo.trial import Trial
+
+SKIP, SMALL, BIG = range(len(MODULES))
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a router is told when it is built."""
+
+    layers: int
+    """Layers of the backbone."""
+    width: int
+    """Width of the stream that a gate reads."""
+    budget: Budget
+    """What a token may spend, in modules."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "budget", self.budget.of(self.layers))
+
+
+class Router(nn.Module, ABC):
+    """Decides which module every token takes at every layer.
+
+    A plugin subclasses it, implements `route`, and may add keyword options with defaults to `__init__`. Only `__init__`
+    may draw from torch's global generator; routing draws from `trial.uniform`.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    @abstractmethod
+    def route(self, trial: Trial) -> Gate:
+        """A gate for the trial's tokens; in eval mode its answers are exactly one-hot."""
+
+    def loss(self, trial: Trial) -> Tensor:
+        """The loss of one training step, a scalar; by default the language-model loss of the router's own route."""
+        return trial.loss(trial.run(self.route(trial))).mean()
+
+    def calibrate(self, trials: Sequence[Trial]) -> None:
+        """Called once, in eval mode, before evaluation, with trials it may walk repeatedly; by default does nothing.
+
+        Every process sees all trials in the same order. What it finds belongs into buffers, so that it is saved.
+        """
+
+
+def one_hot(route: Tensor) -> Tensor:
+    """Weights (..., M) that are 1 for the module of a route and 0 for the others.
+
+    >>> one_hot(torch.tensor([2, 0]))
+    tensor([[0., 0., 1.],
+            [1., 0., 0.]])
+    """
+    return F.one_hot(route.long(), len(MODULES)).float()
+
+
+def replay(route_BTL: Tensor) -> Gate:
+    """A gate that follows the route; asked about S tokens, it answers for the last S positions."""
+    return lambda x_BSD, layer: one_hot(route_BTL[:, route_BTL.shape[1] - x_BSD.shape[1] :, layer])
+
+
+def top(score_BTL: Tensor, count_BTM: Tensor) -> Tensor:
+    """route_BTL that gives a token's highest scores big and its lowest skip, as many as `count_BTM` says.
+
+    >>> top(torch.tensor([[[0.1, 0.9, 0.5]]]), torch.tensor([[[1, 1, 1]]]))
+    tensor([[[0, 2, 1]]])
+    """
+    rank_BTL = score_BTL.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    big_BTL = rank_BTL < count_BTM[..., BIG, None]
+    skip_BTL = rank_BTL >= score_BTL.shape[-1] - count_BTM[..., SKIP, None]
+    return torch.where(big_BTL, BIG, torch.where(skip_BTL, SKIP, SMALL))
+
+
+def straight_through(logits: Tensor) -> Tensor:
+    """Exactly one-hot weights (..., M) of the highest logit, with the gradient of their softmax.
+
+    >>> straight_through(torch.tensor([0.1, 3.0, 0.2]))
+    tensor([0., 1., 0.])
+    """
+    soft = logits.softmax(dim=-1)
+    return F.one_hot(soft.argmax(dim=-1), logits.shape[-1]).to(soft) + (soft - soft.detach())
+
+
+def capped(gate: Gate, count_BTM: Tensor) -> Gate:
+    """The same one-hot gate held to counts per token, in layer order.
+
+    No token gets big or small beyond its count: it gets the other of the two while that lasts, then skip. So the last
+    layers are skipped where they are needed for the skip count. It starts anew at layer 0; asked about S tokens, it
+    holds them to the last S counts.
+    """
+    left_BSM = count_BTM
+
+    def held(x_BSD: Tensor, layer: int) -> Tensor:
+        nonlocal left_BSM
+        if layer == 0:
+            left_BSM = count_BTM[:, count_BTM.shape[1] - x_BSD.shape[1] :].clone()
+        wanted_BS = gate(x_BSD, layer).argmax(dim=-1)
+        has_small_BS, has_big_BS = (left_BSM > 0)[..., 1:].unbind(dim=-1)
+        small_first_BS = torch.where(has_small_BS, SMALL, torch.where(has_big_BS, BIG, SKIP))
+        big_first_BS = torch.where(has_big_BS, BIG, torch.where(has_small_BS, SMALL, SKIP))
+        chosen_BS = torch.where(wanted_BS == BIG, big_first_BS, torch.where(wanted_BS == SMALL, small_first_BS, SKIP))
+        weight_BSM = one_hot(chosen_BS)
+        left_BSM = left_BSM - weight_BSM.to(left_BSM)
+        return weight_BSM
+
+    return held

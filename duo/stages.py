@@ -1,0 +1,161 @@
+"""The stages of a run: a trained backbone, a trained and calibrated router, and the scores of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lightning as L
+import torch
+from filelock import FileLock, Timeout
+
+from duo.backbone import FORMAT, Backbone
+from duo.data.module import TextData
+from duo.evaluate import Score, evaluate
+from duo.files import is_chief, load_weights, save_weights
+from duo.recipe import Recipe, digest
+from duo.router import Router
+from duo.training.module import DuoModule
+from duo.training.trainer import fit
+from duo.trial import Meter
+
+Say = Callable[[str, str], None]
+"""say(stage, what happens)"""
+
+
+def backbone_digest(recipe: Recipe, data: TextData) -> str:
+    """What a trained backbone depends on: its config, its stage, the training tokens, and the code's format number."""
+    sizes = [recipe.data.tokens, recipe.data.batch_size, recipe.data.seed]
+    return digest([FORMAT, data.digest, sizes, recipe.identity("backbone", "stage1", "trainer")])
+
+
+def trained_backbone(recipe: Recipe, data: TextData, folder: Path, say: Say) -> Backbone:
+    """Stage 1: the backbone under random routing, trained once and kept in `folder`.
+
+    Raises:
+        ValueError: a file in the folder is damaged.
+        FloatingPointError: the loss is not finite.
+    """
+    torch.manual_seed(recipe.backbone.seed)
+    backbone = Backbone(recipe.backbone)
+    weights = folder / "backbone.safetensors"
+    with _alone(folder, say):
+        if weights.exists():
+            say("stage 1", f"reusing the trained backbone in {folder}")
+        else:
+            say(
+                "stage 1",
+                f"training a backbone of {sum(backbone.parameter_counts().values()):,} parameters in {folder}",
+            )
+            router = recipe.new_router("random", {"p_big": recipe.stage1.p_big, "p_skip": recipe.stage1.p_skip})
+            module = DuoModule(backbone, router, recipe.stage1, recipe.backbone.seed, "stage 1")
+            fit(module, data, folder, "stage 1", recipe.trainer)
+            _finish(backbone, weights)
+    load_weights(backbone, weights)
+    return backbone
+
+
+def trained_router(recipe: Recipe, backbone: Backbone, data: TextData, folder: Path, say: Say) -> Router:
+    """Stage 3: the router on the trained backbone, then calibrated; both are left in `folder`.
+
+    A stage in which nothing requires a gradient is skipped.
+
+    Raises:
+        ValueError: a file in the folder is damaged.
+        FloatingPointError: the loss is not finite.
+    """
+    router = recipe.new_router()
+    backbone.requires_grad_(not recipe.stage3.freeze_backbone)
+    tuned, weights = folder / "backbone.safetensors", folder / "router.safetensors"
+    if not weights.exists():
+        if any(parameter.requires_grad for parameter in (*router.parameters(), *backbone.parameters())):
+            say(
+                "stage 3",
+                f"training router {recipe.router['name']} at budget big={recipe.budget.big}, skip={recipe.budget.skip}",
+            )
+            module = DuoModule(backbone, router, recipe.stage3, recipe.seed, "stage 3")
+            module.backbone.train(not recipe.stage3.freeze_backbone)
+            size = recipe.stage3.batch_size or recipe.data.batch_size
+            fit(module, data.with_batch_size(size), folder, "stage 3", recipe.trainer)
+        if is_chief():
+            save_weights(backbone, tuned)
+        say("stage 3", "calibrating the router")
+        calibrate(router, backbone.to(device_of(recipe)), data, recipe.seed)
+        _finish(router, weights)
+    load_weights(backbone, tuned)
+    load_weights(router, weights)
+    return router
+
+
+@torch.no_grad()
+def calibrate(router: Router, backbone: Backbone, data: TextData, seed: int = 0) -> None:
+    """Calibrates a router on all calibration sets, the same on every process."""
+    device = next(backbone.parameters()).device
+    backbone.eval(), router.eval().to(device)
+    router.calibrate(
+        [
+            batch.to(device).trial(backbone, seed=seed, purpose="calibration", meter=Meter(enabled=False))
+            for name in data.calibration
+            for batch in data.calibration_set(name)
+        ]
+    )
+
+
+def evaluated(
+    recipe: Recipe, backbone: Backbone, router: Router, data: TextData, say: Say
+) -> dict[str, dict[str, Score]]:
+    """Scores of the router (row `router`) and of its baselines, on every hold-out."""
+    layers, device = recipe.backbone.layers, device_of(recipe)
+    rows = {
+        "router": router,
+        "all_small": recipe.new_router("fixed", {"pattern": [1] * layers}),
+        "all_big": recipe.new_router("fixed", {"pattern": [2] * layers}),
+        "random": recipe.new_router("random", {}),
+    }
+    scores: dict[str, dict[str, Score]] = {}
+    for name, row in rows.items():
+        say("evaluation", f"{name} on {', '.join(data.holdouts)}")
+        scores[name] = {
+            holdout: evaluate(backbone.to(device), row.to(device), data.holdout(holdout), recipe.seed)
+            for holdout in data.holdouts
+        }
+    return scores
+
+
+def device_of(recipe: Recipe) -> torch.device:
+    """The device that Lightning gives this process."""
+    choice = {
+        key: recipe.trainer[key] for key in ("accelerator", "devices", "strategy", "num_nodes") if key in recipe.trainer
+    }
+    trainer = L.Trainer(
+        **choice, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
+    )
+    return trainer.strategy.root_device
+
+
+@contextmanager
+def _alone(folder: Path, say: Say) -> Iterator[None]:
+    """Holds the folder's lock on the chief process; the others belong to it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not is_chief():
+        yield
+        return
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say("waiting", f"for another run that is at work in {folder}")
+        lock.acquire()
+    with lock:
+        lock.release()
+        yield
+
+
+def _finish(module: Router | Backbone, weights: Path) -> None:
+    """Saves the weights, from one process, and drops the checkpoint that led to them."""
+    if is_chief():
+        save_weights(module, weights)
+        (weights.parent / "last.ckpt").unlink(missing_ok=True)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()

@@ -1,0 +1,85 @@
+"""How a stage is trained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Steps, rates and regularisation of one stage.
+
+    Raises:
+        ValueError: no steps, or a rate, share or norm out of range.
+    """
+
+    section: ClassVar[str] = "training"
+
+    steps: int = 1000
+    """Optimizer steps."""
+    rate: float = 6e-3
+    """Learning rate at its highest."""
+    warmup: int = 50
+    """Steps over which the rate rises linearly from 0."""
+    final: float = 0.1
+    """Share of the highest rate at which the cosine ends."""
+    weight_decay: float = 0.1
+    """AdamW's weight decay, on matrices alone."""
+    clip: float = 1.0
+    """Largest norm of the gradient (0: not clipped)."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints; a killed run loses at most so many."""
+    log_every: int = 10
+    """Steps between points of the logs and of the progress bar."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{self.section}.{name}={getattr(self, name)} must be at least 1")
+        for name in ("rate", "warmup", "final", "weight_decay", "clip"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{self.section}.{name}={getattr(self, name)} must be a finite number, 0 or more")
+
+    def factor(self, step: int) -> float:
+        """What the rate is multiplied with at a step: linear warm-up, then a cosine down to `final`.
+
+        >>> config = TrainingConfig(steps=100, warmup=10, final=0.1)
+        >>> [round(config.factor(step), 3) for step in (0, 9, 55, 100)]
+        [0.1, 1.0, 0.55, 0.1]
+        """
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        done = (step - self.warmup) / max(self.steps - self.warmup, 1)
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(done, 1))) / 2
+
+
+@dataclass(frozen=True)
+class Stage1Config(TrainingConfig):
+    """Stage 1: the backbone under random routing (section 2 of the paper)."""
+
+    section: ClassVar[str] = "stage1"
+
+    p_big: float = 0.5
+    """Probability of the big FFN at each layer of each token."""
+    p_skip: float = 0.0
+    """Probability of a skip at each layer of each token; what is left is small."""
+
+
+@dataclass(frozen=True)
+class Stage3Config(TrainingConfig):
+    """Stage 3: the router on a trained backbone (section 2 of the paper)."""
+
+    section: ClassVar[str] = "stage3"
+
+    steps: int = 300
+    """Optimizer steps."""
+    rate: float = 1e-2
+    """Learning rate at its highest."""
+    weight_decay: float = 0.0
+    """AdamW's weight decay, on matrices alone."""
+    batch_size: int | None = None
+    """Sequences per optimizer step (null: data.batch_size)."""
+    freeze_backbone: bool = True
+    """Whether the backbone stays as stage 1 left it."""

@@ -1,0 +1,194 @@
+"""One batch on one backbone: all that a router may do, metered."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from duo.backbone import PADDING, Backbone, Gate, Run
+from duo.budget import Budget
+from duo.flops import run_flops
+
+
+@dataclass
+class Meter:
+    """What a router spent and looked at; filled by the trial, never by the router."""
+
+    enabled: bool = True
+    """Whether costs are counted; they are not while training."""
+    passes: float = 0.0
+    """Passes through the backbone, as a share of the whole trial's tokens each."""
+    layer_evaluations: int = 0
+    """Layers computed, summed over tokens."""
+    flops: float = 0.0
+    """FLOPs of those passes (closed form) and of the router's own arithmetic (counted where it happens)."""
+    labels_consulted: bool = False
+    """Whether the labels of this trial's tokens were read."""
+    promised_loss: Tensor | None = None
+    """loss_BT that a search promised for the routes it returned."""
+
+    _signs: list[int] = field(default_factory=list)
+
+    @contextmanager
+    def counting(self, sign: int = 1) -> Iterator[None]:
+        """Adds the matrix products inside to `flops`: +1 for a router's arithmetic, -1 for a pass within it.
+
+        A pass is counted in closed form, but for the arithmetic of its gate, which stands inside in a +1 of its own.
+        """
+        surrounding = self._signs[-1] if self._signs else -1
+        if not self.enabled or sign == surrounding:
+            yield
+            return
+        self._signs.append(sign)
+        try:
+            with FlopCounterMode(display=False) as counter:
+                yield
+        finally:
+            self._signs.pop()
+        self.flops += sign * counter.get_total_flops()
+
+    def counted(self, gate: Gate) -> Gate:
+        """The same gate, its arithmetic on this meter."""
+
+        def metered(x_BSD: Tensor, layer: int) -> Tensor:
+            with self.counting():
+                return gate(x_BSD, layer)
+
+        return metered
+
+
+class Trial:
+    """One batch on one backbone, and what a router may do with it.
+
+    Args:
+        backbone: the model; its weights are not a router's to change.
+        tokens_BT: inputs; -1 is left padding.
+        labels_BT: the token after each input, -1 where there is none to score; None in generation.
+        sequence_B: ids of the sequences; default: their place in the batch.
+        domain: the calibration set or hold-out that the batch comes from.
+        progress: share of training steps done; 1 in evaluation.
+        seed, purpose, step: what `uniform` depends on, besides the place of a token.
+        meter: counts costs; default: a new one.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        tokens_BT: Tensor,
+        labels_BT: Tensor | None = None,
+        sequence_B: Tensor | None = None,
+        *,
+        domain: str = "",
+        progress: float = 1.0,
+        seed: int = 0,
+        purpose: str = "evaluate",
+        step: int = 0,
+        meter: Meter | None = None,
+    ) -> None:
+        self.tokens_BT = tokens_BT
+        self.sequence_B = torch.arange(len(tokens_BT), device=tokens_BT.device) if sequence_B is None else sequence_B
+        self.domain = domain
+        self.progress = progress
+        self.meter = Meter() if meter is None else meter
+        self._backbone, self._labels_BT = backbone, labels_BT
+        self._seed, self._purpose, self._step = seed, purpose, step
+        self._whole = max(int((tokens_BT != PADDING).sum()), 1) if self.meter.enabled else 1
+
+    @property
+    def layers(self) -> int:
+        """Layers of the backbone."""
+        return self._backbone.config.layers
+
+    @property
+    def position_BT(self) -> Tensor:
+        """Positions counted from the first real token; negative for padding."""
+        padding_B1 = (self.tokens_BT == PADDING).sum(1, keepdim=True)
+        return torch.arange(self.tokens_BT.shape[1], device=self.tokens_BT.device) - padding_B1
+
+    def uniform(self, draw: int = 0) -> Tensor:
+        """uniform_BTL in [0, 1): a hash of (seed, purpose, step, sequence id, position, layer, draw).
+
+        It depends neither on the batch row, nor on the process, nor on the order of calls.
+        """
+        key = _key(self._seed, self._purpose, self._step, draw)
+        return _uniform(key, self.sequence_B, self.position_BT, self.layers)
+
+    def counts(self, budget: Budget) -> Tensor:
+        """count_BTM: whole numbers of (skip, small, big) modules summing to L at each position.
+
+        A fractional budget is rounded up at a hashed share of the positions, the same ones for every router, by one
+        hash of (seed, sequence id, position).
+
+        Raises:
+            ValueError: the budget needs more modules than there are layers.
+        """
+        budget = budget.of(self.layers)
+        uniform_BT = _uniform(_key(self._seed, "counts", 0, 0), self.sequence_B, self.position_BT, 1)[..., 0].double()
+        edge = torch.tensor([0, budget.skip, self.layers - budget.big, self.layers], device=uniform_BT.device).double()
+        return (edge + uniform_BT[..., None]).floor().diff(dim=-1).long()
+
+    def part(self, sequences: int, tokens: int) -> Trial:
+        """The first so many sequences and tokens, labels included, on the same meter, with the same `uniform`."""
+        part = Trial.__new__(Trial)
+        part.__dict__.update(self.__dict__)
+        part.tokens_BT, part.sequence_B = self.tokens_BT[:sequences, :tokens], self.sequence_B[:sequences]
+        part._labels_BT = None if self._labels_BT is None else self._labels_BT[:sequences, :tokens]
+        return part
+
+    def run(self, gate: Gate, context: Run | None = None) -> Run:
+        """One pass of the whole trial through the backbone, under `gate`; metered."""
+        with self.meter.counting(-1):
+            run = self._backbone(self.tokens_BT, self.meter.counted(gate), context)
+        if self.meter.enabled:
+            real = int((self.tokens_BT != PADDING).sum())
+            self.meter.passes += real / self._whole
+            self.meter.layer_evaluations += real * self.layers
+            self.meter.flops += float(
+                run_flops(self._backbone.config, run.weight_BTLM.detach(), self.position_BT).sum()
+            )
+        return run
+
+    def loss(self, run: Run) -> Tensor:
+        """loss_BT of a run in nats, 0 where there is nothing to score; consults the labels.
+
+        Raises:
+            ValueError: the trial has no labels (generation).
+        """
+        if self._labels_BT is None:
+            raise ValueError("this trial has no labels: tokens are being generated, so there is no loss to consult")
+        self.meter.labels_consulted = True
+        return token_loss(run.logits_BTV, self._labels_BT)
+
+
+def token_loss(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
+    """Cross-entropy of each label in nats, (B, T); 0 where the label is -1."""
+    loss_N = F.cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten(), ignore_index=PADDING, reduction="none")
+    return loss_N.view(labels_BT.shape)
+
+
+def _key(*parts: object) -> int:
+    """A 63-bit integer from anything that prints."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+def _uniform(key: int, sequence_B: Tensor, position_BT: Tensor, layers: int) -> Tensor:
+    """uniform_BTL with 24 random bits, so that float32 holds them exactly."""
+    layer_L = torch.arange(layers, device=sequence_B.device)
+    hash_B = _mixed(_mixed(sequence_B.long() + 1) ^ key)
+    hash_BT = _mixed(hash_B[:, None] + position_BT)
+    hash_BTL = _mixed(hash_BT[..., None] + layer_L)
+    return ((hash_BTL >> 40) & 0xFFFFFF).float() / (1 << 24)
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """A bijection of 64-bit integers that spreads every bit over all others (the finaliser of SplitMix64)."""
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        x = (x ^ (x >> shift & (1 << 64 - shift) - 1)) * factor
+    return x ^ (x >> 31 & (1 << 33) - 1)

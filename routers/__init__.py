@@ -1,0 +1,1 @@
+"""The routers that ship with duo, one file each; they may import duo, never the reverse."""

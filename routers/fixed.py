@@ -1,0 +1,41 @@
+"""One pattern for all tokens; all-small and all-big are its extremes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from duo import Gate, Router, Spec, Trial, replay, top
+
+
+class Fixed(Router):
+    """The same pattern for every token.
+
+    Args:
+        spec: layers, width and budget.
+        pattern: a module for each layer (0 skip, 1 small, 2 big); null: the budget, spread evenly over the layers. A
+            fractional budget gives one pattern per count that occurs.
+    """
+
+    pattern_L: Tensor | None
+    score_L: Tensor
+
+    def __init__(self, spec: Spec, pattern: Sequence[int] | None = None) -> None:
+        super().__init__(spec)
+        if pattern is not None and (len(pattern) != spec.layers or not set(pattern) <= {0, 1, 2}):
+            raise ValueError(
+                f"router.pattern={list(pattern)} must hold one module (0 skip, 1 small, 2 big) for each of "
+                f"the {spec.layers} layers"
+            )
+        self.register_buffer("pattern_L", None if pattern is None else torch.tensor(list(pattern)))
+        golden = 0.6180339887  # multiples of it, modulo 1, are spread evenly however many are taken
+        self.register_buffer("score_L", torch.arange(1, spec.layers + 1) * golden % 1)
+
+    def route(self, trial: Trial) -> Gate:
+        """Looks at nothing but the counts of a fractional budget."""
+        shape = (*trial.tokens_BT.shape, self.spec.layers)
+        if self.pattern_L is not None:
+            return replay(self.pattern_L.expand(shape))
+        return replay(top(self.score_L.expand(shape), trial.counts(self.spec.budget)))

@@ -1,0 +1,73 @@
+"""Toys: small random backbones, batches and recipes, instead of mocks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from duo import Backbone, BackboneConfig
+
+ROOT = Path(__file__).parents[1]
+
+
+def toy_config(**changes):
+    return BackboneConfig(
+        **{"layers": 3, "width": 16, "heads": 4, "big": 32, "small": 4, "vocabulary": 64, "positions": 64} | changes
+    )
+
+
+def toy_backbone(seed=0, **changes):
+    """A random backbone whose weights are large enough that every part of it matters."""
+    torch.manual_seed(seed)
+    backbone = Backbone(toy_config(**changes))
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return backbone.eval()
+
+
+def random_route(batch, tokens, layers, modules=(1, 2), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.tensor(modules)[torch.randint(len(modules), (batch, tokens, layers), generator=generator)]
+
+
+def random_tokens(batch, tokens, vocabulary=64, seed=0):
+    return torch.randint(vocabulary, (batch, tokens), generator=torch.Generator().manual_seed(seed))
+
+
+def command(*arguments, check=0, cwd=None, timeout=300, **environment):
+    """Runs `python -m duo.run` as a user would; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "duo.run", *map(str, arguments)],
+        cwd=cwd, timeout=timeout, capture_output=True, text=True, env=os.environ | environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == check, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """A folder of small documents of its own, for `data.source=files`."""
+    folder = tmp_path_factory.mktemp("documents")
+    for index in range(60):
+        words = " ".join(f"word{(index * 7 + step * step) % 97}" for step in range(120))
+        (folder / f"{'held' if index % 6 == 0 else 'train'}{index}.txt").write_text(f"Document {index}. {words}\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small(files):
+    """Arguments that make `tiny` smaller still, on `files`."""
+    return [
+        "recipe=tiny", "data.source=files", f"data.train=['{files}/train*.txt']",
+        f"data.holdouts.held=['{files}/held*.txt']",
+        "data.train_bytes=0", "data.tokens=32", "data.batch_size=8", "backbone.vocabulary=300", "backbone.layers=2",
+        "backbone.width=16", "budget.big=1", "stage1.steps=12", "stage1.warmup=2", "stage1.checkpoint_every=4",
+        "stage1.log_every=2", "stage3.steps=8", "stage3.warmup=2", "stage3.checkpoint_every=4", "stage3.log_every=2",
+    ]  # fmt: skip

@@ -1,0 +1,209 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from duo.data import DataConfig, TextData
+from duo.data.documents import split
+from duo.data.module import Stream
+from duo.data.tokens import END, pack, prepare, read, token_bytes, train_tokenizer
+
+
+def of_files(files, **changes):
+    return DataConfig(
+        **{
+            "source": "files",
+            "train": [f"{files}/train*.txt"],
+            "holdouts": {"held": [f"{files}/held*.txt"]},
+            "tokens": 32,
+        }
+        | changes
+    )
+
+
+def test_no_builtin_document_is_in_two_splits_and_all_are_used():
+    parts = split(DataConfig())
+    used = [set(parts.train), *map(set, parts.calibration.values()), *map(set, parts.holdouts.values())]
+    assert list(parts.holdouts) == list(parts.calibration) == ["text", "code"]
+    assert len(set.union(*used)) == sum(map(len, used)) > 600
+    assert sum(len(text) for text in parts.train) > 15e6
+    assert all("import" in text or "def " in text or "#" in text or '"' in text for text in parts.holdouts["code"])
+
+
+def test_a_split_depends_on_its_seed_alone():
+    assert split(DataConfig()) == split(DataConfig())
+    assert split(DataConfig(seed=1)).holdouts["text"] != split(DataConfig()).holdouts["text"]
+
+
+def test_builtin_hold_outs_have_the_tokens_asked_for(tmp_path):
+    config = DataConfig(train_bytes=300_000, tokens=64, calibration_tokens=4096)
+    data = TextData(config, 512, tmp_path)
+    assert data.holdouts == data.calibration == ["text", "code"]
+    for name in data.holdouts:
+        assert sum(batch.labels_BT.numel() for batch in data.holdout(name)) == 65536
+        assert sum(batch.labels_BT.numel() for batch in data.calibration_set(name)) == 4096
+    first = data.holdout("text")[0]
+    assert torch.equal(first.tokens_BT[:, 1:], first.labels_BT[:, :-1])
+    text = data.tokenizer.decode(first.labels_BT[0].tolist(), skip_special_tokens=True)
+    assert len(text.encode()) == int(first.bytes_B[0])
+    ids = [data.holdout(name)[0].sequence_B for name in data.holdouts]
+    assert not set(ids[0].tolist()) & set(ids[1].tolist())
+
+
+def test_packing_loses_nothing_but_the_last_rest():
+    documents = ["one two three", "four", "five six seven eight nine ten"] * 40
+    tokenizer = train_tokenizer(documents, 280)
+    packed = np.concatenate([*pack(tokenizer, documents, 17)])
+    stream = [token for text in documents for token in (*tokenizer.encode(text).ids, tokenizer.token_to_id(END))]
+    assert packed.tolist() == stream[: len(stream) // 17 * 17]
+    assert tokenizer.decode(packed.tolist()[: stream.index(tokenizer.token_to_id(END))]) == documents[0]
+
+
+@pytest.mark.parametrize("text", ["plain", "naïve café — 漢字 \U0001f600", "\ttabs\n\n    and  spaces\x00"])
+def test_token_bytes_sum_to_the_text(text):
+    tokenizer = train_tokenizer([text, "some other words"], 300)
+    ids = tokenizer.encode(text).ids
+    assert token_bytes(tokenizer)[ids].sum() == len(text.encode())
+    assert tokenizer.decode(ids) == text
+    assert token_bytes(tokenizer)[tokenizer.token_to_id(END)] == 0
+
+
+def test_the_tokenizer_sees_training_documents_alone(files, tmp_path):
+    (tmp_path / "held.txt").write_text("qqqqqqqqqqzzzzzzzzzz " * 200)
+    config = of_files(files, holdouts={"held": [f"{tmp_path}/held.txt"]})
+    tokenizer = read(prepare(config, 400, tmp_path))[0]
+    assert not any("qq" in token or "zz" in token for token in tokenizer.get_vocab())
+
+
+def test_two_percent_of_the_training_documents_calibrate_where_nothing_else_does(tmp_path):
+    for index in range(200):
+        (tmp_path / f"{index}.txt").write_text(f"document number {index} " * 60)
+    (tmp_path / "held.md.txt").write_text("something else " * 60)
+    config = of_files(tmp_path, train=[f"{tmp_path}/[0-9]*.txt"])
+    parts = split(config)
+    assert [*parts.calibration] == ["train"]
+    assert (len(parts.calibration["train"]), len(parts.train)) == (4, 196)
+    assert TextData(config, 300, tmp_path / "cache").calibration_set("train")[0].domain == "train"
+
+
+def test_given_calibration_sets_are_used_and_their_documents_not_trained_on(files):
+    config = of_files(files, calibration={"cal": [f"{files}/train1*.txt"]})
+    parts = split(config)
+    assert [*parts.calibration] == ["cal"]
+    assert not set(parts.train) & set(parts.calibration["cal"])
+    assert not set(parts.train) & set(parts.holdouts["held"])
+
+
+def test_text_jsonl_and_parquet_give_the_same_documents(tmp_path):
+    texts = [f"document {index} says é\n{'words ' * index}" for index in range(20)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text, "n": 1}) + "\n" for text in texts))
+    Dataset.from_dict({"text": texts}).to_parquet(str(tmp_path / "a.parquet"))
+    for index, text in enumerate(texts):
+        (tmp_path / f"{index}.txt").write_text(text)
+    (tmp_path / "held.txt").write_text("held")
+    found = [
+        {*split(of_files(tmp_path, train=[f"{tmp_path}/{pattern}"])).train}
+        for pattern in ("a.jsonl", "a.parquet", "[0-9]*.txt")
+    ]
+    assert found[0] == found[1] == found[2]
+    assert found[0] <= {*texts}
+
+
+def test_what_is_prepared_is_found_again_and_depends_on_the_documents(files, tmp_path):
+    config = of_files(files)
+    folder = prepare(config, 300, tmp_path)
+    stamp = (folder / "tokenizer.json").stat().st_mtime_ns
+    assert prepare(config, 300, tmp_path) == folder
+    assert (folder / "tokenizer.json").stat().st_mtime_ns == stamp
+    other = prepare(of_files(files, train=[f"{files}/train1*.txt"]), 300, tmp_path)
+    assert other != folder
+    assert read(other)[2] != read(folder)[2]
+
+
+def test_half_prepared_data_is_made_anew(files, tmp_path):
+    config = of_files(files)
+    folder = prepare(config, 300, tmp_path / "a")
+    half_done = tmp_path / "b" / "data" / f"{folder.name}.part"
+    half_done.mkdir(parents=True)
+    (half_done / "tokenizer.json").write_text("{")
+    again = prepare(config, 300, tmp_path / "b")
+    assert read(again)[2] == read(folder)[2]
+
+
+def stream(share=slice(None), total=8, length=40, rows=50):
+    return Stream(lambda rows: rows, rows, seed=3, length=length, total=total, share=share)
+
+
+def test_every_sequence_is_trained_on_once_before_any_is_again():
+    seen = np.concatenate([*stream()])
+    for start in range(0, 300, 50):
+        assert sorted(seen[start : start + 50]) == list(range(50))
+
+
+def test_a_stream_goes_on_where_it_was():
+    whole = [*stream()]
+    first = iter(before := stream())
+    for _ in range(13):
+        next(first)
+    after = stream()
+    after.load_state_dict(before.state_dict())
+    assert np.array_equal(np.concatenate([*after]), np.concatenate(whole[13:]))
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_processes_share_every_batch(world):
+    parts = [[*stream(slice(rank, None, world))] for rank in range(world)]
+    for index, whole in enumerate(stream()):
+        assert sorted(np.concatenate([part[index] for part in parts])) == sorted(whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"train": ["/nowhere/*.txt"]}, r"data\.train: '/nowhere/\*\.txt' matches no file"),
+        ({"holdouts": {"held": ["/nowhere/x.txt"]}}, r"data\.holdouts\.held: '/nowhere/x\.txt'"),
+        ({"train": ["{files}/empty.txt"]}, "empty.txt is empty"),
+        ({"train": ["{files}/broken.jsonl"]}, "broken.jsonl cannot be read"),
+        ({"train": ["{files}/broken.parquet"]}, "broken.parquet cannot be read"),
+        ({"train": ["{files}/latin.txt"]}, "latin.txt cannot be read"),
+        ({"train": ["{files}/a.csv"]}, "unknown kind '.csv'"),
+        ({"train": ["{files}/other.jsonl"]}, "no column 'text' but body"),
+        ({"holdouts": {"held": ["{files}/short.txt"]}}, r"data\.holdouts\.held is shorter than one sequence"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, files, change, said):
+    for name, content in {
+        "empty.txt": b"", "broken.jsonl": b'{"text": "a"}\n{"te', "broken.parquet": b"PAR1no", "latin.txt": b"caf\xe9",
+        "a.csv": b"a,b", "other.jsonl": b'{"body": "a"}\n', "short.txt": b"short",
+    }.items():  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+    fill = lambda value: [text.replace("{files}", str(tmp_path)) for text in value]  # noqa: E731
+    change = {
+        key: {k: fill(v) for k, v in value.items()} if isinstance(value, dict) else fill(value)
+        for key, value in change.items()
+    }
+    with pytest.raises(ValueError, match=said):
+        prepare(of_files(files, **change), 300, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"source": "hub"}, "data.source='hub'"),
+        ({"source": "files"}, "needs data.train"),
+        ({"train": ["x"]}, "set data.source=files"),
+        ({"tokens": 0}, "data.tokens=0"),
+        ({"holdout_tokens": 0}, "data.holdout_tokens=0"),
+        ({"train_bytes": -1}, "data.train_bytes=-1"),
+    ],
+)
+def test_impossible_configs_name_the_field(change, said):
+    with pytest.raises(ValueError, match=said):
+        DataConfig(**change)
+
+
+def test_a_vocabulary_below_all_bytes_is_refused():
+    with pytest.raises(ValueError, match="backbone.vocabulary=100"):
+        train_tokenizer(["text"], 100)
