@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -144,22 +144,6 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
-def knobs(owner: type = Recipe, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """(key, default, sentence) of every knob."""
-    sentences, hints = _sentences(owner), get_type_hints(owner)
-    default = owner() if owner is not Budget else Budget(6)
-    for part in fields(owner):
-        if is_dataclass(hints[part.name]):
-            yield from knobs(hints[part.name], f"{prefix}{part.name}.")
-        else:
-            yield prefix + part.name, getattr(default, part.name), sentences[part.name]
-
-
-def summary(path: Path) -> str:
-    """A recipe's first line, a comment that says what it is."""
-    return path.read_text().partition("\n")[0].removeprefix("#").strip()
-
-
 def _read(name: str) -> dict[str, Any]:
     """A recipe's values over those of its `base`."""
     known = recipes()
@@ -249,24 +233,6 @@ def _check_trainer(options: dict[str, Any]) -> None:
             )
         if key == "logger" and not isinstance(value, bool):
             raise ValueError(f"trainer.logger={value!r} must be true or false")
-
-
-def _sentences(owner: type) -> dict[str, str]:
-    """The docstring below each field of a dataclass and its bases."""
-    import ast
-    import textwrap
-
-    found: dict[str, str] = {}
-    for part in reversed(owner.__mro__[:-1]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(part))).body[0].body  # type: ignore[attr-defined]
-        for before, after in zip(body, body[1:], strict=False):
-            if (
-                isinstance(before, ast.AnnAssign)
-                and isinstance(after, ast.Expr)
-                and isinstance(after.value, ast.Constant)
-            ):
-                found[before.target.id] = str(after.value.value)  # type: ignore[union-attr]
-    return found
 
 
 def _without(values: Any, keys: set[str]) -> Any:

@@ -21,7 +21,8 @@ from rich.console import Console
 
 import duo
 from duo.files import is_chief, replacing
-from duo.recipe import Recipe, knobs, load, recipes, summary
+from duo.knobs import knobs, summary
+from duo.recipe import Recipe, load, recipes
 
 if TYPE_CHECKING:
     from duo.report import Result

@@ -52,7 +52,7 @@ def trained_backbone(recipe: Recipe, data: TextData, folder: Path, say: Say) -> 
             module = DuoModule(backbone, router, recipe.stage1, recipe.backbone.seed, "stage 1")
             fit(module, data, folder, "stage 1", recipe.trainer)
             _finish(backbone, weights)
-    load_weights(backbone, weights)
+    _load(backbone, weights)
     return backbone
 
 
@@ -83,8 +83,8 @@ def trained_router(recipe: Recipe, backbone: Backbone, data: TextData, folder: P
         say("stage 3", "calibrating the router")
         calibrate(router, backbone.to(device_of(recipe)), data, recipe.seed)
         _finish(router, weights)
-    load_weights(backbone, tuned)
-    load_weights(router, weights)
+    _load(backbone, tuned)
+    _load(router, weights)
     return router
 
 
@@ -147,9 +147,10 @@ def _alone(folder: Path, say: Say) -> Iterator[None]:
     except Timeout:
         say("waiting", f"for another run that is at work in {folder}")
         lock.acquire()
-    with lock:
-        lock.release()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _finish(module: Router | Backbone, weights: Path) -> None:
@@ -157,5 +158,10 @@ def _finish(module: Router | Backbone, weights: Path) -> None:
     if is_chief():
         save_weights(module, weights)
         (weights.parent / "last.ckpt").unlink(missing_ok=True)
+
+
+def _load(module: Router | Backbone, weights: Path) -> None:
+    """Loads the weights that the chief process saved, once it has."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
+    load_weights(module, weights)

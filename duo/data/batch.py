@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device."""
         tensors = {name: part.to(device) for name, part in self._asdict().items() if isinstance(part, Tensor)}
-        return self._replace(**tensors)
+        return self._replace(**tensors)  # type: ignore[arg-type]
 
     def trial(self, backbone: Backbone, **about: Any) -> Trial:
         """A trial of these sequences; `about` as in `Trial`."""

@@ -64,8 +64,8 @@ def loss_curve(folder: Path) -> list[tuple[int, float]]:
     """
     curve: dict[int, float] = {}
     for file in sorted(folder.glob("logs/version_*/metrics.csv"), key=lambda file: int(file.parent.name[8:])):
-        header, *lines = (line.split(",") for line in file.read_text().splitlines())
-        points = [dict(zip(header, line, strict=False)) for line in lines]
+        header, *lines = (line.split(",") for line in (file.read_text() or "step").splitlines())
+        points = [dict(zip(header, line, strict=True)) for line in lines if len(line) == len(header)]  # none cut short
         losses = [(int(point["step"]), float(point["loss"])) for point in points if point.get("loss")]
         if losses:
             curve = {step: loss for step, loss in curve.items() if step < losses[0][0]} | dict(losses)
@@ -97,7 +97,7 @@ class TokensPerSecond(Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         """Starts the clock."""
-        self._throughput = Throughput(world_size=trainer.world_size, window_size=module.config.log_every)
+        self._throughput = Throughput(world_size=trainer.world_size, window_size=max(module.config.log_every, 2))
         self._start, self._batches, self._tokens = time.perf_counter(), 0, 0
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -1,0 +1,150 @@
+import math
+
+import pytest
+import torch
+from conftest import random_tokens, toy_backbone
+
+from duo import Budget, Router, Spec, one_hot, replay
+from duo.data import Batch
+from duo.evaluate import evaluate
+from duo.intervals import mean_interval
+from routers.fixed import Fixed
+from routers.random import Random
+from routers.softmax_budget import SoftmaxBudget
+
+SPEC = Spec(3, 16, Budget(1))
+
+
+def batches_of(sizes=(3, 2, 4), tokens=6):
+    found, first = [], 0
+    for size in sizes:
+        tokens_BT = random_tokens(size, tokens + 1, seed=first)
+        ids = torch.arange(first, first + size)
+        found.append(Batch(tokens_BT[:, :-1], tokens_BT[:, 1:], ids, torch.full((size,), 20), "text"))
+        first += size
+    return found
+
+
+def test_a_score_is_the_mean_over_all_tokens_of_one_real_pass():
+    backbone, router, batches = toy_backbone(), Random(SPEC), batches_of()
+    score = evaluate(backbone, router, batches, seed=3)
+    losses = []
+    for batch in batches:
+        trial = batch.trial(backbone, seed=3)
+        with torch.no_grad():
+            probability = backbone(batch.tokens_BT, router.route(trial)).logits_BTV.double().softmax(-1)
+        losses += (-probability.gather(-1, batch.labels_BT[..., None]).log()).flatten().tolist()
+    assert score.tokens == len(losses) == 54
+    assert score.loss == pytest.approx(sum(losses) / len(losses), abs=1e-6)
+    assert score.perplexity == pytest.approx(math.exp(score.loss))
+    assert score.bits_per_byte == pytest.approx(sum(losses) / math.log(2) / 180)
+    assert score.loss_interval[0] < score.loss < score.loss_interval[1]
+    assert score.share == pytest.approx({"skip": 0, "small": 2 / 3, "big": 1 / 3})
+    assert score.flops_per_token == pytest.approx(score.budget_flops_per_token)
+    assert (score.within_budget, score.passes, score.labels_consulted, score.deciding_flops_per_token) == (
+        True,
+        0,
+        False,
+        0,
+    )
+
+
+def test_the_order_and_size_of_batches_change_nothing():
+    backbone, batches = toy_backbone(), batches_of()
+    whole = [torch.cat(parts) for parts in list(zip(*batches, strict=True))[:4]]
+    one = evaluate(backbone, Random(SPEC), [Batch(*whole, "text")])
+    many = evaluate(backbone, Random(SPEC), batches[::-1])
+    assert one.loss == pytest.approx(many.loss, abs=1e-6)
+    assert one.sequences.loss_N == pytest.approx(many.sequences.loss_N, abs=1e-5)
+    assert one.loss_interval == pytest.approx(many.loss_interval, abs=1e-4)
+
+
+def test_padding_and_missing_labels_are_not_scored():
+    backbone = toy_backbone()
+    (batch,) = batches_of((2,))
+    padded = batch._replace(
+        tokens_BT=torch.cat((torch.full((2, 3), -1), batch.tokens_BT), dim=1),
+        labels_BT=torch.cat((torch.full((2, 3), -1), batch.labels_BT), dim=1),
+    )
+    plain, wide = evaluate(backbone, Random(SPEC), [batch]), evaluate(backbone, Random(SPEC), [padded])
+    for name in ("loss", "tokens", "flops_per_token", "budget_flops_per_token"):
+        assert getattr(plain, name) == pytest.approx(getattr(wide, name), abs=1e-5)
+    assert plain.share == pytest.approx(wide.share)
+
+
+@pytest.mark.parametrize(
+    ("router", "within"),
+    [
+        (Fixed(SPEC, pattern=[1, 1, 2]), True),
+        (Fixed(SPEC, pattern=[1, 1, 1]), True),
+        (Fixed(SPEC, pattern=[1, 2, 2]), False),
+        (Fixed(SPEC, pattern=[0, 1, 1]), False),  # cheaper, but skip has no budget
+        (Fixed(Spec(3, 16, Budget(3)), pattern=[2, 2, 1]), False),  # cheaper, but small has none
+    ],
+)
+def test_within_budget_means_flops_and_modules(router, within):
+    assert evaluate(toy_backbone(), router, batches_of()).within_budget is within
+
+
+def test_deciding_is_metered_and_not_declared():
+    class Peeking(Router):
+        """Looks at a whole pass and at the labels, then multiplies something in its gate."""
+
+        def route(self, trial):
+            trial.loss(trial.run(replay(torch.ones(*trial.tokens_BT.shape, 3))))
+            weight = torch.randn(16, 3)
+            return lambda x_BSD, layer: one_hot((x_BSD @ weight).argmax(-1).clamp(min=1))
+
+    class InTheGate(Router):
+        """The same, while the gate is running."""
+
+        def route(self, trial):
+            def gate(x_BSD, layer):
+                if layer == 0:
+                    trial.loss(trial.run(replay(torch.ones(*trial.tokens_BT.shape, 3))))
+                return one_hot((x_BSD @ torch.ones(16, 3)).argmax(-1).clamp(min=1))
+
+            return gate
+
+    backbone = toy_backbone()
+    all_small = evaluate(backbone, Fixed(SPEC, pattern=[1, 1, 1]), batches_of())
+    for kind in (Peeking, InTheGate):
+        score = evaluate(backbone, kind(SPEC), batches_of())
+        assert (score.passes, score.labels_consulted) == (1, True)
+        assert score.deciding_flops_per_token == pytest.approx(all_small.flops_per_token + 3 * 2 * 16 * 3)
+
+
+def test_a_learned_routers_arithmetic_is_its_deciding_cost():
+    score = evaluate(toy_backbone(), SoftmaxBudget(SPEC), batches_of())
+    assert score.deciding_flops_per_token == 3 * 2 * 16 * 2
+    assert (score.passes, score.labels_consulted) == (0, False)
+
+
+@pytest.mark.parametrize("weights", [[0.0, 0.5, 0.5], [0.0, 1.0, 1.0], [0.0, 0.0, 0.0], [0.0, math.nan, 1.0]])
+def test_a_gate_that_is_not_one_hot_in_evaluation_is_refused(weights):
+    class Soft(Router):
+        def route(self, trial):
+            return lambda x_BSD, layer: torch.tensor(weights).expand(*x_BSD.shape[:2], 3)
+
+    with pytest.raises(ValueError, match=r"Soft is not exactly one-hot.*\[0\.0"):
+        evaluate(toy_backbone(), Soft(SPEC), batches_of())
+
+
+def test_nothing_to_evaluate_is_refused():
+    with pytest.raises(ValueError, match="no batch"):
+        evaluate(toy_backbone(), Random(SPEC), [])
+
+
+def test_a_single_sequence_has_no_interval():
+    assert evaluate(toy_backbone(), Random(SPEC), batches_of((1,))).loss_interval is None
+
+
+def test_intervals_cover_the_mean_as_often_as_they_say():
+    generator = torch.Generator().manual_seed(0)
+    covered = 0
+    for _ in range(200):
+        tokens_N = torch.full((60,), 10.0).numpy()
+        sums_N = (10 * torch.randn(60, generator=generator)).numpy()
+        low, high = mean_interval(sums_N, tokens_N)
+        covered += low < 0 < high
+    assert 180 <= covered <= 199

@@ -1,0 +1,56 @@
+"""Imports point down."""
+
+import ast
+
+from conftest import ROOT
+
+ORDER = [  # a file imports from its own line or from lines below
+    {"run"},
+    {"stages", "figures"},
+    {"knobs", "report"},
+    {"recipe"},
+    {"training", "evaluate"},
+    {"registry", "data", "intervals"},
+    {"calibration"},
+    {"router"},
+    {"trial"},
+    {"flops"},
+    {"backbone", "files"},
+    {"budget"},
+]
+
+
+def imported(path):
+    """Parts of duo that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("duo", "routers"):
+            rest = node.module.split(".")[1:2]
+            yield from rest or [alias.name for alias in node.names]
+            if node.module.startswith("routers"):
+                yield "routers"
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("routers"))
+
+
+def test_imports_point_down():
+    level = {name: index for index, names in enumerate(ORDER) for name in names}
+    files = {path: path.relative_to(ROOT / "duo").parts[0].removesuffix(".py") for path in (ROOT / "duo").rglob("*.py")}
+    assert {*files.values()} - {"__init__"} == {*level}
+    for path, part in files.items():
+        for other in imported(path):
+            if part != "__init__" and other in level and other != part:
+                assert level[other] >= level[part], f"{path.name} imports {other}, which stands above it"
+
+
+def test_duo_never_imports_the_routers_nor_names_one_in_a_branch():
+    for path in (ROOT / "duo").rglob("*.py"):
+        assert "routers" not in {*imported(path)}, path
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare):
+                constants = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+                assert not constants & {"random", "fixed", "softmax_budget"}, f"{path}:{node.lineno}"
+
+
+def test_files_stay_small():
+    for path in [*(ROOT / "duo").rglob("*.py"), *(ROOT / "routers").rglob("*.py")]:
+        assert len(path.read_text().splitlines()) <= 250, path

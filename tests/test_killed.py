@@ -1,0 +1,106 @@
+"""Runs killed with SIGKILL at several moments and started again equal the whole one; several processes equal one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from conftest import ROOT, command
+from safetensors.torch import load_file
+from test_run import comparable, same_weights
+
+pytestmark = pytest.mark.long
+RUN = ["recipe=tiny", "cache=none", "stage1.steps=80", "stage1.checkpoint_every=10", "stage3.steps=40"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    command(*RUN, f"output={folder}")
+    return folder
+
+
+def killed(folder, moment, seconds):
+    """Starts the run and kills it so many seconds after it says `moment`; returns whether it was still running."""
+    arguments = [sys.executable, "-m", "duo.run", *RUN, f"output={folder}"]
+    process = subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    said = ""
+    while moment not in said:
+        said += (part := process.stdout.read(1))
+        assert part, f"it never said {moment!r}: {said}"
+    threading.Thread(target=process.stdout.read, daemon=True).start()
+    time.sleep(seconds)
+    alive = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return alive
+
+
+MOMENTS = [
+    ("data  ", 0.2), ("data  ", 1.2), ("stage 1  training", 0.5), ("| 10/80", 0.0), ("| 40/80", 0.05), ("| 80/80", 0.0),
+    ("stage 3  training", 0.1), ("| 10/40", 0.0), ("| 30/40", 0.02), ("stage 3  calibrating", 0.1),
+    ("evaluation  router", 0.3), ("evaluation  random", 0.5),
+]  # fmt: skip
+
+
+def test_runs_killed_at_any_moment_end_as_the_whole_one(whole, tmp_path):
+    """One folder is killed at one moment after another, three at a time, so that every start takes up a killed one."""
+    for group in range(0, len(MOMENTS), 3):
+        folder = tmp_path / str(group)
+        survived = [killed(folder, *moment) for moment in MOMENTS[group : group + 3]]
+        assert any(survived)
+        command(*RUN, f"output={folder}")
+        assert comparable(folder) == comparable(whole)
+        assert same_weights(folder, whole)
+
+
+def test_two_processes_train_and_score_what_one_does(tmp_path):
+    """Every token is scored once, and the losses agree, with gentle rates that do not amplify rounding."""
+    run = [
+        "recipe=tiny",
+        "stage1.steps=8",
+        "stage1.rate=1e-4",
+        "stage3.steps=4",
+        "stage3.rate=1e-4",
+        f"cache={tmp_path}",
+    ]
+    two = ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=ddp"]
+    command(*run, "cache=none", f"output={tmp_path}/one")
+    command(*run, "cache=none", f"output={tmp_path}/two", *two)
+    one, other = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
+    for holdout in ("text", "code"):
+        for row in ("all_small", "all_big", "random"):
+            ours, theirs = (result["baselines"][row][holdout] for result in (one, other))
+            assert ours["tokens"] == theirs["tokens"] == 65536
+            assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+            assert ours["share"] == pytest.approx(theirs["share"])
+    ours, theirs = (load_file(tmp_path / name / "backbone.safetensors") for name in ("one", "two"))
+    assert all(ours[key].allclose(theirs[key], atol=1e-5) for key in ours)
+
+
+def test_the_wheel_runs_the_main_job_from_any_folder(small, tmp_path):
+    def pip(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", *map(str, arguments)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+    pip("wheel", "--quiet", "--no-deps", "-w", tmp_path, ROOT)
+    (wheel,) = tmp_path.glob("duo_llm-*.whl")
+    pip("install", "--quiet", "--no-deps", "--target", tmp_path / "site", wheel)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    command(*small, f"cache={tmp_path}/cache", "output=run", cwd=elsewhere, PYTHONPATH=str(tmp_path / "site"))
+    result = json.loads((elsewhere / "run" / "result.json").read_text())
+    assert result["provenance"]["commit"] is None  # so it ran from the wheel
+    assert result["router"] == "softmax_budget"

@@ -1,0 +1,138 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from duo.knobs import knobs, summary
+from duo.recipe import Recipe, load, recipes
+
+SHIPPED = ["router_budget4", "router_budget6", "router_budget8", "stage1", "tiny"]
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_every_shipped_recipe_loads_and_says_what_it_is(name):
+    assert load(name).new_router().spec.budget == load(name).budget.of(load(name).backbone.layers)
+    assert summary(recipes()[name]).endswith(".")
+
+
+def test_the_recipes_of_the_main_job_ship():
+    assert {*SHIPPED} <= {*recipes()}
+    assert [load(f"router_budget{budget}").budget.big for budget in (4, 6, 8)] == [4, 6, 8]
+    default = load("router_budget6")
+    assert (default.backbone.layers, default.backbone.width, default.data.source) == (12, 64, "builtin")
+    assert load("router_budget4").identity("backbone", "stage1", "data") == default.identity(
+        "backbone", "stage1", "data"
+    )
+
+
+def test_every_knob_has_a_sentence():
+    found = {key: sentence for key, _, sentence in knobs()}
+    assert {"backbone.seed", "stage1.steps", "stage3.freeze_backbone", "budget.big", "data.holdouts", "trainer"} <= {
+        *found
+    }
+    for key, sentence in found.items():
+        assert sentence.rstrip().endswith("."), key
+
+
+def test_a_resolved_recipe_is_the_same_recipe(tmp_path):
+    recipe = load("tiny", ["budget.big=0.3", "router.alpha=3", "seed=5", "data.seed=2"])
+    (tmp_path / "recipe.yaml").write_text(OmegaConf.to_yaml(recipe.settings))
+    assert load(str(tmp_path / "recipe.yaml")) == recipe
+    assert load(str(tmp_path / "recipe.yaml")).digest == recipe.digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "output=x", "cache=none", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.logger=false",
+        "trainer.enable_progress_bar=false", "stage1.log_every=3", "stage3.checkpoint_every=7",
+    ],
+)  # fmt: skip
+def test_identity_leaves_out_output_cache_loggers_and_devices(change):
+    assert load("tiny", [change]).digest == load("tiny").digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "seed=1",
+        "budget.big=3",
+        "router.alpha=1",
+        "stage1.steps=61",
+        "data.seed=1",
+        "backbone.seed=1",
+        "trainer.precision=64",
+    ],
+)
+def test_identity_covers_what_alters_a_result(change):
+    assert load("tiny", [change]).digest != load("tiny").digest
+
+
+def test_another_router_leaves_the_recipes_options_behind_but_not_those_typed(tmp_path):
+    (tmp_path / "mine.yaml").write_text("# Mine.\nbase: tiny\nrouter: {name: softmax_budget, alpha: 3, hidden: 8}\n")
+    (tmp_path / "child.yaml").write_text("# Child.\nbase: mine.yaml\nrouter: {name: random}\n")
+    mine = str(tmp_path / "mine.yaml")
+    assert load(mine, ["router.alpha=4"]).router == {"name": "softmax_budget", "alpha": 4, "hidden": 8}
+    assert load(mine, ["router.name=random", "router.p_big=0.5"]).router == {"name": "random", "p_big": 0.5}
+    assert load(mine, ["router.p_big=0.5", "router.name=random"]).router == {"name": "random", "p_big": 0.5}
+    assert load(mine, ["router.name=softmax_budget"]).router["alpha"] == 3
+    assert load(str(tmp_path / "child.yaml")).router == {"name": "random"}
+
+
+@given(st.sampled_from([key for key, _, _ in knobs() if key.count(".") == 1]), st.integers(0, 20))
+def test_a_misspelt_key_is_answered_with_the_right_one(key, at):
+    section, _, name = key.partition(".")
+    at = at % len(name)
+    wrong = name[:at] + "q" + name[at:]
+    with pytest.raises(ValueError, match=rf"unknown key '{section}\.{wrong}'.*{section}\.{name}"):
+        load("tiny", [f"{section}.{wrong}=1"])
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "said"),
+    [
+        ("router_budegt6", [], "did you mean router_budget6"),
+        ("/nowhere/mine.yaml", [], "/nowhere/mine.yaml cannot be read"),
+        ("tiny", ["budgt.big=3"], "did you mean budget"),
+        ("tiny", ["budget.big=5"], "4 layers"),
+        ("tiny", ["budget.big=2", "budget.skip=3"], "4 layers"),
+        ("tiny", ["budget.big=-1"], "budget.big=-1 is negative"),
+        ("tiny", ["budget.big=six"], "budget.big.*six"),
+        ("tiny", ["budget.big=.nan"], "budget.big=nan"),
+        ("tiny", ["budget=3"], "budget=3 must hold keys"),
+        ("tiny", ["backbone.layers=0"], "backbone.layers=0"),
+        ("tiny", ["backbone.layers=two"], "backbone.layers.*two"),
+        ("tiny", ["stage1.steps=0"], "stage1.steps=0"),
+        ("tiny", ["stage3.rate=-1"], "stage3.rate=-1"),
+        ("tiny", ["stage1.p_big=0.9", "stage1.p_skip=0.2"], "stage1.p_big=0.9 and stage1.p_skip=0.2"),
+        ("tiny", ["router.name=radnom"], "unknown router 'radnom': did you mean random"),
+        ("tiny", ["router.alhpa=3"], "did you mean alpha"),
+        ("tiny", ["trainer.device=2"], "did you mean trainer.devices"),
+        ("tiny", ["trainer.max_steps=2"], "stage1.steps"),
+        ("tiny", ["trainer.logger=csv"], "true or false"),
+        ("tiny", ["budget.big"], "write key=value"),
+        ("tiny", ["data.train=[*.txt]"], "quote the value"),
+        ("tiny", ["output=${oc.env:HOME}"], "interpolation"),
+        ("tiny", ["backbone.family=opt", "backbone.positions=32"], "backbone.positions=32"),
+    ],
+)
+def test_mistakes_are_named_with_a_way_out(name, overrides, said):
+    with pytest.raises(ValueError, match=said):
+        load(name, overrides)
+
+
+@pytest.mark.parametrize("content", ["a: [", "- 1", "seed: ${oc.env:HOME}", "base: nothing_like_it", "unknown: 1"])
+def test_broken_recipe_files_are_named(tmp_path, content):
+    (tmp_path / "broken.yaml").write_text(content)
+    with pytest.raises(ValueError, match="broken.yaml|nothing_like_it|unknown"):
+        load(str(tmp_path / "broken.yaml"))
+
+
+def test_a_recipes_path_is_looked_up_where_the_user_is(tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").write_text("# Mine.\nbase: tiny\nseed: 7\n")
+    monkeypatch.chdir(tmp_path)
+    assert load("mine.yaml").seed == 7
+    assert isinstance(load("mine.yaml"), Recipe)
+    assert Path("mine.yaml").exists()

@@ -1,0 +1,214 @@
+"""The main job as a user runs it."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, command, random_tokens, toy_backbone
+from safetensors.torch import load_file
+
+from duo import Budget, Spec, Trial
+from duo.recipe import recipes
+
+SCORE = {
+    "loss", "loss_interval", "perplexity", "bits_per_byte", "tokens", "share", "flops_per_token",
+    "budget_flops_per_token", "deciding_flops_per_token", "within_budget", "passes", "labels_consulted",
+    "seconds_per_token",
+}  # fmt: skip
+RESULT = {
+    "schema", "recipe", "recipe_digest", "router", "budget", "backbone", "scores", "baselines", "provenance",
+}  # fmt: skip
+
+
+def comparable(folder):
+    """A result without what may differ between two runs."""
+
+    def without(value):
+        if isinstance(value, dict):
+            return {key: without(part) for key, part in value.items() if key not in ("provenance", "seconds_per_token")}
+        return value
+
+    return without(json.loads((folder / "result.json").read_text()))
+
+
+def same_weights(one, other):
+    for name in ("backbone", "router"):
+        ours, theirs = (load_file(folder / f"{name}.safetensors") for folder in (one, other))
+        if ours.keys() != theirs.keys() or any(not ours[key].equal(theirs[key]) for key in ours):
+            return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """One run of `tiny` from nothing, and what it printed."""
+    folder = tmp_path_factory.mktemp("run") / "tiny"
+    return folder, command("recipe=tiny", f"output={folder}", "cache=none")
+
+
+def test_tiny_leaves_a_whole_folder_and_says_where(tiny):
+    folder, printed = tiny
+    for name in (
+        "recipe.yaml", "result.json", "backbone.safetensors", "router.safetensors", "logs/version_0/metrics.csv",
+        "figures/training_loss.png", "figures/loss_against_budget.png", "figures/big_share.png",
+    ):  # fmt: skip
+        assert (folder / name).stat().st_size > 0, name
+    assert str(folder) in printed.splitlines()[-1]
+    for word in ("softmax_budget", "all_small", "all_big", "random", "text:", "code:", "tokens_per_second", "loss="):
+        assert word in printed
+
+
+def test_a_result_has_the_keys_and_numbers_it_should(tiny):
+    result = json.loads((tiny[0] / "result.json").read_text())
+    assert {*result} == RESULT
+    assert (result["recipe"], result["router"], result["budget"]) == ("tiny", "softmax_budget", {"big": 2, "skip": 0})
+    assert {*result["backbone"]} == {"digest", "parameters", "train_tokens"}
+    assert result["backbone"]["train_tokens"] == 60 * 16 * 64
+    assert {*result["provenance"]} == {"commit", "versions", "device", "seed", "seconds", "command"}
+    assert result["provenance"]["command"].startswith("python -m duo.run recipe=tiny")
+    assert {*result["baselines"]} == {"all_small", "all_big", "random"}
+    for row in (result["scores"], *result["baselines"].values()):
+        assert {*row} == {"text", "code"}
+        for score in row.values():
+            assert {*score} == SCORE
+            assert score["tokens"] >= 65536
+            assert score["loss_interval"][0] < score["loss"] < score["loss_interval"][1]
+            assert sum(score["share"].values()) == pytest.approx(1)
+            assert (score["passes"], score["labels_consulted"]) == (0, False)
+    for holdout, score in result["scores"].items():
+        assert score["within_budget"]
+        assert 0 < score["deciding_flops_per_token"] < 0.05 * score["flops_per_token"]
+        assert result["baselines"]["all_big"][holdout]["share"]["big"] == 1
+        assert not result["baselines"]["all_big"][holdout]["within_budget"]
+        random = result["baselines"]["random"][holdout]
+        assert random["flops_per_token"] == pytest.approx(random["budget_flops_per_token"])
+
+
+def test_a_finished_run_prints_its_table_again_without_doing_anything(tiny):
+    folder, printed = tiny
+    stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}
+    again = command("recipe=tiny", f"output={folder}", "cache=none")
+    assert printed.endswith(again[again.index("text:") :]) or again[again.index("text:") :] in printed
+    assert "stage 1" not in again
+    assert stamps == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}
+
+
+def test_two_runs_agree_bit_for_bit(tiny, tmp_path):
+    command("recipe=tiny", f"output={tmp_path}/again", "cache=none", cwd=tmp_path)
+    assert comparable(tmp_path / "again") == comparable(tiny[0])
+    assert same_weights(tmp_path / "again", tiny[0])
+
+
+def test_a_backbone_in_the_cache_is_reused_and_the_run_says_so(small, tmp_path):
+    first = command(*small, f"cache={tmp_path}/cache", cwd=tmp_path)
+    second = command(*small, f"cache={tmp_path}/cache", "router.name=random", cwd=tmp_path)
+    assert "training a backbone" in first
+    assert "reusing the trained backbone" in second
+    assert "stage 3" not in second.replace("stage 3  calibrating", "")  # random has nothing to train
+    folders = sorted((tmp_path / "outputs").iterdir())
+    assert [folder.name.rpartition("-")[0] for folder in folders] == ["tiny", "tiny"]
+    assert all(re.fullmatch(r"tiny-[0-9a-f]{8}", folder.name) for folder in folders)
+    backbones = [load_file(folder / "backbone.safetensors") for folder in folders]
+    assert all(backbones[0][key].equal(backbones[1][key]) for key in backbones[0])
+
+
+def test_a_backbone_that_is_not_frozen_is_trained_on(small, tmp_path):
+    cache = f"cache={tmp_path}/cache"
+    command(*small, cache, f"output={tmp_path}/frozen")
+    command(*small, cache, f"output={tmp_path}/free", "stage3.freeze_backbone=false")
+    frozen, free = (load_file(tmp_path / name / "backbone.safetensors") for name in ("frozen", "free"))
+    assert any(not frozen[key].equal(free[key]) for key in frozen)
+
+
+@pytest.mark.parametrize("change", ["backbone.family=opt", "backbone.skip_scope=block", "trainer.precision=bf16-mixed"])
+def test_other_backbones_run_too(small, tmp_path, change):
+    skip = ["budget.skip=0.25", "stage1.p_skip=0.2"] if "block" in change else []
+    command(*small, change, *skip, f"cache={tmp_path}/cache", f"output={tmp_path}/run")
+    score = json.loads((tmp_path / "run" / "result.json").read_text())["scores"]["held"]
+    assert score["loss"] < 5.8
+    assert (score["share"]["skip"] > 0.1) is bool(skip)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["recipe=router_budegt6"], "did you mean router_budget6"),
+        (["recipe=tiny", "budgt.big=1"], "did you mean budget"),
+        (["recipe=tiny", "router.name=sofmax_budget"], "did you mean softmax_budget"),
+        (["recipe=tiny", "router.name=fixed", "router.pattern=[1,2]"], "4 layers"),
+        (["recipe=tiny", "budget.big=-1"], "negative"),
+        (["recipe=tiny", "backbone.layers=0"], "backbone.layers=0"),
+        (["recipe=tiny", "output={tmp}/a_file"], "cannot be written"),
+        (["recipe=tiny", "output={tmp}/foreign"], "files of something else"),
+    ],
+)
+def test_mistakes_give_one_clear_line_and_lose_nothing(tmp_path, arguments, said):
+    (tmp_path / "a_file").write_text("mine")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "thesis.tex").write_text("mine")
+    printed = command(*[argument.replace("{tmp}", str(tmp_path)) for argument in arguments], check=1, cwd=tmp_path)
+    assert said in printed
+    assert printed.startswith("error: ")
+    assert len(printed.splitlines()) == 1
+    assert (tmp_path / "a_file").read_text() == (tmp_path / "foreign" / "thesis.tex").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a_file", "foreign"]
+
+
+def test_an_output_of_another_recipe_is_refused_and_kept(tiny):
+    before = comparable(tiny[0])
+    assert "belongs to another recipe" in command("recipe=tiny", f"output={tiny[0]}", "seed=1", check=1)
+    assert comparable(tiny[0]) == before
+
+
+def test_damaged_files_are_named(tiny, small, tmp_path):
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny[0], folder)
+    (folder / "result.json").write_text("{")
+    assert "result.json cannot be read" in command("recipe=tiny", f"output={folder}", "cache=none", check=1)
+    (folder / "result.json").unlink()
+    (folder / "router.safetensors").write_bytes(b"short")
+    assert "router.safetensors cannot be read" in command("recipe=tiny", f"output={folder}", "cache=none", check=1)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(small, tmp_path):
+    printed = command(*small, "stage1.rate=1e30", "stage1.warmup=0", f"output={tmp_path}/run", "cache=none", check=1)
+    assert re.search(r"error: stage 1: the (loss|gradient's norm) is (nan|inf) at step \d+ of 12", printed)
+
+
+def test_without_a_recipe_it_says_what_to_type():
+    printed = command(check=2)
+    assert "python -m duo.run recipe=NAME" in printed
+    assert "router_budget6" in printed
+
+
+def test_help_lists_recipes_and_knobs_without_importing_lightning():
+    printed = command("--help")
+    assert all(name in printed for name in recipes())
+    assert "stage1.steps=" in printed
+    assert "Optimizer steps." in printed
+    code = "import sys, duo.run; duo.run.main(['--help']); sys.exit('lightning' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def readme_blocks():
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_readmes_script_runs(tmp_path):
+    script = readme_blocks()[0]
+    assert len(script.strip().splitlines()) <= 18
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "text" in done.stdout
+    assert "loss=" in done.stdout
+
+
+def test_the_readmes_router_spends_its_budget():
+    names = {}
+    exec(readme_blocks()[1], names)
+    router = names["EarlyFirst"](Spec(3, 16, Budget(1))).eval()
+    trial = Trial(toy_backbone(), random_tokens(2, 5))
+    assert trial.run(router.route(trial)).weight_BTLM.argmax(-1).tolist() == [[[2, 1, 1]] * 5] * 2
