@@ -25,7 +25,7 @@ def whole(tmp_path_factory):
 
 
 def killed(folder, moment, seconds):
-    """Starts the run and kills it so many seconds after it says `moment`; returns whether it was still running."""
+    """Starts the run and kills it so many seconds after it says `moment`; returns whether that found it running."""
     arguments = [sys.executable, "-m", "duo.run", *RUN, f"output={folder}"]
     process = subprocess.Popen(
         arguments,
@@ -37,7 +37,8 @@ def killed(folder, moment, seconds):
     said = ""
     while moment not in said:
         said += (part := process.stdout.read(1))
-        assert part, f"it never said {moment!r}: {said}"
+        if not part:  # an earlier kill came late, so that this start was past the moment
+            return False
     threading.Thread(target=process.stdout.read, daemon=True).start()
     time.sleep(seconds)
     alive = process.poll() is None
@@ -57,8 +58,8 @@ def test_runs_killed_at_any_moment_end_as_the_whole_one(whole, tmp_path):
     """One folder is killed at one moment after another, three at a time, so that every start takes up a killed one."""
     for group in range(0, len(MOMENTS), 3):
         folder = tmp_path / str(group)
-        survived = [killed(folder, *moment) for moment in MOMENTS[group : group + 3]]
-        assert any(survived)
+        first, *_ = [killed(folder, *moment) for moment in MOMENTS[group : group + 3]]
+        assert first
         command(*RUN, f"output={folder}")
         assert comparable(folder) == comparable(whole)
         assert same_weights(folder, whole)
