@@ -9,8 +9,9 @@ check: ## what CI checks first
 long: ## tests that take minutes
 	python -m pytest -m long
 
+FILES := $(wildcard duo/*.py duo/*/*.py)
 docs: ## the API reference, in docs/api
-	python -m pdoc --docformat google -o docs/api duo routers
+	python -m pdoc --docformat google -o docs/api routers $(sort $(subst /,.,$(patsubst %/__init__,%,$(basename $(FILES)))))
 
 benchmarks:
 	python benchmarks/training.py

@@ -127,11 +127,12 @@ def _record(backbone: Backbone, router: Router, batch: Batch, seed: int) -> _Rec
     with trial.meter.counting():
         gate = router.route(trial)
     run = backbone(batch.tokens_BT, trial.meter.counted(gate))
-    loss_BT = token_loss(run.logits_BTV, batch.labels_BT)
+    labels_BT = batch.labels_BT.masked_fill(batch.tokens_BT == PADDING, PADDING)
+    loss_BT = token_loss(run.logits_BTV, labels_BT)
     loss_B = loss_BT.double().sum(1).cpu().numpy()  # waits for the device
     seconds = time.perf_counter() - start
     _check_hard(router, run.weight_BTLM, batch.tokens_BT != PADDING)
-    scored_BT = batch.labels_BT != PADDING
+    scored_BT = labels_BT != PADDING
     weight_BTLM = run.weight_BTLM.double() * scored_BT[..., None, None]
     position_BT, config = trial.position_BT, backbone.config
     numpy = lambda x: x.cpu().numpy()  # noqa: E731

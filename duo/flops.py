@@ -28,7 +28,7 @@ def run_flops(config: BackboneConfig, weight_BTLM: Tensor, position_BT: Tensor) 
     attending_BT = torch.full_like(used_BTM[..., 0], config.layers)
     if config.skip_scope == "block":
         attending_BT = (weight_BTLM[..., 0] != 1).sum(2).double()
-    return _flops(config, used_BTM[..., 1], used_BTM[..., 2], attending_BT, position_BT) * (position_BT >= 0)
+    return token_flops(config, used_BTM[..., 1], used_BTM[..., 2], attending_BT, position_BT) * (position_BT >= 0)
 
 
 def budget_flops(config: BackboneConfig, budget: Budget, position: Tensor) -> float:
@@ -36,14 +36,33 @@ def budget_flops(config: BackboneConfig, budget: Budget, position: Tensor) -> fl
     budget = budget.of(config.layers)
     small = config.layers - budget.big - budget.skip
     attending = config.layers - (budget.skip if config.skip_scope == "block" else 0)
-    return float(_flops(config, small, budget.big, attending, position).double().mean())
+    return float(token_flops(config, small, budget.big, attending, position).double().mean())
 
 
-def _flops(
+def token_flops(
     config: BackboneConfig, small: Tensor | float, big: Tensor | float, attending: Tensor | float, position: Tensor
 ) -> Tensor:
     """FLOPs of tokens that use so many small and big FFNs and attend in so many layers."""
-    keys_values = 2 * config.width * 2 * config.kv_heads * config.head_width * config.layers
-    attention = 2 * config.width * 2 * config.width + 4 * config.width * (position.double() + 1)
     ffn = small * ffn_flops(config, config.small) + big * ffn_flops(config, config.big)
-    return keys_values + attending * attention + ffn + 2 * config.width * config.vocabulary
+    attention = attending * _attention_flops(config, position)
+    return config.layers * _key_value_flops(config) + attention + ffn + _head_flops(config)
+
+
+def tree_flops(config: BackboneConfig, attended: int, small: int, big: int, leaves: int, position: Tensor) -> float:
+    """FLOPs of a search that evaluates so many parts, each on tokens at these positions (any shape)."""
+    attention = _key_value_flops(config) + _attention_flops(config, position)
+    ffn = small * ffn_flops(config, config.small) + big * ffn_flops(config, config.big)
+    return float((attended * attention + ffn + leaves * _head_flops(config)).sum())
+
+
+def _key_value_flops(config: BackboneConfig) -> int:
+    return 2 * config.width * 2 * config.kv_heads * config.head_width
+
+
+def _attention_flops(config: BackboneConfig, position: Tensor) -> Tensor:
+    """Query, output, and position + 1 keys and values."""
+    return 2 * config.width * 2 * config.width + 4 * config.width * (position.double() + 1)
+
+
+def _head_flops(config: BackboneConfig) -> int:
+    return 2 * config.width * config.vocabulary

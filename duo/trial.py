@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from duo.backbone import PADDING, Backbone, Gate, Run
+from duo.backbone import MODULES, PADDING, Backbone, Gate, Run
 from duo.budget import Budget
 from duo.flops import run_flops
+from duo.search import MEMORY, Criterion, Found, Search
+from duo.search.patterns import codes
 
 
 @dataclass
@@ -97,7 +99,8 @@ class Trial:
         self.domain = domain
         self.progress = progress
         self.meter = Meter() if meter is None else meter
-        self._backbone, self._labels_BT = backbone, labels_BT
+        self._backbone = backbone
+        self._labels_BT = None if labels_BT is None else labels_BT.masked_fill(tokens_BT == PADDING, PADDING)
         self._seed, self._purpose, self._step = seed, purpose, step
         self._whole = max(int((tokens_BT != PADDING).sum()), 1) if self.meter.enabled else 1
 
@@ -154,6 +157,59 @@ class Trial:
                 run_flops(self._backbone.config, run.weight_BTLM.detach(), self.position_BT).sum()
             )
         return run
+
+    def search(
+        self,
+        pattern_PL: Tensor,
+        budgets: Sequence[Budget | Tensor] = (),
+        context: str | Run = "committed",
+        criterion: Criterion | None = None,
+        unit: str = "token",
+        price: float = 0.0,
+        *,
+        targets: Tensor | None = None,
+        at_most: bool = False,
+        table: bool = False,
+        memory: int = MEMORY,
+    ) -> Found:
+        """The best of many patterns for every token, by enumeration; metered.
+
+        Args:
+            pattern_PL: the candidates (see `duo.search.all_patterns`, `patterns_of`).
+            budgets: K budgets, each choosing among the candidates of exactly its counts (fractional ones rounded as in
+                `counts`); or counts as a tensor that broadcasts to (B, T, M), to vary them along the sequence.
+            context: what earlier tokens do: `same`, `committed`, or a run of these tokens (see `duo.search`).
+            criterion: `criterion(logits_NV[, targets_N...])` in place of the label's loss; then no label is consulted.
+            unit: under `same`, values may be averaged over a `sequence` or the `batch` before the best is taken.
+            price: nats per FLOP, added to the values that are compared.
+            targets: the criterion's, of leading shape (B, T).
+            at_most: candidates may also have fewer big modules, and more skips where the budget has any.
+            table: whether every pattern's loss at every token is returned.
+            memory: bytes for intermediate states.
+
+        Raises:
+            ValueError: before any work, for impossible patterns, budgets, contexts or memory; or for no labels and no
+                criterion.
+        """
+        if criterion is None and self._labels_BT is None:
+            raise ValueError("this trial has no labels: tokens are being generated, so give a criterion")
+        counts = [self.counts(part) if isinstance(part, Budget) else part for part in budgets]
+        shape = (*self.tokens_BT.shape, len(MODULES))
+        wanted = [codes(count.to(self.tokens_BT.device).expand(shape), self.layers) for count in counts]
+        wanted_BTK = torch.stack(wanted, dim=-1) if wanted else self.tokens_BT.new_empty(*shape[:2], 0)
+        search = Search(
+            self._backbone, self.tokens_BT, self._labels_BT if criterion is None else None, pattern_PL, wanted_BTK,
+            context, criterion, targets, unit, price, at_most, table, memory,
+        )  # fmt: skip
+        self.meter.labels_consulted |= criterion is None
+        with self.meter.counting(-1):
+            found = search.run()
+        if self.meter.enabled:
+            self.meter.flops += search.flops
+            self.meter.layer_evaluations += search.layer_evaluations
+            self.meter.passes += search.layer_evaluations / (self.layers * self._whole)
+        self.meter.promised_loss = found.loss_BTK[..., 0] if len(wanted) == 1 and criterion is None else None
+        return found
 
     def loss(self, run: Run) -> Tensor:
         """loss_BT of a run in nats, 0 where there is nothing to score; consults the labels.

@@ -14,6 +14,7 @@ ORDER = [  # a file imports from its own line or from lines below
     {"calibration"},
     {"router"},
     {"trial"},
+    {"search"},
     {"flops"},
     {"backbone", "files"},
     {"budget"},

@@ -25,6 +25,11 @@ class Places(NamedTuple):
     causal: bool  # without a mask: causal attention, or attention to every key
     real_BS: Tensor | None  # False for padding; None where there is none
 
+    def repeat(self, times: int) -> Places:
+        """The same for a batch that holds the sequences so many times over."""
+        parts = {name: part for name, part in self._asdict().items() if isinstance(part, Tensor) and len(part) > 1}
+        return self._replace(**{name: torch.cat([part] * times) for name, part in parts.items()})  # type: ignore[arg-type]
+
     def pick(self, order_BS: Tensor, keys: int) -> Places:
         """The same for some tokens of each sequence, by index, over so many keys."""
         steps = self.position_BS.shape[1]
@@ -51,11 +56,11 @@ class Attention(nn.Module):
 
     def keys_values(self, x_BSD: Tensor, places: Places) -> tuple[Tensor, Tensor]:
         """Keys (rotated) and values of these tokens, (B, H, S, K) each."""
-        return self._heads(self.key(x_BSD), places.rotation_BSR), self._heads(self.value(x_BSD), None)
+        return self.heads(self.key(x_BSD), places.rotation_BSR), self.heads(self.value(x_BSD), None)
 
     def attend(self, x_BSD: Tensor, key_BHUK: Tensor, value_BHUK: Tensor, places: Places) -> Tensor:
         """What these tokens draw from the keys and values, (B, S, D)."""
-        query_BHSK = self._heads(self.query(x_BSD), places.rotation_BSR)
+        query_BHSK = self.heads(self.query(x_BSD), places.rotation_BSR)
         mask = None if places.mask_BSU is None else places.mask_BSU[:, None]
         mixed_BHSK = F.scaled_dot_product_attention(
             query_BHSK,
@@ -67,7 +72,8 @@ class Attention(nn.Module):
         )
         return self.output(rearrange(mixed_BHSK, "b h s k -> b s (h k)"))
 
-    def _heads(self, x_BSX: Tensor, rotation_BSR: Tensor | None) -> Tensor:
+    def heads(self, x_BSX: Tensor, rotation_BSR: Tensor | None) -> Tensor:
+        """Split into heads, (B, H, S, K), and turned by the rotary positions if there are any."""
         x_BHSK = rearrange(x_BSX, "b s (h k) -> b h s k", k=self.head_width)
         if rotation_BSR is None:
             return x_BHSK

@@ -83,10 +83,8 @@ class Backbone(nn.Module):
         """
         _check_context(tokens_BT, context, start)
         all_tokens_BT = tokens_BT if context is None else torch.cat((context.tokens_BT[:, :start], tokens_BT), dim=1)
-        places = self._places(all_tokens_BT, start, 0 if context is None else context.tokens_BT.shape[1])
-        x_BSD = self.embedding(tokens_BT.clamp(min=0))
-        if self.position_embedding is not None:
-            x_BSD = x_BSD + self.position_embedding(places.position_BS.clamp(min=0))
+        places = self.places(all_tokens_BT, start, 0 if context is None else context.tokens_BT.shape[1])
+        x_BSD = self.embed(tokens_BT, places)
         weights, keys_values = [], []
         for layer, block in enumerate(self.blocks):
             past = None if context is None else context.keys_values[layer]
@@ -97,6 +95,19 @@ class Backbone(nn.Module):
         if context is not None:
             weight_BTLM = torch.cat((context.weight_BTLM[:, :start].to(weight_BTLM), weight_BTLM), dim=1)
         return Run(all_tokens_BT, self.logits(x_BSD), weight_BTLM, keys_values)
+
+    def embed(self, tokens_BS: Tensor, places: Places) -> Tensor:
+        """The stream that the first layer sees, (B, S, D)."""
+        x_BSD = self.embedding(tokens_BS.clamp(min=0))
+        if self.position_embedding is None:
+            return x_BSD
+        return x_BSD + self.position_embedding(places.position_BS.clamp(min=0))
+
+    def block(self, layer: int) -> Block:
+        """One layer."""
+        block = self.blocks[layer]
+        assert isinstance(block, Block)
+        return block
 
     def logits(self, x_BSD: Tensor) -> Tensor:
         """Logits over the vocabulary from the last layer's stream."""
@@ -111,7 +122,7 @@ class Backbone(nn.Module):
             counts[next((kind for part, kind in kinds.items() if part in name), "embeddings")] += parameter.numel()
         return counts
 
-    def _places(self, tokens_BT: Tensor, start: int, held: int) -> Places:
+    def places(self, tokens_BT: Tensor, start: int, held: int) -> Places:
         """Places of the positions from `start` on, in front of which a context holds `held` positions."""
         device, (_, total) = tokens_BT.device, tokens_BT.shape
         position_BT = torch.arange(total, device=device)[None]

@@ -1,0 +1,162 @@
+"""The search against ordinary passes: ratios in one process on the same weights, alternating, median of pairs.
+
+    python benchmarks/oracle.py [--widths 64 256] [--pairs 5] [--quick]
+
+`same`: all 4,096 patterns of 12 layers, against one pass per pattern with `F.cross_entropy`, and with our own fused loss (timed
+on a sample of the patterns; the passes run constant gates without gathering). `committed`: budget 6, against one cached pass
+per candidate without prefix sharing. Then the share of the machine's own matrix-product rate, and the memory of 3^9 patterns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from duo import Backbone, BackboneConfig, Budget, Trial, replay
+from duo.search import all_patterns, patterns_of
+from duo.search.values import label_losses
+from duo.trial import token_loss
+
+SAMPLE = 64
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def backbone_of(width: int, layers: int = 12) -> Backbone:
+    """A random backbone of the default proportions."""
+    torch.manual_seed(0)
+    return Backbone(
+        BackboneConfig(layers=layers, width=width, heads=width // 32, big=4 * width, small=width // 4)
+    ).eval()
+
+
+def trial_of(backbone: Backbone, tokens: int) -> Trial:
+    """Four random sequences."""
+    tokens_BT = torch.randint(backbone.config.vocabulary, (4, tokens + 1))
+    return Trial(backbone, tokens_BT[:, :-1], tokens_BT[:, 1:])
+
+
+@torch.no_grad()
+def ordinary(backbone: Backbone, trial: Trial, pattern_PL: torch.Tensor, fused: bool) -> torch.Tensor:
+    """loss_PBT by one pass per pattern, all tokens through the same modules, nothing gathered."""
+    places, losses = backbone.places(trial.tokens_BT, 0, 0), []
+    for pattern in pattern_PL.tolist():
+        x_BSD = backbone.embed(trial.tokens_BT, places)
+        for block, module in zip(backbone.blocks, pattern, strict=True):
+            normed = block.attention_norm(x_BSD)
+            x_BSD = x_BSD + block.attention.attend(normed, *block.attention.keys_values(normed, places), places)
+            x_BSD = x_BSD + (block.ffn.big if module == 2 else block.ffn.small)(block.ffn_norm(x_BSD))
+        if fused:
+            losses.append(label_losses(backbone, x_BSD[None], trial._labels_BT)[0])
+        else:
+            logits, labels = backbone.logits(x_BSD).flatten(0, 1), trial._labels_BT.flatten()
+            losses.append(F.cross_entropy(logits, labels, reduction="none").view(trial.tokens_BT.shape))
+    return torch.stack(losses)
+
+
+def measure_same(width: int, pairs: int, patterns: int) -> float:
+    """Prints the ratios of `same`; returns patterns x tokens a second."""
+    backbone = backbone_of(width)
+    trial, pattern_PL = trial_of(backbone, 128), all_patterns(12)
+    sample_P = torch.randperm(len(pattern_PL))[:SAMPLE]
+    pattern_PL = pattern_PL[:patterns]  # the last layers of all, where not every pattern is wanted
+    ratios: dict[bool, list[float]] = {False: [], True: []}
+    times = []
+    for _ in range(pairs):
+        times.append(seconds(lambda: trial.search(pattern_PL, (), "same")))
+        for fused, found in ratios.items():
+            ours = times[-1] / len(pattern_PL)
+            found.append(seconds(lambda: ordinary(backbone, trial, all_patterns(12)[sample_P], fused)) / SAMPLE / ours)  # noqa: B023
+    table_BTP = trial.search(pattern_PL[:256], (), "same", table=True).table_BTP
+    apart = (table_BTP.permute(2, 0, 1) - ordinary(backbone, trial, pattern_PL[:256], False)).abs().max()
+    trial.meter.flops = 0.0
+    trial.search(pattern_PL, (), "same")
+    rate = trial.meter.flops / statistics.median(times)
+    print(
+        f"same, D={width}: {len(pattern_PL)} patterns in {statistics.median(times):.1f} s; "
+        f"{statistics.median(ratios[False]):.2f}x a pass with cross-entropy per pattern, "
+        f"{statistics.median(ratios[True]):.2f}x one with the fused loss; equal to {apart:.1e}; "
+        f"{rate / 1e9:.0f} GFLOP/s, {rate / product_rate():.0%} of the machine's products",
+        flush=True,
+    )
+    return len(pattern_PL) * trial.tokens_BT.numel() / statistics.median(times)
+
+
+@torch.no_grad()
+def measure_committed(width: int, pairs: int, tokens: int, same_rate: float) -> None:
+    """Prints the ratios of `committed` at budget 6 of 12."""
+    backbone = backbone_of(width)
+    trial, pattern_PL = trial_of(backbone, tokens), patterns_of(12, Budget(6))
+    found = trial.search(pattern_PL, [Budget(6)])
+    route_BTL = found.route_BTKL[:, :, 0]
+    context = backbone(trial.tokens_BT[:, :-1], replay(route_BTL[:, :-1]))
+    last_B1 = trial.tokens_BT[:, -1:]
+    rows = [part.repeat_interleave(8, 0) for part in (context.tokens_BT, last_B1)]
+    many = context._replace(
+        tokens_BT=rows[0],
+        weight_BTLM=context.weight_BTLM.repeat_interleave(8, 0),
+        keys_values=[tuple(part.repeat_interleave(8, 0) for part in pair) for pair in context.keys_values],
+    )
+
+    def per_candidate() -> None:  # eight candidates at a time, at the last position (the dearest), scaled to all
+        for first in range(0, SAMPLE, 8):
+            route = pattern_PL[first : first + 8].repeat(4, 1)[:, None]
+            backbone(rows[1], replay(route), many, tokens - 1)
+
+    ours, ratios = [], []
+    for _ in range(pairs):
+        ours.append(seconds(lambda: trial.search(pattern_PL, [Budget(6)])))
+        theirs = seconds(per_candidate) / SAMPLE * len(pattern_PL) * tokens
+        ratios.append(theirs / ours[-1])
+    replayed = token_loss(backbone(trial.tokens_BT, replay(route_BTL)).logits_BTV, trial._labels_BT)
+    rate = len(pattern_PL) * trial.tokens_BT.numel() / statistics.median(ours)
+    print(
+        f"committed, D={width}, budget 6, T={tokens}: {statistics.median(ours):.1f} s; "
+        f"{statistics.median(ratios):.2f}x a cached pass per candidate; {rate / same_rate:.2f} of the rate of `same`; "
+        f"replay equals promise to {(replayed - found.loss_BTK[..., 0]).abs().max():.1e}",
+        flush=True,
+    )
+
+
+def measure_memory() -> None:
+    """Prints how much the process grows at its peak while 3^9 patterns are searched."""
+    backbone = backbone_of(64, layers=9)
+    trial = trial_of(backbone, 128)
+    trial.search(all_patterns(9)[:8], (), "same")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    trial.search(all_patterns(9, (0, 1, 2)), [Budget(3), Budget(3, 3)], "same")
+    print(
+        f"memory: 3^9 patterns on 4 x 128 tokens, {(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20:.2f} GB more"
+    )
+
+
+def product_rate(size: int = 2048) -> float:
+    """FLOPs a second of one large matrix product."""
+    left, right = torch.randn(size, size), torch.randn(size, size)
+    left @ right
+    return 2 * size**3 / statistics.median(seconds(lambda: left @ right) for _ in range(5))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--widths", type=int, nargs="+", default=[64, 256])
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument(
+        "--quick", action="store_true", help="a few patterns at the smallest width, to see that it runs"
+    )
+    options = parser.parse_args()
+    measure_memory()
+    for width in [64] if options.quick else options.widths:
+        rate = measure_same(width, 1 if options.quick else options.pairs, 256 if options.quick else 4096)
+        measure_committed(width, 1 if options.quick else options.pairs, 4 if options.quick else 32, rate)

@@ -1,0 +1,59 @@
+"""What is kept of a search: the best pattern per count of modules and token, means, and the full table if asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from duo.search.patterns import meets
+
+
+class Best:
+    """The best pattern of each (skip, small, big) count for each token, as candidates stream by.
+
+    Args:
+        code_P: the count of each pattern, as a code.
+        shape: (B, S).
+        unit: values are compared per `token`, or averaged over a `sequence` or the whole `batch` before.
+    """
+
+    def __init__(self, code_P: Tensor, shape: Sequence[int], unit: str, device: torch.device) -> None:
+        self.code_C = code_P.unique()
+        self._row_P = torch.searchsorted(self.code_C, code_P)
+        self._unit = unit
+        size = (len(self.code_C), *shape)
+        self.value_CBS = torch.full(size, torch.inf, device=device)
+        self.loss_CBS = torch.full(size, torch.inf, device=device)
+        self.pattern_CBS = torch.zeros(size, dtype=torch.int64, device=device)
+
+    def update(self, pattern_J: Tensor, value_JBS: Tensor, loss_JBS: Tensor) -> None:
+        """Takes the values (compared) and losses (kept) of some patterns."""
+        dims = {"token": (), "sequence": (2,), "batch": (1, 2)}[self._unit]
+        if dims:
+            value_JBS = value_JBS.mean(dims, keepdim=True).expand_as(value_JBS)
+        row_J = self._row_P[pattern_J]
+        for row in row_J.unique().tolist():
+            index_I = (row_J == row).nonzero().squeeze(1)
+            on_device_I = index_I.to(value_JBS.device)
+            value_BS, at_BS = value_JBS[on_device_I].min(dim=0)
+            loss_BS = loss_JBS[on_device_I].gather(0, at_BS[None])[0]
+            better_BS = value_BS < self.value_CBS[row]
+            pattern_BS = pattern_J[index_I].to(value_JBS.device)[at_BS]
+            for kept, new_BS in (
+                (self.value_CBS, value_BS), (self.loss_CBS, loss_BS), (self.pattern_CBS, pattern_BS),
+            ):  # fmt: skip
+                kept[row] = torch.where(better_BS, new_BS, kept[row])
+
+    def of(self, wanted_BS: Tensor, layers: int, at_most: bool) -> tuple[Tensor, Tensor]:
+        """loss_BS and pattern_BS of the best pattern that meets each token's count (a code)."""
+        loss_BS = torch.full_like(self.loss_CBS[0], torch.inf)
+        pattern_BS = torch.zeros_like(self.pattern_CBS[0])
+        for wanted in wanted_BS.unique().tolist():
+            row_R = meets(self.code_C, wanted, layers, at_most).nonzero().squeeze(1).to(loss_BS.device)
+            at_BS = self.value_CBS[row_R].argmin(dim=0)[None]
+            here_BS = wanted_BS == wanted
+            loss_BS = torch.where(here_BS, self.loss_CBS[row_R].gather(0, at_BS)[0], loss_BS)
+            pattern_BS = torch.where(here_BS, self.pattern_CBS[row_R].gather(0, at_BS)[0], pattern_BS)
+        return loss_BS, pattern_BS

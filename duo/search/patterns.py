@@ -1,0 +1,106 @@
+"""Sets of patterns, and the tree of their common beginnings."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from duo.budget import Budget
+
+
+def all_patterns(layers: int, modules: Sequence[int] = (1, 2)) -> Tensor:
+    """Every pattern over the modules, (P, L): all 2^L of small and big, or all 3^L with skip.
+
+    >>> all_patterns(2, (1, 2)).tolist()
+    [[1, 1], [1, 2], [2, 1], [2, 2]]
+    """
+    return torch.tensor(list(itertools.product(sorted(modules), repeat=layers)))
+
+
+def patterns_of(layers: int, budget: Budget) -> Tensor:
+    """Every pattern of a budget, (P, L): exactly so many big and skip; of each count that occurs, if it is fractional.
+
+    >>> len(patterns_of(12, Budget(6))), len(patterns_of(12, Budget(0.3, 0.2)))
+    (924, 62832)
+
+    Raises:
+        ValueError: the budget needs more modules than there are layers.
+    """
+    budget = budget.of(layers)
+    counts = [
+        (big, skip)
+        for big in sorted({math.floor(budget.big), math.ceil(budget.big)})
+        for skip in sorted({math.floor(budget.skip), math.ceil(budget.skip)})
+        if big + skip <= layers
+    ]
+    return torch.cat([_exactly(layers, big, skip) for big, skip in counts])
+
+
+def _exactly(layers: int, big: int, skip: int) -> Tensor:
+    found = []
+    for bigs in itertools.combinations(range(layers), big):
+        rest = [layer for layer in range(layers) if layer not in bigs]
+        for skips in itertools.combinations(rest, skip):
+            found.append([2 if layer in bigs else 0 if layer in skips else 1 for layer in range(layers)])
+    return torch.tensor(found)
+
+
+class Level(NamedTuple):
+    """The nodes of one depth, in the order of their parents; kept on the CPU."""
+
+    parent_J: Tensor
+    """Node of the depth above."""
+    module_J: Tensor
+    """Module that leads from there to this node."""
+    child_start: list[int]
+    """Where the children of each node of the depth above begin here; one more at the end."""
+
+
+class Trie(NamedTuple):
+    """Patterns as a tree whose nodes are their common beginnings; leaf p stands for pattern `leaf_P[p]`."""
+
+    levels: list[Level]
+    leaf_P: Tensor
+
+    @classmethod
+    def of(cls, pattern_PL: Tensor) -> Trie:
+        """The tree of patterns that are all different."""
+        order_P = torch.arange(len(pattern_PL))
+        for layer in reversed(range(pattern_PL.shape[1])):
+            order_P = order_P[pattern_PL[order_P, layer].argsort(stable=True)]
+        sorted_PL, levels = pattern_PL[order_P], []
+        differs_P = torch.zeros(len(order_P), dtype=torch.bool)
+        node_P = torch.zeros(len(order_P), dtype=torch.int64)
+        for layer in range(sorted_PL.shape[1]):
+            differs_P[1:] |= sorted_PL[1:, layer] != sorted_PL[:-1, layer]
+            first_J = torch.cat((torch.zeros(1, dtype=torch.int64), differs_P.nonzero().squeeze(1)))
+            parent_J = node_P[first_J]
+            starts = torch.searchsorted(parent_J, torch.arange(int(parent_J[-1]) + 2))
+            levels.append(Level(parent_J, sorted_PL[first_J, layer], starts.tolist()))
+            node_P = differs_P.cumsum(0)
+        return cls(levels, order_P)
+
+
+def codes(count_XM: Tensor, layers: int) -> Tensor:
+    """One number for each (skip, small, big) count that sums to the layers."""
+    return count_XM[..., 2] * (layers + 1) + count_XM[..., 0]
+
+
+def pattern_codes(pattern_PL: Tensor) -> Tensor:
+    """The code of each pattern's counts, (P,)."""
+    count_PM = torch.stack([(pattern_PL == module).sum(1) for module in range(3)], dim=1)
+    return codes(count_PM, pattern_PL.shape[1])
+
+
+def meets(code_P: Tensor, wanted: int, layers: int, at_most: bool) -> Tensor:
+    """Which codes meet a wanted one: the same counts; or at most as many big, at least as many skip where any is."""
+    if not at_most:
+        return code_P == wanted
+    big, skip = divmod(wanted, layers + 1)
+    big_P, skip_P = code_P // (layers + 1), code_P % (layers + 1)
+    return (big_P <= big) & ((skip_P >= skip) if skip else (skip_P == 0))

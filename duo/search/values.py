@@ -1,0 +1,63 @@
+"""What a candidate is worth to each token: the label's loss, or a criterion that knows no label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from duo.backbone import Backbone
+
+CHUNK_BYTES = 4 << 20  # of logits at once: they stay in the cache, and are never all written
+
+Criterion = Callable[..., Tensor]
+"""criterion(logits_NV[, targets_N...]) -> value_N, the lower the better."""
+
+
+def label_losses(backbone: Backbone, x_JBSD: Tensor, label_BS: Tensor) -> Tensor:
+    """Cross-entropy in nats of the last layer's streams, (J, B, S); 0 where there is no label (-1).
+
+    `logsumexp - logit[label]` in chunks of rows: the log-probabilities of all tokens are never written.
+    """
+    label_N, losses = label_BS.expand(x_JBSD.shape[:3]).flatten(), []
+    for rows, logits_RV in _logits(backbone, x_JBSD):
+        label_R = label_N[rows]
+        logit_R = logits_RV.gather(1, label_R[:, None].clamp(min=0)).squeeze(1)  # before the logits are overwritten
+        losses.append((_logsumexp(logits_RV) - logit_R).masked_fill(label_R < 0, 0))
+    return torch.cat(losses).view(x_JBSD.shape[:3])
+
+
+def criterion_values(backbone: Backbone, x_JBSD: Tensor, criterion: Criterion, targets: Tensor | None) -> Tensor:
+    """A criterion's values of the last layer's streams, (J, B, S)."""
+    shape, values = x_JBSD.shape[:3], []
+    targets_N = None if targets is None else targets.expand(len(x_JBSD), *targets.shape).flatten(0, 2)
+    for rows, logits_RV in _logits(backbone, x_JBSD):
+        values.append(criterion(logits_RV) if targets_N is None else criterion(logits_RV, targets_N[rows]))
+    return torch.cat(values).view(shape)
+
+
+def entropy(logits_NV: Tensor) -> Tensor:
+    """Entropy of the prediction in nats, a criterion: the surest candidate is best."""
+    return torch.distributions.Categorical(logits=logits_NV).entropy()
+
+
+def divergence(logits_NV: Tensor, target_NV: Tensor) -> Tensor:
+    """Kullback-Leibler divergence from a target distribution (probabilities), a criterion: the closest is best."""
+    return torch.nn.functional.kl_div(logits_NV.log_softmax(-1), target_NV, reduction="none").sum(-1)
+
+
+def _logits(backbone: Backbone, x_JBSD: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Rows and their logits, a few at a time."""
+    x_ND = x_JBSD.flatten(0, 2)
+    size = max(CHUNK_BYTES // (backbone.config.vocabulary * x_ND.element_size()), 1)
+    for start in range(0, len(x_ND), size):
+        yield slice(start, start + size), backbone.logits(x_ND[start : start + size])
+
+
+def _logsumexp(logits_RV: Tensor) -> Tensor:
+    """Logsumexp of each row; overwrites the logits. One pass less than the usual, where no row overflows."""
+    sum_R = logits_RV.exp().sum(-1)
+    if bool(((sum_R > 1e-30) & (sum_R < 1e30)).all()):
+        return sum_R.log()
+    return logits_RV.logsumexp(-1)
