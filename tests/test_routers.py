@@ -5,7 +5,12 @@ import torch
 from conftest import random_tokens, toy_backbone
 
 from duo import Budget, Spec, Trial
+from duo.search import patterns_of
+from duo.trial import token_loss
+from routers.best_of_random import BestOfRandom
 from routers.fixed import Fixed
+from routers.fixed_best import FixedBest
+from routers.oracle import Oracle
 from routers.random import Random
 from routers.softmax_budget import SoftmaxBudget
 
@@ -128,3 +133,85 @@ def test_training_moves_the_share_towards_the_budget():
         router.loss(trial).backward()
         optimizer.step()
     assert abs(float(used(router, trial)[0][2]) - 3) < abs(before - 3) / 2
+
+
+def trial_loss(router, trial):
+    """Mean loss of a router's own route."""
+    with torch.no_grad():
+        gate = router.eval().route(trial)
+        return float(token_loss(trial._backbone(trial.tokens_BT, gate).logits_BTV, trial._labels_BT).mean())
+
+
+def test_the_oracle_beats_every_fixed_pattern_and_keeps_its_promise():
+    trial, spec = trial_of(4, 12), Spec(4, 16, Budget(2))
+    loss = trial_loss(Oracle(spec), trial)
+    assert loss == pytest.approx(float(trial.meter.promised_loss.mean()), abs=1e-5)
+    assert trial.meter.labels_consulted
+    assert loss < min(trial_loss(Fixed(spec, pattern=pattern.tolist()), trial) for pattern in patterns_of(4, Budget(2)))
+
+
+@pytest.mark.parametrize("budget", [Budget(2), Budget(0.3), Budget(1, 1)])
+@pytest.mark.parametrize("kind", [Oracle, FixedBest, BestOfRandom])
+def test_searching_routers_spend_exactly_the_counts_of_every_token(kind, budget):
+    trial, router = trial_of(4, 8), kind(Spec(4, 16, budget)).eval()
+    router.calibrate([trial_of(4, 8, seed=1)])
+    assert torch.equal(used(router, trial)[1].sum(2).long(), trial.counts(budget))
+
+
+@pytest.mark.parametrize("ends", [(3, 1), (1, 3), (2, 2)])
+def test_a_schedule_goes_from_its_first_to_its_last_and_averages_to_the_budget(ends):
+    _, weight_BTLM = used(Oracle(Spec(4, 16, Budget(2)), schedule=ends).eval(), trial_of(2, 16))
+    big_T = weight_BTLM[..., 2].sum(-1)[0]
+    assert big_T.mean() == 2
+    assert (big_T[0], big_T[-1]) == ends
+    assert torch.equal(big_T.sort(descending=ends[0] > ends[1]).values, big_T)
+
+
+def test_an_average_budget_is_met_by_a_price_and_beats_the_same_budget_per_token():
+    trial, spec = trial_of(4, 16), Spec(4, 16, Budget(2))
+    router = Oracle(spec, per="average").eval()
+    with torch.no_grad():
+        router.calibrate([trial])
+    mean_M, weight_BTLM = used(router, trial)
+    assert mean_M[2] <= 2.001
+    assert len(weight_BTLM[..., 2].sum(-1).unique()) > 1
+    assert mean_M[2] > 1.2
+
+
+def test_fixed_best_takes_the_pattern_of_the_lowest_mean_loss():
+    trials, spec = (
+        [trial_of(4, 8, domain, seed) for seed, domain in enumerate(("text", "code"))],
+        Spec(4, 16, Budget(2)),
+    )
+    router = FixedBest(spec)
+    with torch.no_grad():
+        router.calibrate(trials)
+    mean = lambda one: sum(trial_loss(one, trial) for trial in trials) / 2  # noqa: E731
+    losses = {tuple(p): mean(Fixed(spec, pattern=p)) for p in patterns_of(4, Budget(2)).tolist()}
+    assert mean(router) == pytest.approx(min(losses.values()), abs=1e-5)
+
+
+def test_best_of_random_takes_one_pattern_for_a_sequence_and_grows_better_with_more():
+    trial, spec = trial_of(4, 8), Spec(4, 16, Budget(2))
+    torch.manual_seed(0)
+    few, all_of_them = BestOfRandom(spec, patterns=2), BestOfRandom(spec, patterns=100)
+    weight_BTLM = used(few, trial)[1]
+    assert (weight_BTLM == weight_BTLM[:, :1]).all()
+    assert len(all_of_them.pattern_PL) == 6
+    assert trial_loss(all_of_them, trial) < trial_loss(few, trial)
+    assert trial_loss(BestOfRandom(spec, per="batch"), trial) >= trial_loss(all_of_them, trial)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "said"),
+    [
+        (Oracle, {"context": "past"}, "router.context='past'"),
+        (Oracle, {"per": "sequence"}, "router.per='sequence'"),
+        (Oracle, {"schedule": [4, 2]}, r"router.schedule=\[4, 2\] must average"),
+        (BestOfRandom, {"patterns": 0}, "router.patterns=0"),
+        (BestOfRandom, {"per": "layer"}, "router.per='layer'"),
+    ],
+)
+def test_impossible_options_of_searching_routers_are_named(kind, options, said):
+    with pytest.raises(ValueError, match=said):
+        kind(Spec(4, 16, Budget(2)), **options)

@@ -111,8 +111,12 @@ class Backbone(nn.Module):
 
     def logits(self, x_BSD: Tensor) -> Tensor:
         """Logits over the vocabulary from the last layer's stream."""
-        x_BSD = self.norm(x_BSD)
-        return F.linear(x_BSD, self.embedding.weight) if self.head is None else self.head(x_BSD)
+        return F.linear(self.norm(x_BSD), self.head_weight)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The output head, (V, D)."""
+        return self.embedding.weight if self.head is None else self.head.weight
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters of big and small FFNs, attention, embeddings (with position table and untied head), norms."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from duo.backbone import Backbone
 
-CHUNK_BYTES = 4 << 20  # of logits at once: they stay in the cache, and are never all written
+CHUNK_BYTES = 2 << 20  # of logits at once: they stay in the cache, and are never all written
 
 Criterion = Callable[..., Tensor]
 """criterion(logits_NV[, targets_N...]) -> value_N, the lower the better."""
@@ -21,10 +21,12 @@ def label_losses(backbone: Backbone, x_JBSD: Tensor, label_BS: Tensor) -> Tensor
     `logsumexp - logit[label]` in chunks of rows: the log-probabilities of all tokens are never written.
     """
     label_N, losses = label_BS.expand(x_JBSD.shape[:3]).flatten(), []
+    scratch = None
     for rows, logits_RV in _logits(backbone, x_JBSD):
         label_R = label_N[rows]
-        logit_R = logits_RV.gather(1, label_R[:, None].clamp(min=0)).squeeze(1)  # before the logits are overwritten
-        losses.append((_logsumexp(logits_RV) - logit_R).masked_fill(label_R < 0, 0))
+        logit_R = logits_RV.gather(1, label_R[:, None].clamp(min=0)).squeeze(1)
+        scratch = torch.empty_like(logits_RV) if scratch is None else scratch[: len(logits_RV)]
+        losses.append((_logsumexp(logits_RV, scratch) - logit_R).masked_fill(label_R < 0, 0))
     return torch.cat(losses).view(x_JBSD.shape[:3])
 
 
@@ -48,16 +50,18 @@ def divergence(logits_NV: Tensor, target_NV: Tensor) -> Tensor:
 
 
 def _logits(backbone: Backbone, x_JBSD: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Rows and their logits, a few at a time."""
-    x_ND = x_JBSD.flatten(0, 2)
-    size = max(CHUNK_BYTES // (backbone.config.vocabulary * x_ND.element_size()), 1)
+    """Rows and their logits, a few at a time, each time in the same memory."""
+    x_ND, weight_VD = backbone.norm(x_JBSD).flatten(0, 2), backbone.head_weight
+    size = max(CHUNK_BYTES // (len(weight_VD) * x_ND.element_size()), 1)
+    logits_RV = x_ND.new_empty(min(size, len(x_ND)), len(weight_VD))
     for start in range(0, len(x_ND), size):
-        yield slice(start, start + size), backbone.logits(x_ND[start : start + size])
+        part_RD = x_ND[start : start + size]
+        yield slice(start, start + size), torch.mm(part_RD, weight_VD.T, out=logits_RV[: len(part_RD)])
 
 
-def _logsumexp(logits_RV: Tensor) -> Tensor:
-    """Logsumexp of each row; overwrites the logits. One pass less than the usual, where no row overflows."""
-    sum_R = logits_RV.exp().sum(-1)
+def _logsumexp(logits_RV: Tensor, scratch_RV: Tensor) -> Tensor:
+    """logsumexp of each row, without looking for the highest logit first, where no row over- or underflows."""
+    sum_R = torch.exp(logits_RV, out=scratch_RV).sum(-1)
     if bool(((sum_R > 1e-30) & (sum_R < 1e30)).all()):
         return sum_R.log()
     return logits_RV.logsumexp(-1)

@@ -1,0 +1,60 @@
+"""The paper's "fixed": the one pattern with the lowest mean loss on calibration data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from duo import Gate, Router, Spec, Trial, replay
+from duo.search import patterns_of
+from duo.search.patterns import codes, pattern_codes
+
+
+class FixedBest(Router):
+    """The best fixed pattern, chosen by enumeration on calibration data; deployable, and the baseline of gap closed.
+
+    A fractional budget has one pattern for each count that occurs.
+
+    Args:
+        spec: layers, width and budget.
+        tokens: tokens of each calibration set to choose on.
+    """
+
+    pattern_PL: Tensor
+    best_P: Tensor
+
+    def __init__(self, spec: Spec, tokens: int = 2048) -> None:
+        super().__init__(spec)
+        self.tokens = tokens
+        pattern_PL = patterns_of(spec.layers, spec.budget)
+        self.register_buffer("pattern_PL", pattern_PL, persistent=False)
+        first_P = [int((pattern_codes(pattern_PL) == code).nonzero()[0]) for code in pattern_codes(pattern_PL).unique()]
+        self.register_buffer("best_P", torch.tensor(first_P))
+
+    def calibrate(self, trials: Sequence[Trial]) -> None:
+        """Takes the pattern (of each count) with the lowest loss, averaged over the calibration sets."""
+        losses: dict[str, list[tuple[float, Tensor]]] = {}
+        for trial in trials:
+            seen = losses.setdefault(trial.domain, [])
+            left = self.tokens - sum(tokens for tokens, _ in seen)
+            length = trial.tokens_BT.shape[1]
+            if left > 0:
+                part = trial.part(-(-int(left) // length), length)
+                mean_loss_P = part.search(self.pattern_PL, (), "same").mean_loss_P
+                assert mean_loss_P is not None
+                seen.append((part.tokens_BT.numel(), mean_loss_P))
+        sets = [
+            torch.stack([n * loss_P for n, loss_P in seen]).sum(0) / sum(n for n, _ in seen) for seen in losses.values()
+        ]
+        mean_P, code_P = torch.stack(sets).mean(0), pattern_codes(self.pattern_PL.cpu())
+        for index, code in enumerate(code_P.unique()):
+            self.best_P[index] = mean_P.masked_fill(code_P != code, torch.inf).argmin()
+
+    def route(self, trial: Trial) -> Gate:
+        """The same pattern for every token of the same count."""
+        best_CL = self.pattern_PL[self.best_P]
+        code_C = pattern_codes(best_CL).to(best_CL.device)
+        at_BT = torch.searchsorted(code_C, codes(trial.counts(self.spec.budget), self.spec.layers))
+        return replay(best_CL[at_BT])
