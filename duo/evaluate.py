@@ -54,6 +54,8 @@ class Score:
     """Whether the router read the labels of the tokens it was scored on (a bound, not deployable)."""
     seconds_per_token: float
     """Wall time of deciding and of the routed pass."""
+    promised_loss: float | None
+    """What a search promised for its routes (its context decides whether `loss` can equal it); else None."""
     sequences: Sequences = field(repr=False, compare=False, metadata={"json": False})
     """Per sequence, for paired comparisons and pictures; not part of the JSON."""
 
@@ -71,6 +73,8 @@ class Sequences(NamedTuple):
     """Scored tokens of each sequence."""
     big_TL: np.ndarray
     """Share of tokens that use the big module, by position and layer."""
+    sequence_N: np.ndarray
+    """Ids of the sequences."""
 
 
 @torch.no_grad()
@@ -118,6 +122,7 @@ class _Record(NamedTuple):
     passes: float
     labels_consulted: bool
     seconds: float
+    promised: float | None
 
 
 def _record(backbone: Backbone, router: Router, batch: Batch, seed: int) -> _Record:
@@ -142,13 +147,15 @@ def _record(backbone: Backbone, router: Router, batch: Batch, seed: int) -> _Rec
         float(run_flops(config, run.weight_BTLM, position_BT)[scored_BT].sum()),
         budget_flops(config, router.spec.budget, position_BT[scored_BT]) * int(scored_BT.sum()),
         trial.meter.flops, trial.meter.passes * len(batch.tokens_BT), trial.meter.labels_consulted, seconds,
+        None if trial.meter.promised_loss is None else float(trial.meter.promised_loss[scored_BT].double().sum()),
     )  # fmt: skip
 
 
 def _score(backbone: Backbone, router: Router, records: list[_Record]) -> Score:
     order = np.concatenate([record.sequence_B for record in records]).argsort(kind="stable")
-    loss_N, tokens_N = (
-        np.concatenate([getattr(record, name) for record in records])[order] for name in ("loss_B", "tokens_B")
+    loss_N, tokens_N, sequence_N = (
+        np.concatenate([getattr(record, name) for record in records])[order]
+        for name in ("loss_B", "tokens_B", "sequence_B")
     )
     total = lambda name: sum(getattr(record, name) for record in records)  # noqa: E731
     tokens, used_M, layers = int(tokens_N.sum()), total("used_M"), backbone.config.layers
@@ -169,7 +176,8 @@ def _score(backbone: Backbone, router: Router, records: list[_Record]) -> Score:
         passes=total("passes") / len(loss_N),
         labels_consulted=any(record.labels_consulted for record in records),
         seconds_per_token=total("seconds") / tokens,
-        sequences=Sequences(loss_N, tokens_N, total("big_TL") / np.maximum(total("seen_T"), 1)[:, None]),
+        promised_loss=None if any(record.promised is None for record in records) else total("promised") / tokens,
+        sequences=Sequences(loss_N, tokens_N, total("big_TL") / np.maximum(total("seen_T"), 1)[:, None], sequence_N),
     )
 
 

@@ -9,8 +9,10 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from duo.evaluate import Score
 from duo.files import replacing
 from duo.report import Result
 
@@ -28,30 +30,27 @@ def training_loss(curves: dict[str, Curve]) -> Figure:
 
 
 def loss_against_budget(result: Result) -> Figure:
-    """Loss of the router and its baselines against their FLOPs, with intervals, a panel for each hold-out."""
-    figure, axes = plt.subplots(
-        1, len(result.scores), figsize=(5 * len(result.scores), 4), squeeze=False, layout="constrained"
-    )
-    for axis, holdout in zip(axes[0], result.scores, strict=True):
-        points = []
-        for name, scores in result.rows():
-            score = scores[holdout]
-            low, high = score.loss_interval or (score.loss, score.loss)
-            flops = score.flops_per_token / 1e6
-            errors = [[max(score.loss - low, 0)], [max(high - score.loss, 0)]]
-            axis.errorbar(flops, score.loss, yerr=errors, fmt="o", capsize=3, label=name)
-            points.append((flops, score.loss))
-        baselines = sorted(points[1:])
-        axis.plot(*zip(*baselines, strict=True), color="grey", linewidth=0.8, linestyle="--", zorder=0)
-        axis.axvline(result.scores[holdout].budget_flops_per_token / 1e6, color="grey", linewidth=0.8, linestyle=":")
-        axis.text(
-            result.scores[holdout].budget_flops_per_token / 1e6, 0.99, " budget", color="grey", fontsize=8, va="top",
-            transform=axis.get_xaxis_transform(),
-        )  # fmt: skip
-        axis.set(title=holdout, xlabel="backbone MFLOPs per token", ylabel="loss (nats per token), 95 % interval")
-        axis.legend(fontsize=8)
-        axis.grid(alpha=0.3)
+    """Loss against FLOPs with intervals, a column for each hold-out: whole above, the subset with the bounds below."""
+    holdouts, parts = [*result.gap_closed], [result.whole_rows(), result.subset_rows()]
+    figure, axes = plt.subplots(2, len(holdouts), figsize=(5 * len(holdouts), 7.5), squeeze=False, layout="constrained")
+    for column, holdout in enumerate(holdouts):
+        for axis, rows, where in zip(axes[:, column], parts, ("whole hold-out", "subset of searches"), strict=True):
+            _losses(axis, {name: scores[holdout] for name, scores in rows.items()})
+            axis.set(title=f"{holdout}, {where}", xlabel="backbone MFLOPs per token", ylabel="loss (nats per token)")
     return figure
+
+
+def _losses(axis: Axes, scores: dict[str, Score]) -> None:
+    """Points with 95 % intervals, and the budget."""
+    for name, score in scores.items():
+        low, high = score.loss_interval or (score.loss, score.loss)
+        errors = [[max(score.loss - low, 0)], [max(high - score.loss, 0)]]
+        axis.errorbar(score.flops_per_token / 1e6, score.loss, yerr=errors, fmt="o", capsize=3, label=name)
+    budget = scores["random"].budget_flops_per_token / 1e6
+    axis.axvline(budget, color="grey", linewidth=0.8, linestyle=":")
+    axis.text(budget, 0.99, " budget", color="grey", fontsize=8, va="top", transform=axis.get_xaxis_transform())
+    axis.legend(fontsize=8)
+    axis.grid(alpha=0.3)
 
 
 def big_share(shares: dict[str, np.ndarray]) -> Figure:

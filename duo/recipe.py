@@ -60,6 +60,8 @@ class Recipe:
     stage3: Stage3Config = field(default_factory=Stage3Config)
     trainer: dict[str, Any] = field(default_factory=dict)
     """Arguments of lightning.Trainer, for both stages (devices, strategy, precision, ...)."""
+    whole: bool = True
+    """Whether the router is scored on whole hold-outs (false: on their subset alone, for routers that search)."""
     seed: int = 0
     """Seed of the router's initial weights and of every draw in evaluation."""
     output: str | None = None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from duo.report import Result
 
 USAGE = "python -m duo.run recipe=NAME [key=value ...]"
-WIDTH = 125  # of the tables, also where the output is no terminal
+WIDTH = 135  # of the tables, also where the output is no terminal
 PACKAGES = ("duo-llm", "torch", "lightning", "datasets", "tokenizers", "numpy")
 
 
@@ -109,8 +109,10 @@ def compute(recipe: Recipe, name: str, command: str, folder: Path, console: Cons
             "parameters": sum(backbone.parameter_counts().values()),
             "train_tokens": recipe.stage1.steps * size,
         },
-        scores=scores.pop("router"),
-        baselines=scores,
+        scores=scores.whole.pop("router", {}),
+        baselines=scores.whole,
+        subset=scores.subset,
+        gap_closed=stages.gaps(scores),
         provenance=provenance(recipe, stages.device_of(recipe), time.time() - start, command),
     )
     if is_chief():
@@ -177,16 +179,21 @@ def draw(result: Result, stages: dict[str, Path], folder: Path) -> None:
     if curves:
         figures.save(figures.training_loss(curves), folder / "training_loss.png")
     figures.save(figures.loss_against_budget(result), folder / "loss_against_budget.png")
-    shares = {holdout: score.sequences.big_TL for holdout, score in result.scores.items()}
+    shares = {holdout: score.sequences.big_TL for holdout, score in (result.scores or result.subset["router"]).items()}
     figures.save(figures.big_share(shares), folder / "big_share.png")
 
 
 def show(result: Result, folder: Path, console: Console) -> None:
     """The table, the figures and the folder."""
-    from duo.report import table
+    from duo.report import gap_line, table
 
-    for holdout in result.scores:
+    holdouts = [*result.gap_closed]
+    for holdout in holdouts:
         console.print(table(result, holdout))
+    for holdout in holdouts:
+        console.print(table(result, holdout, subset=True))
+    for holdout in holdouts:
+        console.print(gap_line(result, holdout))
     for path in (*sorted(folder.glob("figures/*.png")), folder / "result.json", folder):
         console.print(str(path))
 

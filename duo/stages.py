@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import lightning as L
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
@@ -14,11 +16,12 @@ from duo.backbone import FORMAT, Backbone
 from duo.data.module import TextData
 from duo.evaluate import Score, evaluate
 from duo.files import is_chief, load_weights, save_weights
+from duo.intervals import Gap, gap_closed
+from duo.meter import Meter
 from duo.recipe import Recipe, digest
 from duo.router import Router
 from duo.training.module import DuoModule
 from duo.training.trainer import fit
-from duo.trial import Meter
 
 Say = Callable[[str, str], None]
 """say(stage, what happens)"""
@@ -102,25 +105,61 @@ def calibrate(router: Router, backbone: Backbone, data: TextData, seed: int = 0)
     )
 
 
-def evaluated(
-    recipe: Recipe, backbone: Backbone, router: Router, data: TextData, say: Say
-) -> dict[str, dict[str, Score]]:
-    """Scores of the router (row `router`) and of its baselines, on every hold-out."""
-    layers, device = recipe.backbone.layers, device_of(recipe)
-    rows = {
-        "router": router,
-        "all_small": recipe.new_router("fixed", {"pattern": [1] * layers}),
-        "all_big": recipe.new_router("fixed", {"pattern": [2] * layers}),
-        "random": recipe.new_router("random", {}),
-    }
-    scores: dict[str, dict[str, Score]] = {}
+class Scores(NamedTuple):
+    """Scores by row and hold-out, on whole hold-outs and on their subset."""
+
+    whole: dict[str, dict[str, Score]]
+    subset: dict[str, dict[str, Score]]
+
+
+def evaluated(recipe: Recipe, backbone: Backbone, router: Router, data: TextData, say: Say) -> Scores:
+    """Scores of the router (row `router`), of its baselines, and, on the subset, of the bounds."""
+    rows: dict[str, Router] = {"router": router}
+    device = device_of(recipe)
+    backbone.to(device)
+    for name, (kind, options) in {**baselines(recipe.backbone.layers), **BOUNDS}.items():
+        rows[name] = recipe.new_router(kind, options)
+        calibrate(rows[name], backbone, data, recipe.seed)
+    scores = Scores({}, {})
     for name, row in rows.items():
-        say("evaluation", f"{name} on {', '.join(data.holdouts)}")
-        scores[name] = {
-            holdout: evaluate(backbone.to(device), row.to(device), data.holdout(holdout), recipe.seed)
-            for holdout in data.holdouts
-        }
+        whole = name not in BOUNDS and (recipe.whole or row is not router)
+        say("evaluation", f"{name} on {', '.join(data.holdouts)}{'' if whole else ', subset'}")
+        row.to(device)
+        for holdout in data.holdouts:
+            if whole:
+                score = evaluate(backbone, row, data.holdout(holdout), recipe.seed)
+                scores.whole.setdefault(name, {})[holdout] = score
+            score = evaluate(backbone, row, data.subset(holdout), recipe.seed)
+            scores.subset.setdefault(name, {})[holdout] = score
     return scores
+
+
+def baselines(layers: int) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The rows beside every router: their routers and options."""
+    return {
+        "all_small": ("fixed", {"pattern": [1] * layers}),
+        "all_big": ("fixed", {"pattern": [2] * layers}),
+        "random": ("random", {}),
+        "fixed_best": ("fixed_best", {}),
+    }
+
+
+BOUNDS: dict[str, tuple[str, dict[str, Any]]] = {"best_of_random": ("best_of_random", {}), "oracle": ("oracle", {})}
+"""The rows that consult the labels, on the subset alone: their routers and options."""
+
+
+def gaps(scores: Scores) -> dict[str, Gap]:
+    """Gap closed by the router between the best fixed pattern and the committed oracle, by hold-out."""
+    closed = {}
+    for holdout, oracle in scores.subset["oracle"].items():
+        numerator = scores.whole if "router" in scores.whole else scores.subset
+        ours, fixed = (numerator[row][holdout].sequences for row in ("router", "fixed_best"))
+        below, above = oracle.sequences, scores.subset["fixed_best"][holdout].sequences
+        gap_N, gap_tokens_N = np.zeros(len(ours.loss_N)), np.zeros(len(ours.loss_N))
+        at = np.searchsorted(ours.sequence_N, below.sequence_N)
+        gap_N[at], gap_tokens_N[at] = above.loss_N - below.loss_N, below.tokens_N
+        closed[holdout] = gap_closed(fixed.loss_N - ours.loss_N, ours.tokens_N, gap_N, gap_tokens_N)
+    return closed
 
 
 def device_of(recipe: Recipe) -> torch.device:

@@ -3,67 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from duo.backbone import MODULES, PADDING, Backbone, Gate, Run
 from duo.budget import Budget
 from duo.flops import run_flops
+from duo.meter import Meter
 from duo.search import MEMORY, Criterion, Found, Search
 from duo.search.patterns import codes
-
-
-@dataclass
-class Meter:
-    """What a router spent and looked at; filled by the trial, never by the router."""
-
-    enabled: bool = True
-    """Whether costs are counted; they are not while training."""
-    passes: float = 0.0
-    """Passes through the backbone, as a share of the whole trial's tokens each."""
-    layer_evaluations: int = 0
-    """Layers computed, summed over tokens."""
-    flops: float = 0.0
-    """FLOPs of those passes (closed form) and of the router's own arithmetic (counted where it happens)."""
-    labels_consulted: bool = False
-    """Whether the labels of this trial's tokens were read."""
-    promised_loss: Tensor | None = None
-    """loss_BT that a search promised for the routes it returned."""
-
-    _signs: list[int] = field(default_factory=list)
-
-    @contextmanager
-    def counting(self, sign: int = 1) -> Iterator[None]:
-        """Adds the matrix products inside to `flops`: +1 for a router's arithmetic, -1 for a pass within it.
-
-        A pass is counted in closed form, but for the arithmetic of its gate, which stands inside in a +1 of its own.
-        """
-        surrounding = self._signs[-1] if self._signs else -1
-        if not self.enabled or sign == surrounding:
-            yield
-            return
-        self._signs.append(sign)
-        try:
-            with FlopCounterMode(display=False) as counter:
-                yield
-        finally:
-            self._signs.pop()
-        self.flops += sign * counter.get_total_flops()
-
-    def counted(self, gate: Gate) -> Gate:
-        """The same gate, its arithmetic on this meter."""
-
-        def metered(x_BSD: Tensor, layer: int) -> Tensor:
-            with self.counting():
-                return gate(x_BSD, layer)
-
-        return metered
 
 
 class Trial:
@@ -147,7 +98,7 @@ class Trial:
 
     def run(self, gate: Gate, context: Run | None = None) -> Run:
         """One pass of the whole trial through the backbone, under `gate`; metered."""
-        with self.meter.counting(-1):
+        with self.meter.paused():
             run = self._backbone(self.tokens_BT, self.meter.counted(gate), context)
         if self.meter.enabled:
             real = int((self.tokens_BT != PADDING).sum())
@@ -202,7 +153,7 @@ class Trial:
             context, criterion, targets, unit, price, at_most, table, memory,
         )  # fmt: skip
         self.meter.labels_consulted |= criterion is None
-        with self.meter.counting(-1):
+        with self.meter.paused():
             found = search.run()
         if self.meter.enabled:
             self.meter.flops += search.flops

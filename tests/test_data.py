@@ -52,6 +52,21 @@ def test_builtin_hold_outs_have_the_tokens_asked_for(tmp_path):
     assert not set(ids[0].tolist()) & set(ids[1].tolist())
 
 
+def test_the_subset_is_the_beginning_of_evenly_spaced_sequences_of_the_hold_out(files, tmp_path):
+    data = TextData(of_files(files, subset_sequences=5, subset_tokens=10, batch_size=2), 300, tmp_path)
+    whole = {
+        int(i): row for batch in data.holdout("held") for i, row in zip(batch.sequence_B, batch.tokens_BT, strict=True)
+    }
+    some = [batch for batch in data.subset("held")]
+    ids = torch.cat([batch.sequence_B for batch in some]) - min(whole)
+    assert len(ids) == 5
+    assert ids.diff().unique().numel() <= 2
+    for batch in some:
+        assert batch.tokens_BT.shape[1] == 10
+        for i, row in zip(batch.sequence_B, batch.tokens_BT, strict=True):
+            assert torch.equal(row, whole[int(i)][:10])
+
+
 def test_packing_loses_nothing_but_the_last_rest():
     documents = ["one two three", "four", "five six seven eight nine ten"] * 40
     tokenizer = train_tokenizer(documents, 280)

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from conftest import random_tokens, toy_backbone
@@ -7,8 +8,9 @@ from conftest import random_tokens, toy_backbone
 from duo import Budget, Router, Spec, one_hot, replay
 from duo.data import Batch
 from duo.evaluate import evaluate
-from duo.intervals import mean_interval
+from duo.intervals import Gap, gap_closed, mean_interval
 from routers.fixed import Fixed
+from routers.oracle import Oracle
 from routers.random import Random
 from routers.softmax_budget import SoftmaxBudget
 
@@ -148,3 +150,30 @@ def test_intervals_cover_the_mean_as_often_as_they_say():
         low, high = mean_interval(sums_N, tokens_N)
         covered += low < 0 < high
     assert 180 <= covered <= 199
+
+
+def test_a_searched_row_shows_what_was_promised_and_what_was_attained():
+    committed = evaluate(toy_backbone(), Oracle(SPEC), batches_of())
+    same = evaluate(toy_backbone(), Oracle(SPEC, context="same"), batches_of())
+    assert committed.promised_loss == pytest.approx(committed.loss, abs=1e-5)
+    assert same.loss > same.promised_loss + 1e-3
+    assert committed.labels_consulted
+    assert committed.passes > 1
+    assert evaluate(toy_backbone(), Random(SPEC), batches_of()).promised_loss is None
+
+
+def test_gap_closed_is_the_ratio_of_gain_and_gap_with_an_interval_around_it():
+    generator = np.random.default_rng(0)
+    gain_N, tokens_N = generator.normal(1.0, 0.5, 200), np.full(200, 10)
+    inside_N = np.arange(200) % 5 == 0
+    gap_N, gap_tokens_N = np.where(inside_N, generator.normal(20.0, 2.0, 200), 0), np.where(inside_N, 4, 0)
+    closed = gap_closed(gain_N, tokens_N, gap_N, gap_tokens_N)
+    assert closed.value == pytest.approx((gain_N.sum() / 2000) / (gap_N.sum() / 160))
+    assert closed.interval[0] < closed.value < closed.interval[1]
+    assert closed.interval[1] - closed.interval[0] < 0.01
+    assert gap_closed(gap_N, gap_tokens_N + (gap_tokens_N == 0), gap_N, gap_tokens_N).value > 0
+
+
+def test_there_is_no_gap_closed_where_there_is_no_gap():
+    tokens_N, noise_N = np.full(50, 10), np.random.default_rng(0).normal(0, 1, 50)
+    assert gap_closed(np.ones(50), tokens_N, noise_N - noise_N.mean(), tokens_N) == Gap(None, None)

@@ -15,7 +15,7 @@ ORDER = [  # a file imports from its own line or from lines below
     {"router"},
     {"trial"},
     {"search"},
-    {"flops"},
+    {"flops", "meter"},
     {"backbone", "files"},
     {"budget"},
 ]

@@ -8,7 +8,10 @@ from omegaconf import OmegaConf
 from duo.knobs import knobs, summary
 from duo.recipe import Recipe, load, recipes
 
-SHIPPED = ["router_budget4", "router_budget6", "router_budget8", "stage1", "tiny"]
+SHIPPED = [
+    "router_budget4", "router_budget6", "router_budget8", "stage1", "tiny", "oracle_budget1", "oracle_budget4",
+    "oracle_budget6", "oracle_budget8", "fixed_budget6", "random_budget6", "best_of_random_budget6",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", recipes())

@@ -207,7 +207,7 @@ def test_best_of_random_takes_one_pattern_for_a_sequence_and_grows_better_with_m
     [
         (Oracle, {"context": "past"}, "router.context='past'"),
         (Oracle, {"per": "sequence"}, "router.per='sequence'"),
-        (Oracle, {"schedule": [4, 2]}, r"router.schedule=\[4, 2\] must average"),
+        (Oracle, {"schedule": [4, 2]}, r"router.schedule=\[4, 2\] must be two numbers that average"),
         (BestOfRandom, {"patterns": 0}, "router.patterns=0"),
         (BestOfRandom, {"per": "layer"}, "router.per='layer'"),
     ],

@@ -16,10 +16,11 @@ from duo.recipe import recipes
 SCORE = {
     "loss", "loss_interval", "perplexity", "bits_per_byte", "tokens", "share", "flops_per_token",
     "budget_flops_per_token", "deciding_flops_per_token", "within_budget", "passes", "labels_consulted",
-    "seconds_per_token",
+    "seconds_per_token", "promised_loss",
 }  # fmt: skip
 RESULT = {
-    "schema", "recipe", "recipe_digest", "router", "budget", "backbone", "scores", "baselines", "provenance",
+    "schema", "recipe", "recipe_digest", "router", "budget", "backbone", "scores", "baselines", "subset",
+    "gap_closed", "provenance",
 }  # fmt: skip
 
 
@@ -69,7 +70,16 @@ def test_a_result_has_the_keys_and_numbers_it_should(tiny):
     assert result["backbone"]["train_tokens"] == 60 * 16 * 64
     assert {*result["provenance"]} == {"commit", "versions", "device", "seed", "seconds", "command"}
     assert result["provenance"]["command"].startswith("python -m duo.run recipe=tiny")
-    assert {*result["baselines"]} == {"all_small", "all_big", "random"}
+    assert {*result["baselines"]} == {"all_small", "all_big", "random", "fixed_best"}
+    assert {*result["subset"]} == {"router", *result["baselines"], "best_of_random", "oracle"}
+    for row in result["subset"].values():
+        assert {score["tokens"] for score in row.values()} == {32 * 64}
+    for holdout, oracle in result["subset"]["oracle"].items():
+        assert oracle["promised_loss"] == pytest.approx(oracle["loss"], abs=1e-5)
+        assert oracle["loss"] < min(result["subset"][row][holdout]["loss"] for row in ("fixed_best", "best_of_random"))
+        assert oracle["labels_consulted"]
+        closed = result["gap_closed"][holdout]
+        assert closed["interval"][0] <= closed["value"] <= closed["interval"][1]
     for row in (result["scores"], *result["baselines"].values()):
         assert {*row} == {"text", "code"}
         for score in row.values():
@@ -113,6 +123,16 @@ def test_a_backbone_in_the_cache_is_reused_and_the_run_says_so(small, tmp_path):
     assert all(re.fullmatch(r"tiny-[0-9a-f]{8}", folder.name) for folder in folders)
     backbones = [load_file(folder / "backbone.safetensors") for folder in folders]
     assert all(backbones[0][key].equal(backbones[1][key]) for key in backbones[0])
+
+
+def test_a_router_that_searches_is_scored_on_the_subset_alone(small, tmp_path):
+    run = [*small, f"cache={tmp_path}/cache", f"output={tmp_path}/run", "router.name=oracle", "whole=false"]
+    printed = command(*run)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["scores"] == {}
+    assert result["subset"]["router"]["held"]["loss"] == result["subset"]["oracle"]["held"]["loss"]
+    assert result["gap_closed"]["held"]["value"] in (None, pytest.approx(1))
+    assert printed.splitlines()[-1] == command(*run).splitlines()[-1]
 
 
 def test_a_backbone_that_is_not_frozen_is_trained_on(small, tmp_path):

@@ -8,7 +8,8 @@ from scipy import stats
 
 from duo import Budget, Trial, replay
 from duo.flops import run_flops
-from duo.trial import Meter, token_loss
+from duo.meter import Meter
+from duo.trial import token_loss
 
 
 def trial_of(batch=3, tokens=8, **about):

@@ -38,16 +38,16 @@ class Batch(NamedTuple):
 
 
 class Batches(Sequence[Batch]):
-    """The batches of one split in order; any of them may be looked up again."""
+    """The batches of some rows of a split in order; any of them may be looked up again."""
 
-    def __init__(self, rows: int, size: int, batch: Callable[[np.ndarray], Batch]) -> None:
+    def __init__(self, rows: np.ndarray, size: int, batch: Callable[[np.ndarray], Batch]) -> None:
         self._rows, self._size, self._batch = rows, size, batch
 
     def __len__(self) -> int:
-        return -(-self._rows // self._size)
+        return -(-len(self._rows) // self._size)
 
     def __getitem__(self, index: Any) -> Any:
         """The batch of that index."""
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return self._batch(np.arange(index * self._size, min((index + 1) * self._size, self._rows)))
+        return self._batch(self._rows[index * self._size : (index + 1) * self._size])

@@ -33,11 +33,15 @@ class DataConfig:
     """Tokens to score in each hold-out (0: all; `builtin` needs a number, and holds at least so many)."""
     calibration_tokens: int = 32768
     """Tokens of each calibration set (0: all; `builtin` needs a number, and holds at least so many)."""
+    subset_sequences: int = 32
+    """Sequences of each hold-out, evenly spaced, that searches are scored on (they are too dear for all)."""
+    subset_tokens: int = 64
+    """First tokens of each of those sequences."""
     seed: int = 0
     """Seed of the split into documents and of the order of training."""
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "batch_size"):
+        for name in ("tokens", "batch_size", "subset_sequences", "subset_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"data.{name}={getattr(self, name)} must be at least 1")
         least = 1 if self.source == "builtin" else 0

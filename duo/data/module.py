@@ -103,6 +103,14 @@ class TextData(L.LightningDataModule):
         """A hold-out's batches, every sequence once."""
         return self._batches(f"holdouts.{name}")
 
+    def subset(self, name: str) -> Batches:
+        """The part of a hold-out that searches are scored on: the first tokens of evenly spaced sequences."""
+        self.setup()
+        split, wanted = f"holdouts.{name}", self.config.subset_sequences
+        held = self._splits[split].num_rows
+        rows = np.arange(wanted) * held // wanted if wanted < held else np.arange(held)
+        return Batches(rows, self.config.batch_size, self._batch_of(split, self.config.subset_tokens))
+
     def calibration_set(self, name: str) -> Batches:
         """A calibration set's batches, every sequence once."""
         return self._batches(f"calibration.{name}")
@@ -130,14 +138,16 @@ class TextData(L.LightningDataModule):
 
     def _batches(self, split: str) -> Batches:
         self.setup()
-        return Batches(self._splits[split].num_rows, self.config.batch_size, self._batch_of(split))
+        rows = np.arange(self._splits[split].num_rows)
+        return Batches(rows, self.config.batch_size, self._batch_of(split))
 
-    def _batch_of(self, split: str) -> Callable[[np.ndarray], Batch]:
+    def _batch_of(self, split: str, length: int | None = None) -> Callable[[np.ndarray], Batch]:
         """What turns rows of a split into a batch. Ids of different splits lie 2^32 and more apart."""
         first, domain = zlib.crc32(split.encode()) << 31, split.rpartition(".")[2]
 
         def batch(rows: np.ndarray) -> Batch:
             tokens = torch.from_numpy(np.stack(self._splits[split][rows]["tokens"])).long()
+            tokens = tokens if length is None else tokens[:, : length + 1]
             bytes_B = torch.from_numpy(self._bytes_V)[tokens[:, 1:]].sum(1)
             return Batch(tokens[:, :-1], tokens[:, 1:], torch.from_numpy(rows) + first, bytes_B, domain)
 

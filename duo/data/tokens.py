@@ -119,8 +119,8 @@ def _write(config: DataConfig, vocabulary: int, parts: Split, folder: Path) -> N
 
 def _digest_of(config: DataConfig, vocabulary: int, parts: Split) -> str:
     """What a preparation depends on: the documents, and the settings that are no path."""
-    settings = {key: value for key, value in asdict(config).items() if key not in ("train", "holdouts", "calibration")}
-    settings.pop("batch_size")
+    not_prepared = {"train", "holdouts", "calibration", "batch_size", "subset_sequences", "subset_tokens"}
+    settings = {key: value for key, value in asdict(config).items() if key not in not_prepared}
     digest = hashlib.sha256(json.dumps([FORMAT, vocabulary, settings], sort_keys=True).encode())
     for name, documents in [("train", parts.train), *parts.calibration.items(), *parts.holdouts.items()]:
         digest.update(name.encode())

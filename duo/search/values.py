@@ -60,7 +60,7 @@ def _logits(backbone: Backbone, x_JBSD: Tensor) -> Iterator[tuple[slice, Tensor]
 
 
 def _logsumexp(logits_RV: Tensor, scratch_RV: Tensor) -> Tensor:
-    """logsumexp of each row, without looking for the highest logit first, where no row over- or underflows."""
+    """The logsumexp of each row, without looking for the highest logit first, where no row over- or underflows."""
     sum_R = torch.exp(logits_RV, out=scratch_RV).sum(-1)
     if bool(((sum_R > 1e-30) & (sum_R < 1e30)).all()):
         return sum_R.log()

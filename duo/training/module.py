@@ -12,9 +12,9 @@ from torchmetrics import MeanMetric
 
 from duo.backbone import Backbone
 from duo.data.batch import Batch
+from duo.meter import Meter
 from duo.router import Router
 from duo.training.config import TrainingConfig
-from duo.trial import Meter
 
 
 class DuoModule(L.LightningModule):
