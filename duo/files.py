@@ -26,9 +26,21 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
-    """Parameters and buffers as safetensors."""
+    """Parameters and buffers as safetensors.
+
+    Raises:
+        FloatingPointError: a parameter is not finite.
+    """
+    check_finite(module)
     with replacing(path) as temporary:
         save_model(module, str(temporary))
+
+
+def check_finite(module: nn.Module) -> None:
+    """Raises FloatingPointError where a parameter is not finite, and names it."""
+    for name, parameter in module.named_parameters():
+        if not parameter.detach().isfinite().all():
+            raise FloatingPointError(f"training left weights that are not finite ({name}): lower the rate")
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, is_dataclass
@@ -24,18 +23,17 @@ from duo.data.config import DataConfig
 from duo.registry import check_options, unknown
 from duo.router import Router, Spec
 from duo.training.config import Stage1Config, Stage3Config
+from duo.training.options import check_trainer
 
 # What a run's identity does not cover: where it is kept, what is shown of it, and on which devices it runs.
-NO_IDENTITY = {"output", "cache", "log_every", "checkpoint_every"}
-NO_TRAINER_IDENTITY = {
-    "accelerator", "devices", "num_nodes", "strategy", "logger", "enable_progress_bar", "enable_model_summary",
-    "default_root_dir", "profiler",
-}  # fmt: skip
-NOT_FOR_TRAINER = {
-    "max_steps": "stage1.steps and stage3.steps", "max_epochs": "stage1.steps and stage3.steps",
-    "log_every_n_steps": "stage1.log_every and stage3.log_every", "callbacks": "a script of your own",
-    "plugins": "a script of your own", "enable_checkpointing": "stage1.checkpoint_every and stage3.checkpoint_every",
-    "use_distributed_sampler": "duo.data", "gradient_clip_val": "stage1.clip and stage3.clip",
+NO_IDENTITY = {
+    "": {"output", "cache"},
+    "stage1": {"log_every", "checkpoint_every"},
+    "stage3": {"log_every", "checkpoint_every"},
+    "trainer": {
+        "accelerator", "devices", "num_nodes", "strategy", "logger", "enable_progress_bar", "enable_model_summary",
+        "default_root_dir", "profiler",
+    },
 }  # fmt: skip
 
 
@@ -86,8 +84,10 @@ class Recipe:
 
     def identity(self, *parts: str) -> dict[str, Any]:
         """The values that alter what a run finds; of all parts, or of those named."""
-        values = _without(self.settings, NO_IDENTITY)
-        values["trainer"] = _without(values["trainer"], NO_TRAINER_IDENTITY)
+        values = {key: value for key, value in self.settings.items() if key not in NO_IDENTITY[""]}
+        for section, left_out in NO_IDENTITY.items():
+            if section:
+                values[section] = {key: value for key, value in values[section].items() if key not in left_out}
         return {key: values[key] for key in parts or values}
 
     @property
@@ -105,11 +105,15 @@ class Recipe:
         Raises:
             ValueError: no such router, or impossible options.
         """
+        if name is None:
+            name, options = self.router["name"], self.router_options()
+        assert name is not None
         torch.manual_seed(self.seed)
         spec = Spec(self.backbone.layers, self.backbone.width, self.budget)
-        if name is None:
-            return registry.load(self.router["name"])(spec, **self.router_options())
-        return registry.load(name)(spec, **(options or {}))
+        try:
+            return registry.load(name)(spec, **(options or {}))
+        except (TypeError, RuntimeError) as error:
+            raise ValueError(f"router {name!r} cannot be built with options {options}: {error}") from error
 
 
 def digest(data: Any) -> str:
@@ -137,17 +141,21 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
         recipe = OmegaConf.to_object(OmegaConf.merge(schema, values))
     except OmegaConfBaseException as error:
         raise ValueError(f"{error.full_key}: {str(error.msg).splitlines()[0] if error.msg else error}") from error
+    except TypeError as error:
+        raise ValueError(f"a key holds a value of the wrong kind: {error}") from error
     assert isinstance(recipe, Recipe)
     if not isinstance(recipe.router.get("name"), str):
         raise ValueError("router.name must be a router's name")
     check_options(recipe.router["name"], recipe.router_options())
     if recipe.trainer:
-        _check_trainer(recipe.trainer)
+        check_trainer(recipe.trainer)
     return recipe
 
 
-def _read(name: str) -> dict[str, Any]:
+def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """A recipe's values over those of its `base`."""
+    if name in seen:
+        raise ValueError(f"recipe {name} is its own base: {' -> '.join((*seen, name))}")
     known = recipes()
     path = Path(name) if name.endswith((".yaml", ".yml")) else known.get(name)
     if path is None:
@@ -156,13 +164,14 @@ def _read(name: str) -> dict[str, Any]:
         values = _plain(OmegaConf.load(path), str(path))
     except OSError as error:
         raise ValueError(f"recipe {path} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"recipe {path} is no YAML: {error}") from error
     base = values.pop("base", None)
     if base is None:
         return values
     beside = path.parent / str(base)
-    return _merged(_read(str(beside) if beside.suffix in (".yaml", ".yml") else str(base)), values)
+    of_base = _read(str(beside) if beside.suffix in (".yaml", ".yml") else str(base), (*seen, name))
+    return _merged(of_base, values)
 
 
 def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
@@ -220,24 +229,3 @@ def _check_keys(values: dict[str, Any], owner: type, prefix: str) -> None:
             if not isinstance(value, dict):
                 raise ValueError(f"{prefix}{key}={value!r} must hold keys: {', '.join(get_type_hints(hints[key]))}")
             _check_keys(value, hints[key], f"{prefix}{key}.")
-
-
-def _check_trainer(options: dict[str, Any]) -> None:
-    from lightning import Trainer
-
-    known = [name for name in inspect.signature(Trainer).parameters if name not in NOT_FOR_TRAINER]
-    for key, value in options.items():
-        if key in NOT_FOR_TRAINER:
-            raise ValueError(f"trainer.{key} is set by {NOT_FOR_TRAINER[key]}")
-        if key not in known:
-            raise ValueError(
-                unknown("argument of lightning.Trainer:", f"trainer.{key}", [f"trainer.{name}" for name in known])
-            )
-        if key == "logger" and not isinstance(value, bool):
-            raise ValueError(f"trainer.logger={value!r} must be true or false")
-
-
-def _without(values: Any, keys: set[str]) -> Any:
-    if not isinstance(values, dict):
-        return values
-    return {key: _without(value, keys) for key, value in values.items() if key not in keys}

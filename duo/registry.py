@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from duo.router import Router
 
@@ -49,11 +51,15 @@ def load(name: str) -> type[Router]:
 
 
 def check_options(name: str, options: dict[str, Any]) -> None:
-    """Raises ValueError where the constructor of router `name` takes no such option."""
-    known = [key for key in inspect.signature(load(name)).parameters if key != "spec"]
-    for key in options:
+    """Raises ValueError where the constructor of router `name` takes no such option, or none of that type."""
+    router = load(name)
+    known = [key for key in inspect.signature(router).parameters if key != "spec"]
+    hints = get_type_hints(router.__init__)
+    for key, value in options.items():
         if key not in known:
             raise ValueError(unknown(f"option of router {name!r}:", key, known))
+        if not _fits(value, hints.get(key, Any)):
+            raise ValueError(f"router.{key}={value!r} is not of the kind that {name!r} takes: {hints[key]}")
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
@@ -66,6 +72,20 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=3)
     guess = f"did you mean {' or '.join(near)}? " if near else ""
     return f"unknown {what} {name!r}: {guess}There are: {', '.join(known) or 'none'}"
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value out of YAML is of an annotated type; types that YAML does not know are left to the router."""
+    parts = get_args(hint)
+    if isinstance(hint, UnionType) or get_origin(hint) is Union:
+        return any(_fits(value, part) for part in parts)
+    if get_origin(hint) in (Sequence, list, tuple):
+        return isinstance(value, (list, tuple)) and all(_fits(item, parts[0]) for item in value)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if hint in (int, str, bool, NoneType):
+        return type(value) is hint
+    return True
 
 
 def _package(point: EntryPoint) -> str:

@@ -98,9 +98,9 @@ class Result:
             values["gap_closed"] = {
                 holdout: Gap(gap["value"], _pair(gap["interval"])) for holdout, gap in values["gap_closed"].items()
             }
+            return cls(**values)
         except Exception as error:  # safetensors has exceptions of its own
             raise ValueError(f"{path} cannot be read ({error}): delete it to evaluate again") from error
-        return cls(**values)
 
     def _parts(self) -> Iterator[tuple[str, Scores]]:
         yield "scores", self.scores

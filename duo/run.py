@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import inspect
 import logging
-import platform
 import shlex
-import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 from rich.console import Console
 
-import duo
+from duo import registry
 from duo.files import is_chief, replacing
 from duo.knobs import knobs, summary
+from duo.provenance import provenance
 from duo.recipe import Recipe, load, recipes
 
 if TYPE_CHECKING:
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 
 USAGE = "python -m duo.run recipe=NAME [key=value ...]"
 WIDTH = 135  # of the tables, also where the output is no terminal
-PACKAGES = ("duo-llm", "torch", "lightning", "datasets", "tokenizers", "numpy")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -84,6 +81,7 @@ def compute(recipe: Recipe, name: str, command: str, folder: Path, console: Cons
     from duo.data.module import TextData
 
     quieten()
+    stages.device_of(recipe)  # impossible devices show before any work
 
     def say(stage: str, text: str) -> None:
         console.print(f"[bold]{stage}[/bold]  {text}")
@@ -94,6 +92,7 @@ def compute(recipe: Recipe, name: str, command: str, folder: Path, console: Cons
     say("data", f"{recipe.data.source} documents, prepared once in {cache / 'data'}")
     data.setup()
     identity = stages.backbone_digest(recipe, data)
+    check_begun(folder, identity)
     trained = cache / "backbones" / identity[:16]
     backbone = stages.trained_backbone(recipe, data, trained, say)
     router = stages.trained_router(recipe, backbone, data, folder, say)
@@ -113,7 +112,7 @@ def compute(recipe: Recipe, name: str, command: str, folder: Path, console: Cons
         baselines=scores.whole,
         subset=scores.subset,
         gap_closed=stages.gaps(scores),
-        provenance=provenance(recipe, stages.device_of(recipe), time.time() - start, command),
+        provenance=provenance(recipe.seed, stages.device_of(recipe), time.time() - start, command),
     )
     if is_chief():
         draw(result, {"stage 1": trained, "stage 3": folder}, folder / "figures")
@@ -129,7 +128,12 @@ def claim(recipe: Recipe, name: str, folder: Path) -> None:
     """
     file = folder / "recipe.yaml"
     if file.exists():
-        theirs = load(str(file)).digest
+        try:
+            theirs = load(str(file)).digest
+        except ValueError as error:
+            raise ValueError(
+                f"output={folder} holds a recipe.yaml that is not ours ({error}): choose another"
+            ) from error
         if theirs != recipe.digest:
             which = f"({theirs[:8]}; this one is {recipe.digest[:8]})"
             raise ValueError(f"output={folder} belongs to another recipe {which}: choose another folder")
@@ -144,30 +148,25 @@ def claim(recipe: Recipe, name: str, folder: Path) -> None:
         raise ValueError(f"output={folder} cannot be written: {error.strerror or error}") from error
 
 
+def check_begun(folder: Path, identity: str) -> None:
+    """Notes the backbone that the folder's weights belong to.
+
+    Raises:
+        ValueError: it was another one when the run began: its documents have changed since.
+    """
+    mark = folder / "backbone.digest"
+    if not mark.exists() and is_chief():
+        with replacing(mark) as path:
+            path.write_text(identity)
+    elif mark.exists() and mark.read_text() != identity:
+        raise ValueError(f"output={folder} was begun on other documents than are there now: choose another folder")
+
+
 def cache_folder(recipe: Recipe, folder: Path) -> Path:
     """Where prepared data and trained backbones are kept."""
     from platformdirs import user_cache_path
 
     return folder / "cache" if recipe.cache == "none" else Path(recipe.cache or user_cache_path("duo"))
-
-
-def provenance(recipe: Recipe, device: torch.device, seconds: float, command: str) -> dict[str, Any]:
-    """Where a result comes from."""
-    root = Path(duo.__file__).parents[1]
-    describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--match="]
-    in_checkout = (root / ".git").exists()
-    found = subprocess.run(describe, capture_output=True, text=True, check=False) if in_checkout else None
-    return {
-        "commit": found.stdout.strip() or None if found else None,
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device.type} {platform.machine()}",
-        "seed": recipe.seed,
-        "seconds": round(seconds, 1),
-        "command": command,
-    }
 
 
 def draw(result: Result, stages: dict[str, Path], folder: Path) -> None:
@@ -204,6 +203,10 @@ def show_help() -> None:
     console.print(f"{USAGE}\n\nRecipes (NAME, or the path of a YAML file):")
     for name, path in recipes().items():
         console.print(f"  {name:24} {summary(path)}")
+    console.print("\nRouters (router.name=NAME) and their options (router.OPTION=VALUE):")
+    for name in registry.available():
+        options = inspect.signature(registry.load(name)).parameters.values()
+        console.print(f"  {name:24} {', '.join(str(option) for option in options if option.name != 'spec')}")
     console.print("\nKnobs (key=value; defaults where the recipe says nothing):")
     for key, default, sentence in knobs():
         shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else default

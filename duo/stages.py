@@ -71,14 +71,13 @@ def trained_router(recipe: Recipe, backbone: Backbone, data: TextData, folder: P
     router = recipe.new_router()
     backbone.requires_grad_(not recipe.stage3.freeze_backbone)
     tuned, weights = folder / "backbone.safetensors", folder / "router.safetensors"
-    if not weights.exists():
+    if not (weights.exists() and tuned.exists()):
         if any(parameter.requires_grad for parameter in (*router.parameters(), *backbone.parameters())):
             say(
                 "stage 3",
                 f"training router {recipe.router['name']} at budget big={recipe.budget.big}, skip={recipe.budget.skip}",
             )
             module = DuoModule(backbone, router, recipe.stage3, recipe.seed, "stage 3")
-            module.backbone.train(not recipe.stage3.freeze_backbone)
             size = recipe.stage3.batch_size or recipe.data.batch_size
             fit(module, data.with_batch_size(size), folder, "stage 3", recipe.trainer)
         if is_chief():
@@ -163,13 +162,20 @@ def gaps(scores: Scores) -> dict[str, Gap]:
 
 
 def device_of(recipe: Recipe) -> torch.device:
-    """The device that Lightning gives this process."""
+    """The device that Lightning gives this process.
+
+    Raises:
+        ValueError: it has no such device.
+    """
     choice = {
         key: recipe.trainer[key] for key in ("accelerator", "devices", "strategy", "num_nodes") if key in recipe.trainer
     }
-    trainer = L.Trainer(
-        **choice, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
-    )
+    silent = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    options: dict[str, Any] = choice | dict.fromkeys(silent, False)
+    try:
+        trainer = L.Trainer(**options)
+    except Exception as error:  # Lightning raises several kinds
+        raise ValueError(f"trainer: {str(error).strip().splitlines()[0]}") from error
     return trainer.strategy.root_device
 
 

@@ -28,6 +28,9 @@ class SoftmaxBudget(Router):
 
     def __init__(self, spec: Spec, alpha: float = 10.0, sharpness: float = 20.0, hidden: int = 0) -> None:
         super().__init__(spec)
+        if alpha < 0 or sharpness <= 0 or hidden < 0:
+            given = f"router.alpha={alpha}, router.hidden={hidden}, router.sharpness={sharpness}"
+            raise ValueError(f"{given}: alpha and hidden must be 0 or more, sharpness more than 0")
         self.alpha, self.sharpness = alpha, sharpness
         self.share = [count / spec.layers for count in module_counts(spec.budget, spec.layers)]
         self.allowed = [module for module, share in enumerate(self.share) if share]

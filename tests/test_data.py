@@ -111,6 +111,20 @@ def test_given_calibration_sets_are_used_and_their_documents_not_trained_on(file
     assert not set(parts.train) & set(parts.holdouts["held"])
 
 
+def test_no_document_of_files_is_in_two_splits_or_twice_in_one(files):
+    held, train = f"{files}/held*.txt", f"{files}/train*.txt"
+    config = of_files(
+        files, train=[train, held], holdouts={"a": [held, f"{files}/held0.txt"], "b": [f"{files}/train1*.txt", held]},
+        calibration={"c": [f"{files}/train1*.txt", f"{files}/train2*.txt"]},
+    )  # fmt: skip
+    parts = split(config)
+    used = [parts.train, *parts.calibration.values(), *parts.holdouts.values()]
+    assert sum(map(len, used)) == len(set().union(*used))
+    assert len(parts.holdouts["a"]) == 10
+    with pytest.raises(ValueError, match=r"data\.holdouts\.b holds no document"):
+        split(of_files(files, holdouts={"a": [held], "b": [held]}))
+
+
 def test_text_jsonl_and_parquet_give_the_same_documents(tmp_path):
     texts = [f"document {index} says é\n{'words ' * index}" for index in range(20)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text, "n": 1}) + "\n" for text in texts))
@@ -155,6 +169,15 @@ def test_every_sequence_is_trained_on_once_before_any_is_again():
     seen = np.concatenate([*stream()])
     for start in range(0, 300, 50):
         assert sorted(seen[start : start + 50]) == list(range(50))
+
+
+def test_every_round_of_a_stream_is_whole_and_goes_on_through_the_data():
+    rounds, endless = stream(length=5), stream(length=15)
+    batches = []
+    for _ in range(3):
+        iterator = iter(rounds)
+        batches += [next(iterator) for _ in range(5)]  # as Lightning does: it stops by length
+    assert np.array_equal(np.stack(batches), np.stack([*endless]))
 
 
 def test_a_stream_goes_on_where_it_was():

@@ -7,7 +7,7 @@ from conftest import ROOT
 ORDER = [  # a file imports from its own line or from lines below
     {"run"},
     {"stages", "figures"},
-    {"knobs", "report"},
+    {"knobs", "report", "provenance"},
     {"recipe"},
     {"training", "evaluate"},
     {"registry", "data", "intervals"},

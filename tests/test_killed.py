@@ -48,21 +48,24 @@ def killed(folder, moment, seconds):
 
 
 MOMENTS = [
-    ("data  ", 0.2), ("data  ", 1.2), ("stage 1  training", 0.5), ("| 10/80", 0.0), ("| 40/80", 0.05), ("| 80/80", 0.0),
-    ("stage 3  training", 0.1), ("| 10/40", 0.0), ("| 30/40", 0.02), ("stage 3  calibrating", 0.1),
-    ("evaluation  router", 0.3), ("evaluation  random", 0.5),
+    ("data  ", 0.2), ("data  ", 1.0), ("stage 1  training", 0.2), ("| 10/80", 0.0), ("| 40/80", 0.05),
+    ("stage 3  training", 0.1), ("| 10/40", 0.0), ("stage 3  calibrating", 0.05), ("evaluation  router", 0.3),
+    ("evaluation  oracle", 0.2),
 ]  # fmt: skip
 
 
-def test_runs_killed_at_any_moment_end_as_the_whole_one(whole, tmp_path):
-    """One folder is killed at one moment after another, three at a time, so that every start takes up a killed one."""
-    for group in range(0, len(MOMENTS), 3):
-        folder = tmp_path / str(group)
-        first, *_ = [killed(folder, *moment) for moment in MOMENTS[group : group + 3]]
-        assert first
-        command(*RUN, f"output={folder}")
-        assert comparable(folder) == comparable(whole)
-        assert same_weights(folder, whole)
+@pytest.mark.parametrize(("moment", "seconds"), MOMENTS)
+def test_a_run_killed_at_any_moment_ends_as_the_whole_one(whole, tmp_path, moment, seconds):
+    assert killed(tmp_path / "run", moment, seconds)
+    command(*RUN, f"output={tmp_path}/run")
+    assert comparable(tmp_path / "run") == comparable(whole)
+    assert same_weights(tmp_path / "run", whole)
+
+
+def test_a_run_killed_again_and_again_ends_as_the_whole_one(whole, tmp_path):
+    assert [killed(tmp_path / "run", moment, 0.1) for moment in ("| 10/80", "| 60/80", "evaluation")].count(True) >= 2
+    command(*RUN, f"output={tmp_path}/run")
+    assert comparable(tmp_path / "run") == comparable(whole)
 
 
 def test_two_processes_train_and_score_what_one_does(tmp_path):

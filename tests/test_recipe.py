@@ -114,6 +114,15 @@ def test_a_misspelt_key_is_answered_with_the_right_one(key, at):
         ("tiny", ["router.alhpa=3"], "did you mean alpha"),
         ("tiny", ["trainer.device=2"], "did you mean trainer.devices"),
         ("tiny", ["trainer.max_steps=2"], "stage1.steps"),
+        ("tiny", ["trainer.max_time=00:00:01:00"], "stage1.steps"),
+        ("tiny", ["trainer.precision=16-mixed"], "bf16-mixed"),
+        ("tiny", ["router.alpha=abc"], "router.alpha='abc'"),
+        ("tiny", ["router.hidden=2.5"], "router.hidden=2.5"),
+        ("tiny", ["router.name=fixed", "router.pattern=5"], "router.pattern=5"),
+        ("tiny", ["data.holdouts=[x]"], "data|kind"),
+        ("tiny", ["data.seed=-1"], "data.seed=-1"),
+        ("tiny", ["stage3.batch_size=0"], "stage3.batch_size=0"),
+        ("tiny", ["backbone.norm_epsilon=-1"], "backbone.norm_epsilon=-1"),
         ("tiny", ["trainer.logger=csv"], "true or false"),
         ("tiny", ["budget.big"], "write key=value"),
         ("tiny", ["data.train=[*.txt]"], "quote the value"),
@@ -124,6 +133,20 @@ def test_a_misspelt_key_is_answered_with_the_right_one(key, at):
 def test_mistakes_are_named_with_a_way_out(name, overrides, said):
     with pytest.raises(ValueError, match=said):
         load(name, overrides)
+
+
+def test_a_recipe_that_is_its_own_base_is_named(tmp_path):
+    (tmp_path / "loop.yaml").write_text("# Loop.\nbase: loop.yaml\n")
+    with pytest.raises(ValueError, match="loop.yaml is its own base"):
+        load(str(tmp_path / "loop.yaml"))
+
+
+def test_names_of_the_users_choice_are_part_of_the_identity(tmp_path):
+    digests = {
+        load("tiny", ["data.source=files", "data.train=[a.txt]", f"data.holdouts.cache=[{path}]"]).digest
+        for path in ("x.txt", "y.txt")
+    }
+    assert len(digests) == 2
 
 
 @pytest.mark.parametrize("content", ["a: [", "- 1", "seed: ${oc.env:HOME}", "base: nothing_like_it", "unknown: 1"])

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from duo import Backbone, Budget, Router, Spec
 from duo.data import DataConfig, TextData
+from duo.files import save_weights
 from duo.training import DuoModule, TrainingConfig, fit
 from duo.training.trainer import loss_curve
 from routers.random import Random
@@ -148,6 +149,19 @@ def test_a_checkpoint_cut_short_is_named_and_kept(data, tmp_path):
     with pytest.raises(ValueError, match="last.ckpt cannot be read: delete it"):
         fit(module_of(), data, tmp_path, "test", QUIET)
     assert checkpoint.stat().st_size == 1000
+
+
+def test_weights_that_are_no_numbers_are_never_saved(data, tmp_path):
+    module = module_of(steps=1, rate=1e38, warmup=0, clip=0)
+    fit(module, data, tmp_path, "test", QUIET)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        save_weights(module.backbone, tmp_path / "backbone.safetensors")
+    assert not [*tmp_path.glob("*.safetensors")]
+
+
+def test_a_training_that_stops_early_is_not_taken_for_a_whole_one(data, tmp_path):
+    with pytest.raises(ValueError, match="test ended at step 0 of 12"):
+        fit(module_of(), data, tmp_path, "test", QUIET | {"max_time": "00:00:00:00"})
 
 
 def test_a_batch_that_does_not_divide_is_refused(data, tmp_path):

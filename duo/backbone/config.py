@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 MODULES = ("skip", "small", "big")
@@ -47,6 +48,9 @@ class BackboneConfig:
         for name in ("layers", "width", "heads", "big", "small", "vocabulary", "positions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"backbone.{name}={getattr(self, name)} must be at least 1")
+        for name in ("rotary_base", "norm_epsilon"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"backbone.{name}={getattr(self, name)} must be a positive number")
         for name, known in (("family", ("llama", "opt")), ("skip_scope", ("ffn", "block"))):
             if getattr(self, name) not in known:
                 raise ValueError(

@@ -130,7 +130,7 @@ class Backbone(nn.Module):
         """Places of the positions from `start` on, in front of which a context holds `held` positions."""
         device, (_, total) = tokens_BT.device, tokens_BT.shape
         position_BT = torch.arange(total, device=device)[None]
-        real_BT = tokens_BT != PADDING
+        real_BT = tokens_BT >= 0
         padded = not bool(real_BT.all())
         if padded:
             _check_padding(tokens_BT, real_BT)

@@ -50,6 +50,8 @@ class DataConfig:
                 raise ValueError(
                     f"data.{name}={getattr(self, name)} must be at least {smallest} for source {self.source}"
                 )
+        if self.seed < 0:
+            raise ValueError(f"data.seed={self.seed} must be 0 or more")
         if self.source not in ("builtin", "files"):
             raise ValueError(f"data.source={self.source!r} is unknown: choose builtin or files")
         given = [name for name in ("train", "holdouts", "calibration") if getattr(self, name)]

@@ -46,31 +46,38 @@ def _split_builtin(config: DataConfig) -> Split:
         holdouts[domain], calibration[domain] = documents[:first], documents[first:second]
         train += documents[second:]
         if second >= len(documents):
-            raise ValueError(
-                f"data.holdout_tokens={config.holdout_tokens} leaves no builtin {domain} to train on: lower it"
+            asked = (
+                f"data.holdout_tokens={config.holdout_tokens} and data.calibration_tokens={config.calibration_tokens}"
             )
+            raise ValueError(f"{asked} leave no builtin {domain} to train on: lower them")
     return Split(_shuffled(train, config.seed), calibration, holdouts)
 
 
 def _split_files(config: DataConfig) -> Split:
-    holdouts = {
-        name: [*_read(globs, f"data.holdouts.{name}", config.column)] for name, globs in config.holdouts.items()
-    }
+    taken: set[str] = set()
+    holdouts = {name: _left(config, globs, f"data.holdouts.{name}", taken) for name, globs in config.holdouts.items()}
     calibration = {
-        name: [*_read(globs, f"data.calibration.{name}", config.column)] for name, globs in config.calibration.items()
+        name: _left(config, globs, f"data.calibration.{name}", taken) for name, globs in config.calibration.items()
     }
-    taken = {_digest(text) for part in (*holdouts.values(), *calibration.values()) for text in part}
-    documents = [text for text in _read(config.train, "data.train", config.column) if _digest(text) not in taken]
+    documents = _left(config, config.train, "data.train", taken)
     documents = _shuffled(documents, config.seed)
     if not calibration:
         least = _enough(documents, (config.tokens + 1) * BYTES_PER_TOKEN)
         first = max(least, -(-len(documents) // 50))
         calibration, documents = {"train": documents[:first]}, documents[first:]
     if not documents:
-        raise ValueError(
-            "data.train holds no document beside those of the hold-outs and the calibration sets: give more"
-        )
+        raise ValueError("data.train holds too few documents to calibrate on some: give more, or data.calibration")
     return Split(documents, calibration, holdouts)
+
+
+def _left(config: DataConfig, globs: Iterable[str], key: str, taken: set[str]) -> list[str]:
+    """The documents of some files, each once, but for those taken before; takes them."""
+    found = dict.fromkeys(text for text in _read(globs, key, config.column) if text.strip())
+    left = [text for text in found if text not in taken]
+    if not left:
+        raise ValueError(f"{key} holds no document that is not in another hold-out or calibration set: give others")
+    taken.update(left)
+    return left
 
 
 def _speeches() -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,34 +26,32 @@ class Stream:
     def __init__(
         self, batch: Callable[[np.ndarray], Batch], rows: int, seed: int, length: int, total: int, share: slice
     ) -> None:
-        self._batch, self._rows, self._seed = batch, rows, seed
-        self._length, self._total, self._share, self._next = length, total, share, 0
+        self._batch, self._rows = batch, rows
+        self._length, self._total, self._share, self._given = length, total, share, 0
+        self._shuffled = functools.lru_cache(2)(lambda epoch: np.random.default_rng((seed, epoch)).permutation(rows))
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[Batch]:
-        while self._next < self._length:
-            self._next += 1
-            yield self._batch(self.rows(self._next - 1))
-        self._next = 0
+        """The batches left of this round; a new iterator behind the last one goes on with the next."""
+        end = (self._given // self._length + 1) * self._length
+        while self._given < end:
+            self._given += 1
+            yield self._batch(self.rows(self._given - 1))
 
     def rows(self, index: int) -> np.ndarray:
         """Rows of this process in batch `index`: its share of `total` rows of the stream."""
         place = np.arange(index * self._total, (index + 1) * self._total)[self._share]
-        epochs = {
-            epoch: np.random.default_rng((self._seed, epoch)).permutation(self._rows)
-            for epoch in {*place // self._rows}
-        }
-        return np.array([epochs[at // self._rows][at % self._rows] for at in place])
+        return np.array([self._shuffled(int(at) // self._rows)[at % self._rows] for at in place])
 
     def state_dict(self) -> dict[str, int]:
         """How many batches were given; Lightning keeps it in its checkpoints."""
-        return {"next": self._next}
+        return {"given": self._given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Goes on behind that many batches."""
-        self._next = state["next"]
+        self._given = state["given"]
 
 
 class TextData(L.LightningDataModule):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 from collections.abc import Iterable, Iterator
@@ -24,7 +25,8 @@ FORMAT = 1  # raised by every change that alters what is prepared
 def prepare(config: DataConfig, vocabulary: int, cache: Path) -> Path:
     """The folder of the prepared tokens, made if the cache lacks it; it may be killed, and called by many at once.
 
-    It holds `tokenizer.json`, `splits/` (a `datasets.DatasetDict` of packed sequences) and `digest` (of the tokens).
+    It holds `tokenizer.json`, `splits/` (a `datasets.DatasetDict` of packed sequences) and `digest` (of the tokenizer
+    and the training tokens).
 
     Raises:
         ValueError: see `split`; or a hold-out or calibration set is shorter than one sequence.
@@ -43,7 +45,7 @@ def prepare(config: DataConfig, vocabulary: int, cache: Path) -> Path:
 
 
 def read(folder: Path) -> tuple[Tokenizer, dict[str, Dataset], str]:
-    """Tokenizer, packed sequences by split, and the digest of all tokens."""
+    """Tokenizer, packed sequences by split, and the digest of tokenizer and training tokens."""
     return (
         Tokenizer.from_file(str(folder / "tokenizer.json")),
         dict(load_from_disk(str(folder / "splits"))),
@@ -100,11 +102,11 @@ def _write(config: DataConfig, vocabulary: int, parts: Split, folder: Path) -> N
     ):
         named |= {f"{kind}.{name}": (f"data.{kind}.{name}", documents, tokens) for name, documents in sets.items()}
     disable_progress_bars()
-    splits, digest = DatasetDict(), hashlib.sha256()
+    splits, digest = DatasetDict(), hashlib.sha256(tokenizer.to_str().encode())
     features = Features({"tokens": Sequence(Value("int32"), length=config.tokens + 1)})
     for split_name, (key, documents, tokens) in named.items():
         most = -(-tokens // config.tokens) if tokens else None
-        packed = np.array([*pack(tokenizer, documents, config.tokens + 1)][:most], dtype=np.int32)
+        packed = np.array([*itertools.islice(pack(tokenizer, documents, config.tokens + 1), most)], dtype=np.int32)
         if not len(packed):
             raise ValueError(
                 f"{key} is shorter than one sequence of data.tokens={config.tokens} + 1 tokens: give more text"
@@ -112,7 +114,8 @@ def _write(config: DataConfig, vocabulary: int, parts: Split, folder: Path) -> N
         if config.source == "builtin" and tokens and packed[:, 1:].size < tokens:
             raise ValueError(f"{key} holds {packed[:, 1:].size} tokens of the {tokens} asked for: lower data.*_tokens")
         splits[split_name] = Dataset.from_dict({"tokens": list(packed)}, features=features)
-        digest.update(f"{split_name}{packed.shape}".encode() + packed.tobytes())
+        if split_name == "train":
+            digest.update(packed.tobytes())
     splits.save_to_disk(str(folder / "splits"))
     (folder / "digest").write_text(digest.hexdigest())
 

@@ -83,3 +83,8 @@ class Stage3Config(TrainingConfig):
     """Sequences per optimizer step (null: data.batch_size)."""
     freeze_backbone: bool = True
     """Whether the backbone stays as stage 1 left it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"stage3.batch_size={self.batch_size} must be at least 1, or null")

@@ -12,6 +12,7 @@ from torchmetrics import MeanMetric
 
 from duo.backbone import Backbone
 from duo.data.batch import Batch
+from duo.files import check_finite
 from duo.meter import Meter
 from duo.router import Router
 from duo.training.config import TrainingConfig
@@ -85,7 +86,12 @@ class DuoModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leaves out what is frozen: it is saved elsewhere, once."""
+        """Leaves out what is frozen: it is saved elsewhere, once.
+
+        Raises:
+            FloatingPointError: a weight is not finite, so that the last checkpoint stays.
+        """
+        check_finite(self)
         frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
         checkpoint["state_dict"] = {
             name: value for name, value in checkpoint["state_dict"].items() if name not in frozen

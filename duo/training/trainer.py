@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from lightning.fabric.utilities.throughput import Throughput
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from duo.files import replacing
 from duo.training.module import DuoModule
@@ -52,9 +54,15 @@ def fit(module: DuoModule, data: L.LightningDataModule, folder: Path, title: str
     )  # fmt: skip
     try:
         trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+    except SIGTERMException as error:
+        print(f"{title}: stopped by SIGTERM; the same command goes on from the last checkpoint", file=sys.stderr)
+        raise SystemExit(143) from error
     except FloatingPointError as error:
         kept = f"the last good checkpoint is {last}" if last.exists() else "there was no checkpoint yet"
         raise FloatingPointError(f"{title}: {error}; {kept}") from error
+    if trainer.global_step < config.steps:
+        raise ValueError(f"{title} ended at step {trainer.global_step} of {config.steps}: the same command goes on")
+    module.float()  # precisions like bf16-true convert it in place
 
 
 def loss_curve(folder: Path) -> list[tuple[int, float]]:

@@ -1,0 +1,35 @@
+"""Where a result comes from."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("duo-llm", "torch", "lightning", "datasets", "tokenizers", "numpy")
+
+
+def provenance(seed: int, device: torch.device, seconds: float, command: str) -> dict[str, Any]:
+    """Where a result comes from."""
+    root = Path(__file__).parents[1]
+    describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+    in_checkout = (root / ".git").exists()
+    try:
+        commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # no git
+        commit = ""
+    return {
+        "commit": commit if in_checkout and commit else None,
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type} {platform.machine()}",
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "command": command,
+    }
