@@ -54,7 +54,7 @@ class Score:
     labels_consulted: bool
     """Whether the router read the labels of the tokens it was scored on (a bound, not deployable)."""
     seconds_per_token: float
-    """Wall time of deciding and of the routed pass, on the first batch, uncounted."""
+    """Wall time of deciding and of the routed pass (of the first batch, uncounted, where no pass was extra)."""
     promised_loss: float | None
     """What a search promised for its routes (its context decides whether `loss` can equal it); else None."""
     sequences: Sequences = field(repr=False, compare=False, metadata={"json": False})
@@ -100,7 +100,8 @@ def evaluate(backbone: Backbone, router: Router, batches: Iterable[Batch], seed:
     records, seconds = [], 0.0
     for batch in itertools.islice(batches, rank, None, world):
         records.append(_record(backbone, router, batch, seed))
-        seconds = seconds or _seconds_per_token(backbone, router, batch, seed)
+        if not seconds and not records[0].passes:  # counting slows a cheap router visibly
+            seconds = _seconds_per_token(backbone, router, batch, seed)
     if world > 1:
         gathered: list[Any] = [None] * world
         torch.distributed.all_gather_object(gathered, records)
@@ -125,18 +126,21 @@ class _Record(NamedTuple):
     deciding_flops: float
     passes: float
     labels_consulted: bool
+    seconds: float
     promised: float | None
 
 
 def _record(backbone: Backbone, router: Router, batch: Batch, seed: int) -> _Record:
     batch = batch.to(next(backbone.parameters()).device)
     trial = batch.trial(backbone, seed=seed)
+    start = time.perf_counter()
     with trial.meter.counting():
         gate = router.route(trial)
     run = backbone(batch.tokens_BT, trial.meter.counted(gate))
     labels_BT = batch.labels_BT.masked_fill(batch.tokens_BT == PADDING, PADDING)
     loss_BT = token_loss(run.logits_BTV, labels_BT)
-    loss_B = loss_BT.double().sum(1).cpu().numpy()
+    loss_B = loss_BT.double().sum(1).cpu().numpy()  # waits for the device
+    seconds = time.perf_counter() - start
     _check_hard(router, run.weight_BTLM, batch.tokens_BT != PADDING)
     scored_BT = labels_BT != PADDING
     weight_BTLM = run.weight_BTLM.double() * scored_BT[..., None, None]
@@ -147,7 +151,7 @@ def _record(backbone: Backbone, router: Router, batch: Batch, seed: int) -> _Rec
         numpy(weight_BTLM.sum((0, 1, 2))), numpy(weight_BTLM[..., 2].sum(0)), numpy(scored_BT.sum(0)),
         float(run_flops(config, run.weight_BTLM, position_BT)[scored_BT].sum()),
         budget_flops(config, router.spec.budget, position_BT[scored_BT]) * int(scored_BT.sum()),
-        trial.meter.flops, trial.meter.passes * len(batch.tokens_BT), trial.meter.labels_consulted,
+        trial.meter.flops, trial.meter.passes * len(batch.tokens_BT), trial.meter.labels_consulted, seconds,
         None if trial.meter.promised_loss is None else float(trial.meter.promised_loss[scored_BT].double().sum()),
     )  # fmt: skip
 
@@ -186,7 +190,7 @@ def _score(backbone: Backbone, router: Router, records: list[_Record], seconds_p
         within_budget=flops <= OVERSPEND * budgeted and not any(used_M[m] and not counts[m] for m in range(3)),
         passes=total("passes") / len(loss_N),
         labels_consulted=any(record.labels_consulted for record in records),
-        seconds_per_token=seconds_per_token,
+        seconds_per_token=seconds_per_token or total("seconds") / tokens,
         promised_loss=None if any(record.promised is None for record in records) else total("promised") / tokens,
         sequences=Sequences(loss_N, tokens_N, total("big_TL") / np.maximum(total("seen_T"), 1)[:, None], sequence_N),
     )
