@@ -13,7 +13,7 @@ from duo.backbone import Backbone, Run
 from duo.backbone.block import Places
 from duo.flops import run_flops, token_flops, tree_flops
 from duo.search.best import Best
-from duo.search.patterns import Trie, meets, pattern_codes
+from duo.search.patterns import Trie, meets, pattern_codes, pattern_counts
 from duo.search.tree import Attend, same, shared, walk
 from duo.search.values import Criterion, criterion_values, label_losses
 
@@ -143,8 +143,7 @@ class Search:
     def _walk(self, trie: Trie, index_P: Tensor, step: Step, best: Best, keep: Keep | None = None) -> None:
         """One walk over candidates, into the reducers."""
         backbone, price = self.backbone, self.price
-        count_PM = torch.stack([(self.pattern_PL[index_P] == module).sum(1) for module in range(3)], dim=1).double()
-        count_PM = count_PM.to(step.x_BSD.device)
+        count_PM = pattern_counts(self.pattern_PL[index_P]).double().to(step.x_BSD.device)
 
         def leaf(pattern_J: Tensor, x_JBSD: Tensor) -> None:
             if self.criterion is not None:

@@ -91,10 +91,14 @@ def codes(count_XM: Tensor, layers: int) -> Tensor:
     return count_XM[..., 2] * (layers + 1) + count_XM[..., 0]
 
 
+def pattern_counts(pattern_PL: Tensor) -> Tensor:
+    """count_PM: the (skip, small, big) modules of each pattern."""
+    return torch.stack([(pattern_PL == module).sum(1) for module in range(3)], dim=1)
+
+
 def pattern_codes(pattern_PL: Tensor) -> Tensor:
     """The code of each pattern's counts, (P,)."""
-    count_PM = torch.stack([(pattern_PL == module).sum(1) for module in range(3)], dim=1)
-    return codes(count_PM, pattern_PL.shape[1])
+    return codes(pattern_counts(pattern_PL), pattern_PL.shape[1])
 
 
 def meets(code_P: Tensor, wanted: int, layers: int, at_most: bool) -> Tensor:
