@@ -6,7 +6,6 @@ import itertools
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,65 +16,13 @@ from duo.backbone import MODULES, PADDING, Backbone
 from duo.calibration import module_counts
 from duo.data.batch import Batch
 from duo.flops import budget_flops, run_flops
-from duo.intervals import mean_interval
+from duo.intervals import Sequences, mean_interval
 from duo.meter import Meter
 from duo.router import Router
+from duo.score import Score, perplexity
 from duo.trial import token_loss
 
 OVERSPEND = 1.01  # a hold-out may cost this much of the budget's FLOPs
-
-
-@dataclass(frozen=True)
-class Score:
-    """A router on one hold-out; losses are those of one real pass under its hard route."""
-
-    loss: float
-    """Nats per token."""
-    loss_interval: tuple[float, float] | None
-    """95 % bootstrap interval over sequences."""
-    perplexity: float
-    """exp(loss)."""
-    bits_per_byte: float | None
-    """Loss in bits per byte of text; None where the batches know no bytes."""
-    tokens: int
-    """Scored tokens."""
-    share: dict[str, float]
-    """Share of skip, small and big among the modules used."""
-    flops_per_token: float
-    """Backbone FLOPs of the route, per scored token."""
-    budget_flops_per_token: float
-    """Backbone FLOPs of the budget, averaged over the same positions."""
-    deciding_flops_per_token: float
-    """What deciding cost: the router's arithmetic and any passes it asked for."""
-    within_budget: bool
-    """FLOPs at most 1 % over the budget's, and no module used whose budget is 0."""
-    passes: float
-    """Extra passes through the backbone that deciding took."""
-    labels_consulted: bool
-    """Whether the router read the labels of the tokens it was scored on (a bound, not deployable)."""
-    seconds_per_token: float
-    """Wall time of deciding and of the routed pass (of the first batch, uncounted, where no pass was extra)."""
-    promised_loss: float | None
-    """What a search promised for its routes (its context decides whether `loss` can equal it); else None."""
-    sequences: Sequences = field(repr=False, compare=False, metadata={"json": False})
-    """Per sequence, for paired comparisons and pictures; not part of the JSON."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields of `result.json`."""
-        return {part.name: getattr(self, part.name) for part in fields(self) if part.metadata.get("json", True)}
-
-
-class Sequences(NamedTuple):
-    """What a score is made of, in the order of the sequences' ids."""
-
-    loss_N: np.ndarray
-    """Loss summed over the tokens of each sequence, nats."""
-    tokens_N: np.ndarray
-    """Scored tokens of each sequence."""
-    big_TL: np.ndarray
-    """Share of tokens that use the big module, by position and layer."""
-    sequence_N: np.ndarray
-    """Ids of the sequences."""
 
 
 @torch.no_grad()
@@ -118,8 +65,7 @@ class _Record(NamedTuple):
     loss_B: np.ndarray
     tokens_B: np.ndarray
     bytes: int
-    used_M: np.ndarray
-    big_TL: np.ndarray
+    used_TLM: np.ndarray
     seen_T: np.ndarray
     flops: float
     budget_flops: float
@@ -148,7 +94,7 @@ def _record(backbone: Backbone, router: Router, batch: Batch, seed: int) -> _Rec
     numpy = lambda x: x.cpu().numpy()  # noqa: E731
     return _Record(
         numpy(batch.sequence_B), loss_B, numpy(scored_BT.sum(1)), int(batch.bytes_B.sum()),
-        numpy(weight_BTLM.sum((0, 1, 2))), numpy(weight_BTLM[..., 2].sum(0)), numpy(scored_BT.sum(0)),
+        numpy(weight_BTLM.sum(0)), numpy(scored_BT.sum(0)),
         float(run_flops(config, run.weight_BTLM, position_BT)[scored_BT].sum()),
         budget_flops(config, router.spec.budget, position_BT[scored_BT]) * int(scored_BT.sum()),
         trial.meter.flops, trial.meter.passes * len(batch.tokens_BT), trial.meter.labels_consulted, seconds,
@@ -173,14 +119,15 @@ def _score(backbone: Backbone, router: Router, records: list[_Record], seconds_p
         for name in ("loss_B", "tokens_B", "sequence_B")
     )
     total = lambda name: sum(getattr(record, name) for record in records)  # noqa: E731
-    tokens, used_M, layers = int(tokens_N.sum()), total("used_M"), backbone.config.layers
+    tokens, used_TLM, layers = int(tokens_N.sum()), total("used_TLM"), backbone.config.layers
+    used_M = used_TLM.sum((0, 1))
     loss, budget = float(loss_N.sum() / tokens), router.spec.budget
     flops, budgeted = total("flops") / tokens, total("budget_flops") / tokens
     counts = module_counts(budget, layers)
     return Score(
         loss=loss,
         loss_interval=mean_interval(loss_N, tokens_N),
-        perplexity=math.exp(loss) if loss < 700 else math.inf,
+        perplexity=perplexity(loss),
         bits_per_byte=float(loss_N.sum() / math.log(2) / total("bytes")) if total("bytes") else None,
         tokens=tokens,
         share=dict(zip(MODULES, (used_M / used_M.sum()).tolist(), strict=True)),
@@ -192,7 +139,7 @@ def _score(backbone: Backbone, router: Router, records: list[_Record], seconds_p
         labels_consulted=any(record.labels_consulted for record in records),
         seconds_per_token=seconds_per_token or total("seconds") / tokens,
         promised_loss=None if any(record.promised is None for record in records) else total("promised") / tokens,
-        sequences=Sequences(loss_N, tokens_N, total("big_TL") / np.maximum(total("seen_T"), 1)[:, None], sequence_N),
+        sequences=Sequences(loss_N, tokens_N, used_TLM / np.maximum(total("seen_T"), 1)[:, None, None], sequence_N),
     )
 
 

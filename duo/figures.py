@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -12,11 +13,32 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from duo.evaluate import Score
+from duo.comparison import Comparison
 from duo.files import replacing
 from duo.report import Result
+from duo.score import Score
 
 Curve = list[tuple[int, float]]
+
+
+Pictures = dict[str, Figure]
+"""Figures by file name."""
+
+
+def of_result(result: Result, curves: dict[str, Curve]) -> Pictures:
+    """The figures of a run, given its stages' curves of loss against step."""
+    curves = {stage: curve for stage, curve in curves.items() if curve}
+    scores = result.scores or result.subset["router"]
+    shares = {holdout: score.sequences.used_TLM[..., 2] for holdout, score in scores.items()}
+    pictures = {"loss_against_budget": loss_against_budget(result), "big_share": big_share(shares)}
+    return pictures | ({"training_loss": training_loss(curves)} if curves else {})
+
+
+def of_comparison(comparison: Comparison) -> Pictures:
+    """The figures of a comparison."""
+    if len(comparison.groups) > 1:
+        return {"loss": loss_across(comparison), "big_share": layer_share(comparison)}
+    return {"loss": loss_against_flops(comparison), "big_share": layer_share(comparison)}
 
 
 def training_loss(curves: dict[str, Curve]) -> Figure:
@@ -40,13 +62,89 @@ def loss_against_budget(result: Result) -> Figure:
     return figure
 
 
+def loss_against_flops(comparison: Comparison) -> Figure:
+    """Loss against FLOPs of one group's rows, a column for each hold-out: whole above, the subset below."""
+    (group,) = comparison.groups
+    panels = {
+        part: [comparison.scored(group, holdout, part) for holdout in comparison.holdouts] for part in (False, True)
+    }
+    panels = {part: rows for part, rows in panels.items() if all(rows)}
+    figure, axes = plt.subplots(
+        len(panels), len(comparison.holdouts), figsize=(6 * len(comparison.holdouts), 4.5 * len(panels)),
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for line, (subset, rows) in zip(axes, panels.items(), strict=True):
+        for axis, holdout, scores in zip(line, comparison.holdouts, rows, strict=True):
+            _losses(axis, scores)
+            where = "subset of searches" if subset else "whole hold-out"
+            axis.set(title=f"{holdout}, {where}", xlabel="backbone MFLOPs per token", ylabel="loss (nats per token)")
+    return figure
+
+
+def loss_across(comparison: Comparison) -> Figure:
+    """Loss of every row against what the comparison goes over (figures 4a to 4c), promises dashed."""
+    groups, holdouts = [*comparison.groups], comparison.holdouts
+    figure, axes = plt.subplots(
+        1, len(holdouts), figsize=(6.5 * len(holdouts), 4.5), squeeze=False, layout="constrained"
+    )
+    for axis, holdout in zip(axes[0], holdouts, strict=True):
+        scores = [comparison.scored(group, holdout, comparison.searched) for group in groups]
+        for name in scores[0]:
+            places = [place for place, group in enumerate(scores) if name in group]
+            found = [scores[place][name] for place in places]
+            line = _line(axis, places, found, name)
+            promised = [score.promised_loss for score in found if score.promised_loss is not None]
+            if len(promised) == len(found) and not np.allclose(promised, [score.loss for score in found], atol=1e-4):
+                axis.plot(places, promised, "--", linewidth=1, color=line, label=f"{name}, promised")
+        axis.set_xticks(range(len(groups)), [group.rpartition("=")[2] for group in groups])
+        axis.set(title=holdout, xlabel=groups[0].rpartition("=")[0], ylabel="loss (nats per token)")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    return figure
+
+
+def layer_share(comparison: Comparison) -> Figure:
+    """Share of tokens that use the big module, by row and layer (figure 2 of the paper), a panel for each hold-out."""
+    holdouts = comparison.holdouts
+    figure, axes = plt.subplots(
+        len(holdouts), 1, figsize=(2 + 0.35 * sum(map(len, comparison.groups.values())), 4.2 * len(holdouts)),
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for axis, holdout in zip(axes[:, 0], holdouts, strict=True):
+        shares = {
+            f"{name} {group.rpartition('=')[2]}".strip(): score.sequences.used_TLM[..., 2].mean(0)
+            for group in comparison.groups
+            for name, score in comparison.scored(group, holdout, True).items()
+        }
+        shares = dict(sorted(shares.items(), key=lambda item: item[0].split()[0]))
+        image = axis.imshow(
+            np.stack([*shares.values()], axis=1), aspect="auto", origin="lower", vmin=0, vmax=1, cmap="RdBu_r",
+            interpolation="none",
+        )  # fmt: skip
+        axis.set_xticks(range(len(shares)), [*shares], rotation=90, fontsize=7)
+        axis.set(title=holdout, ylabel="layer")
+        figure.colorbar(image, ax=axis, label="share of big")
+    return figure
+
+
+def _line(axis: Axes, places: list[int], scores: list[Score], name: str) -> Any:
+    """A line with 95 % intervals; returns its colour."""
+    losses = np.array([score.loss for score in scores])
+    bounds = np.array([score.loss_interval or (score.loss, score.loss) for score in scores]).T
+    drawn = axis.errorbar(
+        places, losses, yerr=np.maximum([losses - bounds[0], bounds[1] - losses], 0), marker="o", markersize=3,
+        linewidth=1, capsize=2, elinewidth=0.6, label=name,
+    )  # fmt: skip
+    return drawn.lines[0].get_color()
+
+
 def _losses(axis: Axes, scores: dict[str, Score]) -> None:
     """Points with 95 % intervals, and the budget."""
     for name, score in scores.items():
         low, high = score.loss_interval or (score.loss, score.loss)
         errors = [[max(score.loss - low, 0)], [max(high - score.loss, 0)]]
         axis.errorbar(score.flops_per_token / 1e6, score.loss, yerr=errors, fmt="o", capsize=3, label=name)
-    budget = scores["random"].budget_flops_per_token / 1e6
+    budget = next(iter(scores.values())).budget_flops_per_token / 1e6
     axis.axvline(budget, color="grey", linewidth=0.8, linestyle=":")
     axis.text(budget, 0.99, " budget", color="grey", fontsize=8, va="top", transform=axis.get_xaxis_transform())
     axis.legend(fontsize=8)
@@ -57,7 +155,7 @@ def big_share(shares: dict[str, np.ndarray]) -> Figure:
     """Share of tokens that use the big module, by layer and position (figures 2 and 3 of the paper), and by layer.
 
     Args:
-        shares: big_TL of each hold-out.
+        shares: share of big, (T, L), in each hold-out.
     """
     figure, axes = plt.subplots(
         2, len(shares), figsize=(5 * len(shares), 6), squeeze=False, layout="constrained", height_ratios=(3, 2)

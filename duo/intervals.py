@@ -1,4 +1,4 @@
-"""Bootstrap intervals over sequences."""
+"""Sums over sequences, and bootstrap intervals from them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,45 @@ RESAMPLES = 2000
 LEVEL = 0.95
 
 
-class Gap(NamedTuple):
-    """Gap closed with its interval; both None where there is no gap to close."""
+class Estimate(NamedTuple):
+    """A number with its 95 % interval; None where there is none (no gap to close, a single sequence)."""
 
     value: float | None
     interval: tuple[float, float] | None
 
 
-def gap_closed(gain_N: np.ndarray, tokens_N: np.ndarray, gap_N: np.ndarray, gap_tokens_N: np.ndarray) -> Gap:
+def mean_of(sum_N: np.ndarray, tokens_N: np.ndarray) -> Estimate:
+    """The mean per token of what is summed over each sequence; see `mean_interval`."""
+    return Estimate(float(sum_N.sum() / tokens_N.sum()), mean_interval(sum_N, tokens_N))
+
+
+class Sequences(NamedTuple):
+    """What a score is made of, in the order of the sequences' ids."""
+
+    loss_N: np.ndarray
+    """Loss summed over the tokens of each sequence, nats."""
+    tokens_N: np.ndarray
+    """Scored tokens of each sequence."""
+    used_TLM: np.ndarray
+    """Share of tokens that use each module, by position and layer."""
+    sequence_N: np.ndarray
+    """Ids of the sequences."""
+
+
+def gap_between(ours: Sequences, whole: Sequences, above: Sequences, below: Sequences) -> Estimate:
+    """Gap closed by `ours` from the fixed pattern towards the oracle.
+
+    Args:
+        ours, whole: the router and the fixed pattern, on the same tokens.
+        above, below: the fixed pattern and the oracle on a subset of their sequences.
+    """
+    gap_N, gap_tokens_N = np.zeros(len(whole.loss_N)), np.zeros(len(whole.loss_N))
+    at = np.searchsorted(whole.sequence_N, below.sequence_N)
+    gap_N[at], gap_tokens_N[at] = above.loss_N - below.loss_N, below.tokens_N
+    return gap_closed(whole.loss_N - ours.loss_N, whole.tokens_N, gap_N, gap_tokens_N)
+
+
+def gap_closed(gain_N: np.ndarray, tokens_N: np.ndarray, gap_N: np.ndarray, gap_tokens_N: np.ndarray) -> Estimate:
     """(fixed - router) / (fixed - oracle), losses per token, with a 95 % interval; one resampling serves both.
 
     Args:
@@ -34,9 +65,9 @@ def gap_closed(gain_N: np.ndarray, tokens_N: np.ndarray, gap_N: np.ndarray, gap_
     inside_N = gap_tokens_N > 0
     gap = mean_interval(gap_N[inside_N], gap_tokens_N[inside_N])
     if gap is None or gap[0] <= 0:
-        return Gap(None, None)
+        return Estimate(None, None)
     parts = (gain_N, tokens_N, gap_N, gap_tokens_N)
-    return Gap(float(_gap(*parts)), _bootstrapped(parts, _gap))
+    return Estimate(float(_gap(*parts)), _bootstrapped(parts, _gap))
 
 
 def mean_interval(sum_N: np.ndarray, tokens_N: np.ndarray) -> tuple[float, float] | None:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
-import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import duo
 from duo import registry
 from duo.backbone import BackboneConfig
 from duo.budget import Budget
 from duo.data.config import DataConfig
+from duo.reading import check_keys, merged, parsed, read
 from duo.registry import check_options, unknown
 from duo.router import Router, Spec
 from duo.training.config import Stage1Config, Stage3Config
@@ -46,6 +45,43 @@ class SeededBackboneConfig(BackboneConfig):
 
 
 @dataclass(frozen=True)
+class CompareConfig:
+    """Rows beside one another, each a recipe of its own: what it changes in this one.
+
+    Raises:
+        ValueError: rows that are compared with are not there, or a number is impossible.
+    """
+
+    rows: dict[str, Any] = field(default_factory=dict)
+    """Changes of the recipe by row name (null leaves a row out); none: an ordinary run."""
+    over: dict[str, Any] = field(default_factory=dict)
+    """Keys and the values they go through, as in {budget.big: [4, 6]}: a group of rows for each combination."""
+    minus: list[str] = field(default_factory=list)
+    """Rows from which the others of their group are subtracted, on the same tokens."""
+    gap: list[str] = field(default_factory=list)
+    """The two rows, of the best fixed pattern and of the oracle, between which gap closed is measured."""
+    seeds: int = 1
+    """Seeds from which each router that learns is trained; its losses are averaged."""
+
+    def __post_init__(self) -> None:
+        for name in (*self.minus, *self.gap):
+            if self.rows.get(name) is None:
+                raise ValueError(unknown("row in compare.minus or compare.gap:", name, self.names))
+        if len(self.gap) not in (0, 2) or self.seeds < 1:
+            raise ValueError(
+                f"compare.gap={self.gap} must name two rows (or none), compare.seeds={self.seeds} be 1 or more"
+            )
+        for key, values in self.over.items():
+            if not isinstance(values, list) or not values:
+                raise ValueError(f"compare.over: {key}={values!r} must be a list of values")
+
+    @property
+    def names(self) -> list[str]:
+        """The rows that are there."""
+        return [name for name, change in self.rows.items() if change is not None]
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A backbone, a router and a budget: everything that a run depends on."""
 
@@ -60,6 +96,9 @@ class Recipe:
     """Arguments of lightning.Trainer, for both stages (devices, strategy, precision, ...)."""
     whole: bool = True
     """Whether the router is scored on whole hold-outs (false: on their subset alone, for routers that search)."""
+    null_draws: int = 0
+    """Draws of labels that no route knows, to measure how much of the gain over the best fixed pattern is luck."""
+    compare: CompareConfig = field(default_factory=CompareConfig)
     seed: int = 0
     """Seed of the router's initial weights and of every draw in evaluation."""
     output: str | None = None
@@ -69,6 +108,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self.budget.of(self.backbone.layers)
+        if self.null_draws < 0:
+            raise ValueError(f"null_draws={self.null_draws} must be 0 or more")
         if self.stage1.p_big + self.stage1.p_skip > 1 or min(self.stage1.p_big, self.stage1.p_skip) < 0:
             chances = f"stage1.p_big={self.stage1.p_big} and stage1.p_skip={self.stage1.p_skip}"
             raise ValueError(f"{chances} must be probabilities of sum at most 1")
@@ -115,17 +156,28 @@ class Recipe:
         except (TypeError, RuntimeError) as error:
             raise ValueError(f"router {name!r} cannot be built with options {options}: {error}") from error
 
+    def groups(self) -> dict[str, dict[str, Recipe]]:
+        """The recipes of a comparison by group (a combination of `compare.over`) and row.
+
+        Raises:
+            ValueError: a row's recipe is impossible; the row is named.
+        """
+        base, over = self.settings | {"compare": {}}, self.compare.over
+        found: dict[str, dict[str, Recipe]] = {}
+        for chosen in itertools.product(*over.values()):
+            settings = [f"{key}={value}" for key, value in zip(over, chosen, strict=True)]
+            rows = found.setdefault(", ".join(settings), {})
+            for name in self.compare.names:
+                try:
+                    rows[name] = build(merged(merged(base, parsed(settings)), self.compare.rows[name]))
+                except ValueError as error:
+                    raise ValueError(f"compare.rows.{name}: {error}") from error
+        return found
+
 
 def digest(data: Any) -> str:
     """SHA-256 of plain data, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
-def recipes() -> dict[str, Path]:
-    """The recipes that ship with duo, by name."""
-    package = Path(duo.__file__).parent
-    folder = next(folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir())
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -134,8 +186,12 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ValueError: an unknown recipe, key, router or option (the nearest ones are named), or an impossible value.
     """
-    values = _merged(_read(name), _parsed(overrides))
-    _check_keys(values, Recipe, "")
+    return build(merged(read(name), parsed(overrides)))
+
+
+def build(values: dict[str, Any]) -> Recipe:
+    """A recipe from plain values, checked; raises as `load` does."""
+    check_keys(values, Recipe, "")
     try:
         schema = OmegaConf.structured(Recipe)
         recipe = OmegaConf.to_object(OmegaConf.merge(schema, values))
@@ -150,82 +206,3 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     if recipe.trainer:
         check_trainer(recipe.trainer)
     return recipe
-
-
-def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A recipe's values over those of its `base`."""
-    if name in seen:
-        raise ValueError(f"recipe {name} is its own base: {' -> '.join((*seen, name))}")
-    known = recipes()
-    path = Path(name) if name.endswith((".yaml", ".yml")) else known.get(name)
-    if path is None:
-        raise ValueError(unknown("recipe", name, known) + "; a path must end in .yaml")
-    try:
-        values = _plain(OmegaConf.load(path), str(path))
-    except OSError as error:
-        raise ValueError(f"recipe {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"recipe {path} is no YAML: {error}") from error
-    base = values.pop("base", None)
-    if base is None:
-        return values
-    beside = path.parent / str(base)
-    of_base = _read(str(beside) if beside.suffix in (".yaml", ".yml") else str(base), (*seen, name))
-    return _merged(of_base, values)
-
-
-def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for argument in overrides:
-        key, equals, _ = argument.partition("=")
-        if not equals or not key:
-            raise ValueError(f"{argument!r} is no setting: write key=value (see --help)")
-        try:
-            values = _overlaid(values, _plain(OmegaConf.from_dotlist([argument]), argument))
-        except (yaml.YAMLError, OmegaConfBaseException) as error:
-            raise ValueError(
-                f"{argument!r} cannot be read as YAML: quote the value, as in {key}='[\"*.txt\"]'"
-            ) from error
-    return values
-
-
-def _plain(config: Any, source: str) -> dict[str, Any]:
-    """Plain data; what would be interpolated is refused, for it could read the environment."""
-    if not isinstance(config, DictConfig):
-        raise ValueError(f"{source} must hold keys and values")
-    values = OmegaConf.to_container(config, resolve=False)
-    if "${" in json.dumps(values, default=str):
-        raise ValueError(f"{source}: interpolation (${{...}}) is not allowed in recipes: write the value")
-    return values  # type: ignore[return-value]
-
-
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Values over those of a base; another router leaves the base's router options behind."""
-    before, after = (values.get("router") for values in (base, over))
-    if (
-        isinstance(before, dict)
-        and isinstance(after, dict)
-        and after.get("name", before.get("name")) != before.get("name")
-    ):
-        base = base | {"router": {}}
-    return _overlaid(base, over)
-
-
-def _overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    both = {
-        key: _overlaid(base[key], over[key])
-        for key in base
-        if isinstance(base[key], dict) and isinstance(over.get(key), dict)
-    }
-    return base | over | both
-
-
-def _check_keys(values: dict[str, Any], owner: type, prefix: str) -> None:
-    hints = get_type_hints(owner)
-    for key, value in values.items():
-        if key not in hints:
-            raise ValueError(unknown("key", f"{prefix}{key}", [f"{prefix}{name}" for name in hints]))
-        if is_dataclass(hints[key]):
-            if not isinstance(value, dict):
-                raise ValueError(f"{prefix}{key}={value!r} must hold keys: {', '.join(get_type_hints(hints[key]))}")
-            _check_keys(value, hints[key], f"{prefix}{key}.")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
+import hashlib
 import inspect
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec, resolve_name
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -60,6 +65,39 @@ def check_options(name: str, options: dict[str, Any]) -> None:
             raise ValueError(unknown(f"option of router {name!r}:", key, known))
         if not _fits(value, hints.get(key, Any)):
             raise ValueError(f"router.{key}={value!r} is not of the kind that {name!r} takes: {hints[key]}")
+
+
+def source_digest(router: type[Router]) -> str:
+    """SHA-256 of a router's source: of its module, and of whatever that imports from its own top-level package."""
+    package = router.__module__.partition(".")[0]
+    texts, left = {}, [router.__module__]
+    while left:
+        name = left.pop()
+        spec = find_spec(name) if name not in texts else None
+        if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+            continue
+        texts[name] = Path(spec.origin).read_text()
+        inside = name if spec.submodule_search_locations else name.rpartition(".")[0]
+        left += [other for other in _imported(texts[name], inside) if other.partition(".")[0] == package]
+    return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
+
+
+def _imported(text: str, package: str) -> Iterator[str]:
+    """Names of the modules that source text inside a package imports, and of what may be modules among them."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            name = resolve_name("." * node.level + (node.module or ""), package) if node.level else str(node.module)
+            yield name
+            yield from (f"{name}.{alias.name}" for alias in node.names if _is_module(f"{name}.{alias.name}"))
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, AttributeError):  # its parent is no package
+        return False
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

@@ -1,26 +1,37 @@
-"""Results: what a run found, as JSON and as a table."""
+"""Results: what a run found, to and from `result.json`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from rich import box
-from rich.table import Table
 from safetensors.numpy import load_file, save_file
 
-from duo.evaluate import Score, Sequences
 from duo.files import replacing
-from duo.intervals import Gap, mean_interval
+from duo.intervals import Estimate, Sequences
+from duo.score import Score
 
-SCHEMA = 1
+SCHEMA = 2
+
+T = TypeVar("T")
 
 Scores = dict[str, Score]
 """Scores by hold-out."""
+
+
+class Luck(NamedTuple):
+    """A router's gain over the best fixed pattern, in nats per token of the subset."""
+
+    gain: Estimate
+    """On the real labels."""
+    null_gain: Estimate
+    """On labels drawn so that no route can know them: what choosing with the label wins by luck."""
+    difference: Estimate
+    """What is left, paired."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +54,12 @@ class Result:
     """Those of all-small, all-big, random and the best fixed pattern, on the same tokens."""
     subset: dict[str, Scores]
     """Every row, bounds included, on the subset that searches are scored on."""
-    gap_closed: dict[str, Gap]
+    gap_closed: dict[str, Estimate]
     """By hold-out, how much of the gap between the best fixed pattern and the oracle the router closes."""
+    luck: dict[str, Luck]
+    """By hold-out, the part of the router's gain that is luck; empty without `null_draws`."""
+    collapsed: dict[str, list[str]]
+    """By hold-out, layers at which a router that learned never or always uses a module."""
     provenance: dict[str, Any]
     """Commit, versions, device, seed, seconds and command."""
     schema: int = SCHEMA
@@ -60,24 +75,19 @@ class Result:
 
     def save(self, folder: Path) -> None:
         """Writes `sequences.safetensors` (losses per sequence, shares by place) and then `result.json`."""
-        arrays = {
-            f"{row}/{holdout}/{name}": np.ascontiguousarray(value)
-            for row, scores in self._parts()
-            for holdout, score in scores.items()
-            for name, value in score.sequences._asdict().items()
-        }
-        with replacing(folder / "sequences.safetensors") as path:
-            save_file(arrays, path)
-        with replacing(folder / "result.json") as path:
-            path.write_text(json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n")
+        save_json(self.to_json(), self._parts(), folder, "result.json")
 
     def to_json(self) -> dict[str, Any]:
         """The content of `result.json`."""
         values = {part.name: getattr(self, part.name) for part in fields(self)}
-        values["scores"] = _json(self.scores)
+        values["scores"] = scores_json(self.scores)
         for part in ("baselines", "subset"):
-            values[part] = {name: _json(scores) for name, scores in getattr(self, part).items()}
+            values[part] = {name: scores_json(scores) for name, scores in getattr(self, part).items()}
         values["gap_closed"] = {holdout: gap._asdict() for holdout, gap in self.gap_closed.items()}
+        values["luck"] = {
+            holdout: {name: part._asdict() for name, part in luck._asdict().items()}
+            for holdout, luck in self.luck.items()
+        }
         return {"schema": values.pop("schema"), **values}
 
     @classmethod
@@ -87,86 +97,74 @@ class Result:
         Raises:
             ValueError: a file is damaged, or of another version.
         """
-        path = folder / "result.json"
-        try:
-            values, arrays = json.loads(path.read_text()), load_file(folder / "sequences.safetensors")
-            if values.get("schema") != SCHEMA:
-                raise ValueError(f"its schema is {values.get('schema')!r}, this duo writes {SCHEMA}")
-            values["scores"] = _scores(values["scores"], arrays, "scores")
-            for part in ("baselines", "subset"):
-                values[part] = {name: _scores(row, arrays, f"{part}/{name}") for name, row in values[part].items()}
-            values["gap_closed"] = {
-                holdout: Gap(gap["value"], _pair(gap["interval"])) for holdout, gap in values["gap_closed"].items()
-            }
-            return cls(**values)
-        except Exception as error:  # safetensors has exceptions of its own
-            raise ValueError(f"{path} cannot be read ({error}): delete it to evaluate again") from error
+        return read_json(folder, "result.json", cls._of)
 
-    def _parts(self) -> Iterator[tuple[str, Scores]]:
-        yield "scores", self.scores
+    @classmethod
+    def _of(cls, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> Result:
+        values["scores"] = scores_of(values["scores"], arrays, "scores")
         for part in ("baselines", "subset"):
-            yield from ((f"{part}/{name}", scores) for name, scores in getattr(self, part).items())
+            values[part] = {name: scores_of(row, arrays, f"{part}/{name}") for name, row in values[part].items()}
+        values["gap_closed"] = {holdout: estimate(gap) for holdout, gap in values["gap_closed"].items()}
+        values["luck"] = {
+            holdout: Luck(**{name: estimate(part) for name, part in luck.items()})
+            for holdout, luck in values["luck"].items()
+        }
+        return cls(**values)
+
+    def _parts(self) -> dict[str, Scores]:
+        rows = {f"{part}/{name}": row for part in ("baselines", "subset") for name, row in getattr(self, part).items()}
+        return {"scores": self.scores, **rows}
 
 
-def table(result: Result, holdout: str, subset: bool = False) -> Table:
-    """One hold-out's rows, each compared with random routes of the same budget on the same tokens.
+def save_json(values: dict[str, Any], parts: dict[str, Scores], folder: Path, name: str) -> None:
+    """Writes what scores are made of (`sequences.safetensors`), and then the JSON."""
+    arrays = {
+        f"{part}/{holdout}/{field}": np.ascontiguousarray(value)
+        for part, scores in parts.items()
+        for holdout, score in scores.items()
+        for field, value in score.sequences._asdict().items()
+    }
+    with replacing(folder / "sequences.safetensors") as path:
+        save_file(arrays, path)
+    with replacing(folder / name) as path:
+        path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
 
-    Behind each mean stands half the width of its 95 % bootstrap interval over sequences.
+
+def read_json(folder: Path, name: str, build: Callable[[dict[str, Any], dict[str, np.ndarray]], T]) -> T:
+    """What `build` makes of the JSON and the arrays that `save_json` wrote.
+
+    Raises:
+        ValueError: a file is damaged, or of another version.
     """
-    rows = result.subset_rows() if subset else result.whole_rows()
-    budget = f"{result.budget['big']:g} big and {result.budget['skip']:g} skipped layers a token"
-    random = rows["random"][holdout]
-    where = f"{'the subset of searches' if subset else 'whole hold-out'}, {random.tokens:,} tokens"
-    view = Table(title=f"{holdout}: {budget}; {where}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    view.collapse_padding = True
-    names = ("", "loss", "minus random", "perplexity", "bits/byte", "skip/small/big", "MFLOPs", "to budget", "deciding")
-    for name in (*names, "promised") if subset else names:
-        view.add_column(name, justify="right" if name else "left", no_wrap=True)
-    for name, scores in rows.items():
-        score = scores[holdout]
-        difference_N = score.sequences.loss_N - random.sequences.loss_N
-        difference = difference_N.sum() / random.tokens
-        view.add_row(
-            name,
-            f"{score.loss:.4f} {_half(score.loss_interval)}",
-            f"{difference:+.4f} {_half(mean_interval(difference_N, random.sequences.tokens_N))}",
-            f"{score.perplexity:.1f}",
-            "" if score.bits_per_byte is None else f"{score.bits_per_byte:.3f}",
-            "/".join(f"{share:.2f}" for share in score.share.values()),
-            f"{score.flops_per_token / 1e6:.3f}",
-            f"{score.flops_per_token / score.budget_flops_per_token - 1:+.1%}" + (" " if score.within_budget else "!"),
-            f"{score.deciding_flops_per_token / score.flops_per_token:.1%}",
-            *([] if not subset else [""] if score.promised_loss is None else [f"{score.promised_loss:.4f}"]),
-        )
-    return view
+    path = folder / name
+    try:
+        values, arrays = json.loads(path.read_text()), load_file(folder / "sequences.safetensors")
+        if values.get("schema") != SCHEMA:
+            raise ValueError(f"its schema is {values.get('schema')!r}, this duo writes {SCHEMA}")
+        return build(values, arrays)
+    except Exception as error:  # safetensors has exceptions of its own
+        raise ValueError(f"{path} cannot be read ({error}): delete it to evaluate again") from error
 
 
-def gap_line(result: Result, holdout: str) -> str:
-    """The gap closed on one hold-out, in words."""
-    value, interval = result.gap_closed[holdout]
-    if value is None or interval is None:
-        return f"{holdout}: there is no gap between the best fixed pattern and the oracle to close"
-    return (
-        f"{holdout}: {result.router} closes {value:.1%} [{interval[0]:.1%}, {interval[1]:.1%}] of the gap to the oracle"
-    )
-
-
-def _half(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f"±{(interval[1] - interval[0]) / 2:.4f}"
-
-
-def _json(scores: Scores) -> dict[str, Any]:
+def scores_json(scores: Scores) -> dict[str, Any]:
+    """Scores as plain data."""
     return {holdout: score.to_json() for holdout, score in scores.items()}
 
 
-def _scores(row: dict[str, Any], arrays: dict[str, np.ndarray], key: str) -> Scores:
+def scores_of(row: dict[str, Any], arrays: dict[str, np.ndarray], part: str) -> Scores:
+    """Scores from plain data and arrays."""
     return {
         holdout: Score(
             **values | {"loss_interval": _pair(values["loss_interval"])},
-            sequences=Sequences(*(arrays[f"{key}/{holdout}/{name}"] for name in Sequences._fields)),
+            sequences=Sequences(*(arrays[f"{part}/{holdout}/{name}"] for name in Sequences._fields)),
         )
         for holdout, values in row.items()
     }
+
+
+def estimate(values: dict[str, Any]) -> Estimate:
+    """An estimate from plain data."""
+    return Estimate(values["value"], _pair(values["interval"]))
 
 
 def _pair(values: list[float] | None) -> tuple[float, float] | None:

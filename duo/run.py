@@ -6,7 +6,6 @@ import inspect
 import logging
 import shlex
 import sys
-import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,18 +14,20 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 from rich.console import Console
+from rich.markup import escape
 
 from duo import registry
 from duo.files import is_chief, replacing
 from duo.knobs import knobs, summary
-from duo.provenance import provenance
-from duo.recipe import Recipe, load, recipes
+from duo.reading import recipes
+from duo.recipe import Recipe, load
 
 if TYPE_CHECKING:
+    from duo.comparison import Comparison
     from duo.report import Result
 
 USAGE = "python -m duo.run recipe=NAME [key=value ...]"
-WIDTH = 135  # of the tables, also where the output is no terminal
+WIDTH = 165  # of the tables, also where the output is no terminal
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,14 +49,15 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def run(recipe: Recipe, name: str, command: str = "") -> Result:
+def run(recipe: Recipe, name: str, command: str = "") -> Result | Comparison:
     """Trains what is not trained yet, evaluates, and shows and returns the result.
 
     Raises:
         ValueError: an impossible recipe, unreadable data, or an output folder that belongs to something else.
         FloatingPointError: a training loss is not finite.
     """
-    recipe.new_router()  # impossible options show before any work
+    for each in (recipe, *(row for rows in recipe.groups().values() for row in rows.values())):
+        each.new_router()  # impossible options show before any work
     folder = Path(recipe.output or f"outputs/{name}-{recipe.digest[:8]}")
     console = Console(highlight=False, soft_wrap=True, quiet=not is_chief())
     console.width = max(console.width, WIDTH)
@@ -71,53 +73,16 @@ def run(recipe: Recipe, name: str, command: str = "") -> Result:
     return result
 
 
-def compute(recipe: Recipe, name: str, command: str, folder: Path, console: Console) -> Result:
+def compute(recipe: Recipe, name: str, command: str, folder: Path, console: Console) -> Result | Comparison:
     """The result in `folder`; what is missing there is trained and evaluated."""
-    from duo.report import Result
-
-    if (folder / "result.json").exists():
-        return Result.load(folder)
-    from duo import stages
-    from duo.data.module import TextData
-
-    quieten()
-    stages.device_of(recipe)  # impossible devices show before any work
+    from duo import jobs
 
     def say(stage: str, text: str) -> None:
-        console.print(f"[bold]{stage}[/bold]  {text}")
+        console.print(f"[bold]{stage}[/bold]  {escape(text)}")
 
-    start = time.time()
-    cache = cache_folder(recipe, folder)
-    data = TextData(recipe.data, recipe.backbone.vocabulary, cache)
-    say("data", f"{recipe.data.source} documents, prepared once in {cache / 'data'}")
-    data.setup()
-    identity = stages.backbone_digest(recipe, data)
-    check_begun(folder, identity)
-    trained = cache / "backbones" / identity[:16]
-    backbone = stages.trained_backbone(recipe, data, trained, say)
-    router = stages.trained_router(recipe, backbone, data, folder, say)
-    scores = stages.evaluated(recipe, backbone, router, data, say)
-    budget, size = router.spec.budget, recipe.data.batch_size * recipe.data.tokens
-    result = Result(
-        recipe=name,
-        recipe_digest=recipe.digest,
-        router=recipe.router["name"],
-        budget={"big": budget.big, "skip": budget.skip},
-        backbone={
-            "digest": identity,
-            "parameters": sum(backbone.parameter_counts().values()),
-            "train_tokens": recipe.stage1.steps * size,
-        },
-        scores=scores.whole.pop("router", {}),
-        baselines=scores.whole,
-        subset=scores.subset,
-        gap_closed=stages.gaps(scores),
-        provenance=provenance(recipe.seed, stages.device_of(recipe), time.time() - start, command),
-    )
-    if is_chief():
-        draw(result, {"stage 1": trained, "stage 3": folder}, folder / "figures")
-        result.save(folder)
-    return result
+    quieten()
+    done = jobs.finished(recipe, folder)
+    return done or jobs.work(recipe, name, command, folder, cache_folder(recipe, folder), say)
 
 
 def claim(recipe: Recipe, name: str, folder: Path) -> None:
@@ -148,20 +113,6 @@ def claim(recipe: Recipe, name: str, folder: Path) -> None:
         raise ValueError(f"output={folder} cannot be written: {error.strerror or error}") from error
 
 
-def check_begun(folder: Path, identity: str) -> None:
-    """Notes the backbone that the folder's weights belong to.
-
-    Raises:
-        ValueError: it was another one when the run began: its documents have changed since.
-    """
-    mark = folder / "backbone.digest"
-    if not mark.exists() and is_chief():
-        with replacing(mark) as path:
-            path.write_text(identity)
-    elif mark.exists() and mark.read_text() != identity:
-        raise ValueError(f"output={folder} was begun on other documents than are there now: choose another folder")
-
-
 def cache_folder(recipe: Recipe, folder: Path) -> Path:
     """Where prepared data and trained backbones are kept."""
     from platformdirs import user_cache_path
@@ -169,32 +120,14 @@ def cache_folder(recipe: Recipe, folder: Path) -> Path:
     return folder / "cache" if recipe.cache == "none" else Path(recipe.cache or user_cache_path("duo"))
 
 
-def draw(result: Result, stages: dict[str, Path], folder: Path) -> None:
-    """Writes the figures of a run, given the folders of its stages' logs."""
-    from duo import figures
-    from duo.training.trainer import loss_curve
+def show(result: Result | Comparison, folder: Path, console: Console) -> None:
+    """The tables, the figures and the folder."""
+    from duo.tables import shown
 
-    curves = {stage: curve for stage, logs in stages.items() if (curve := loss_curve(logs))}
-    if curves:
-        figures.save(figures.training_loss(curves), folder / "training_loss.png")
-    figures.save(figures.loss_against_budget(result), folder / "loss_against_budget.png")
-    shares = {holdout: score.sequences.big_TL for holdout, score in (result.scores or result.subset["router"]).items()}
-    figures.save(figures.big_share(shares), folder / "big_share.png")
-
-
-def show(result: Result, folder: Path, console: Console) -> None:
-    """The table, the figures and the folder."""
-    from duo.report import gap_line, table
-
-    holdouts = [*result.gap_closed]
-    for holdout in holdouts:
-        console.print(table(result, holdout))
-    for holdout in holdouts:
-        console.print(table(result, holdout, subset=True))
-    for holdout in holdouts:
-        console.print(gap_line(result, holdout))
+    for part in shown(result):
+        console.print(part)
     for path in (*sorted(folder.glob("figures/*.png")), folder / "result.json", folder):
-        console.print(str(path))
+        console.print(str(path), markup=False)
 
 
 def show_help() -> None:

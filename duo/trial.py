@@ -11,10 +11,11 @@ from torch import Tensor
 
 from duo.backbone import MODULES, PADDING, Backbone, Gate, Run
 from duo.budget import Budget
-from duo.flops import run_flops
+from duo.flops import run_flops, tree_flops
 from duo.meter import Meter
 from duo.search import MEMORY, Criterion, Found, Search
 from duo.search.patterns import codes
+from duo.search.prediction import mean_prediction
 
 
 class Trial:
@@ -101,13 +102,16 @@ class Trial:
         with self.meter.paused():
             run = self._backbone(self.tokens_BT, self.meter.counted(gate), context)
         if self.meter.enabled:
-            real = int((self.tokens_BT != PADDING).sum())
-            self.meter.passes += real / self._whole
-            self.meter.layer_evaluations += real * self.layers
-            self.meter.flops += float(
-                run_flops(self._backbone.config, run.weight_BTLM.detach(), self.position_BT).sum()
-            )
+            flops_BT = run_flops(self._backbone.config, run.weight_BTLM.detach(), self.position_BT)
+            self._charge(int((self.tokens_BT != PADDING).sum()) * self.layers, float(flops_BT.sum()))
         return run
+
+    def _charge(self, layer_evaluations: int, flops: float) -> None:
+        """Notes on the meter what was computed, as passes through the whole trial too."""
+        if self.meter.enabled:
+            self.meter.flops += flops
+            self.meter.layer_evaluations += layer_evaluations
+            self.meter.passes += layer_evaluations / (self.layers * self._whole)
 
     def search(
         self,
@@ -155,12 +159,21 @@ class Trial:
         self.meter.labels_consulted |= criterion is None
         with self.meter.paused():
             found = search.run()
-        if self.meter.enabled:
-            self.meter.flops += search.flops
-            self.meter.layer_evaluations += search.layer_evaluations
-            self.meter.passes += search.layer_evaluations / (self.layers * self._whole)
+        self._charge(search.layer_evaluations, search.flops)
         self.meter.promised_loss = found.loss_BTK[..., 0] if len(wanted) == 1 and criterion is None else None
         return found
+
+    def prediction(self, pattern_PL: Tensor) -> Tensor:
+        """probability_BTV of the next token, averaged over candidates in context `same`; metered, knows no label.
+
+        It is the target of a label-free search (`criterion=divergence`), and what the luck null draws labels from.
+        """
+        with self.meter.paused():
+            probability_BTV, spent = mean_prediction(self._backbone, self.tokens_BT, pattern_PL)
+        position_BT = self.position_BT.clamp(min=0)
+        costs = spent.attended, spent.small, spent.big, spent.leaves
+        self._charge(spent.layers * position_BT.numel(), tree_flops(self._backbone.config, *costs, position_BT))
+        return probability_BTV
 
     def loss(self, run: Run) -> Tensor:
         """loss_BT of a run in nats, 0 where there is nothing to score; consults the labels.

@@ -25,17 +25,22 @@ class SoftmaxBudget(Router):
     """
 
     offset_M: Tensor
+    share_M: Tensor
+    alpha_M: Tensor
 
     def __init__(self, spec: Spec, alpha: float = 10.0, sharpness: float = 20.0, hidden: int = 0) -> None:
         super().__init__(spec)
         if alpha < 0 or sharpness <= 0 or hidden < 0:
             given = f"router.alpha={alpha}, router.hidden={hidden}, router.sharpness={sharpness}"
             raise ValueError(f"{given}: alpha and hidden must be 0 or more, sharpness more than 0")
-        self.alpha, self.sharpness = alpha, sharpness
-        self.share = [count / spec.layers for count in module_counts(spec.budget, spec.layers)]
-        self.allowed = [module for module, share in enumerate(self.share) if share]
+        self.sharpness = sharpness
+        share_M = torch.tensor(module_counts(spec.budget, spec.layers)) / spec.layers
+        self.allowed = share_M.nonzero().flatten().tolist()
         self.heads = nn.ModuleList(self._head(hidden) for _ in range(spec.layers))
-        self.register_buffer("offset_M", torch.zeros(len(self.share)))
+        self.register_buffer("offset_M", torch.zeros(len(share_M)))
+        self.register_buffer("share_M", share_M, persistent=False)
+        budgeted_M = torch.tensor([True, False, True]) & (share_M > 0)  # what is left is small
+        self.register_buffer("alpha_M", alpha * budgeted_M, persistent=False)
 
     def _head(self, hidden: int) -> nn.Module:
         last = nn.Linear(hidden or self.spec.width, len(self.allowed))
@@ -46,7 +51,7 @@ class SoftmaxBudget(Router):
     def logits(self, x_BSD: Tensor, layer: int) -> Tensor:
         """logits_BSM, minus infinity for modules that are not allowed."""
         allowed = self.heads[layer](x_BSD.to(self.offset_M))
-        logits_BSM = allowed.new_full((*x_BSD.shape[:2], len(self.share)), -torch.inf)
+        logits_BSM = allowed.new_full((*x_BSD.shape[:2], len(self.share_M)), -torch.inf)
         logits_BSM[..., self.allowed] = allowed
         return logits_BSM
 
@@ -58,12 +63,13 @@ class SoftmaxBudget(Router):
         return lambda x_BSD, layer: (inverse_temperature * self.logits(x_BSD, layer)).softmax(dim=-1)
 
     def loss(self, trial: Trial) -> Tensor:
-        """Cross-entropy, and alpha times the squared distance of each budgeted module's share, per sequence."""
+        """Cross-entropy and the budget loss."""
         run = trial.run(self.route(trial))
-        share_BM = run.weight_BTLM.mean(dim=(1, 2))
-        budgeted = [module for module in (0, 2) if self.share[module]]  # skip, big
-        budget_loss = sum(((share_BM[:, module] - self.share[module]) ** 2).mean() for module in budgeted)
-        return trial.loss(run).mean() + self.alpha * budget_loss
+        return trial.loss(run).mean() + self.budget_loss(run.weight_BTLM.mean(dim=(1, 2)))
+
+    def budget_loss(self, share_BM: Tensor) -> Tensor:
+        """Alpha times the squared distance of each budgeted module's share to the budget, per sequence."""
+        return (self.alpha_M * ((share_BM - self.share_M) ** 2).mean(0)).sum()
 
     def calibrate(self, trials: Sequence[Trial]) -> None:
         """Finds the offsets at which the hard routes keep the budget on every calibration set."""

@@ -8,7 +8,7 @@ from conftest import random_tokens, toy_backbone
 from duo import Budget, Router, Spec, one_hot, replay
 from duo.data import Batch
 from duo.evaluate import evaluate
-from duo.intervals import Gap, gap_closed, mean_interval
+from duo.intervals import Estimate, gap_closed, mean_interval
 from routers.fixed import Fixed
 from routers.oracle import Oracle
 from routers.random import Random
@@ -176,4 +176,4 @@ def test_gap_closed_is_the_ratio_of_gain_and_gap_with_an_interval_around_it():
 
 def test_there_is_no_gap_closed_where_there_is_no_gap():
     tokens_N, noise_N = np.full(50, 10), np.random.default_rng(0).normal(0, 1, 50)
-    assert gap_closed(np.ones(50), tokens_N, noise_N - noise_N.mean(), tokens_N) == Gap(None, None)
+    assert gap_closed(np.ones(50), tokens_N, noise_N - noise_N.mean(), tokens_N) == Estimate(None, None)

@@ -6,11 +6,14 @@ from conftest import ROOT
 
 ORDER = [  # a file imports from its own line or from lines below
     {"run"},
-    {"stages", "figures"},
-    {"knobs", "report", "provenance"},
+    {"jobs", "knobs"},
+    {"stages", "figures", "tables"},
+    {"comparison"},
+    {"report", "provenance"},
     {"recipe"},
-    {"training", "evaluate"},
-    {"registry", "data", "intervals"},
+    {"training", "evaluate", "reading"},
+    {"score", "registry", "data"},
+    {"intervals"},
     {"calibration"},
     {"router"},
     {"trial"},

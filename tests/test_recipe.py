@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from duo.knobs import knobs, summary
-from duo.recipe import Recipe, load, recipes
+from duo.reading import recipes
+from duo.recipe import Recipe, load
 
 SHIPPED = [
     "router_budget4", "router_budget6", "router_budget8", "stage1", "tiny", "oracle_budget1", "oracle_budget4",

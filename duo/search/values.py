@@ -22,7 +22,7 @@ def label_losses(backbone: Backbone, x_JBSD: Tensor, label_BS: Tensor) -> Tensor
     """
     label_N, losses = label_BS.expand(x_JBSD.shape[:3]).flatten(), []
     scratch = None
-    for rows, logits_RV in _logits(backbone, x_JBSD):
+    for rows, logits_RV in logits(backbone, x_JBSD):
         label_R = label_N[rows]
         logit_R = logits_RV.gather(1, label_R[:, None].clamp(min=0)).squeeze(1)
         scratch = torch.empty_like(logits_RV) if scratch is None else scratch[: len(logits_RV)]
@@ -34,7 +34,7 @@ def criterion_values(backbone: Backbone, x_JBSD: Tensor, criterion: Criterion, t
     """A criterion's values of the last layer's streams, (J, B, S)."""
     shape, values = x_JBSD.shape[:3], []
     targets_N = None if targets is None else targets.expand(len(x_JBSD), *targets.shape).flatten(0, 2)
-    for rows, logits_RV in _logits(backbone, x_JBSD):
+    for rows, logits_RV in logits(backbone, x_JBSD):
         values.append(criterion(logits_RV) if targets_N is None else criterion(logits_RV, targets_N[rows]))
     return torch.cat(values).view(shape)
 
@@ -49,7 +49,7 @@ def divergence(logits_NV: Tensor, target_NV: Tensor) -> Tensor:
     return torch.nn.functional.kl_div(logits_NV.log_softmax(-1), target_NV, reduction="none").sum(-1)
 
 
-def _logits(backbone: Backbone, x_JBSD: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def logits(backbone: Backbone, x_JBSD: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Rows and their logits, a few at a time, each time in the same memory."""
     x_ND, weight_VD = backbone.norm(x_JBSD).flatten(0, 2), backbone.head_weight
     size = max(CHUNK_BYTES // (len(weight_VD) * x_ND.element_size()), 1)

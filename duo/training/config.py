@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from duo.budget import Budget
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -83,8 +85,12 @@ class Stage3Config(TrainingConfig):
     """Sequences per optimizer step (null: data.batch_size)."""
     freeze_backbone: bool = True
     """Whether the backbone stays as stage 1 left it."""
+    budget: Budget | None = None
+    """Budget the router is trained at, if another than it is calibrated and scored at (null: the recipe's)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"stage3.batch_size={self.batch_size} must be at least 1, or null")
+        if self.budget is not None and not self.freeze_backbone:
+            raise ValueError("stage3.budget needs stage3.freeze_backbone=true: a backbone is tuned for one budget")

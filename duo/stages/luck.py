@@ -1,0 +1,69 @@
+"""How much of a gain is luck: the same search on labels that no route can know (design: the luck null)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from duo.backbone import Backbone
+from duo.data.batch import Batch
+from duo.data.module import TextData
+from duo.evaluate import evaluate
+from duo.intervals import mean_of
+from duo.meter import Meter
+from duo.recipe import Recipe
+from duo.report import Luck
+from duo.router import Router
+from duo.score import Score
+from duo.search import patterns_of
+from duo.stages.make import Say, device_of
+
+
+def luck(
+    recipe: Recipe,
+    backbone: Backbone,
+    router: Router,
+    fixed: Router,
+    data: TextData,
+    real: dict[str, tuple[Score, Score]],
+    say: Say,
+) -> dict[str, Luck]:
+    """A router's gain over the best fixed pattern on real labels and on drawn ones, by hold-out, on the subset.
+
+    Labels are drawn from the candidates' averaged prediction given the real tokens before, so that no route knows more
+    about them than another; inputs stay real. The router routes anew for every draw, and `fixed` is scored again.
+
+    Args:
+        real: the scores of router and fixed on the real labels, by hold-out.
+    """
+    found, device = {}, device_of(recipe)
+    pattern_PL = patterns_of(recipe.backbone.layers, recipe.budget)
+    for holdout in data.holdouts:
+        batches = [batch.to(device) for batch in data.subset(holdout)]
+        predicted = [batch.trial(backbone, meter=Meter(enabled=False)).prediction(pattern_PL) for batch in batches]
+        gains = []
+        for draw in range(recipe.null_draws):
+            say("luck", f"{holdout}, draw {draw + 1} of {recipe.null_draws}")
+            drawn = [
+                relabelled(batch, backbone, probability_BTV, recipe.seed, draw)
+                for batch, probability_BTV in zip(batches, predicted, strict=True)
+            ]
+            gains.append(_gain_N(*(evaluate(backbone, row, drawn, recipe.seed) for row in (router, fixed))))
+        tokens_N = real[holdout][0].sequences.tokens_N
+        gain_N, null_N = _gain_N(*real[holdout]), np.mean(gains, axis=0)
+        found[holdout] = Luck(*(mean_of(part_N, tokens_N) for part_N in (gain_N, null_N, gain_N - null_N)))
+    return found
+
+
+def _gain_N(router: Score, fixed: Score) -> np.ndarray:
+    """How much less the router loses than the fixed pattern, summed over the tokens of each sequence."""
+    return fixed.sequences.loss_N - router.sequences.loss_N
+
+
+def relabelled(batch: Batch, backbone: Backbone, probability_BTV: Tensor, seed: int, draw: int) -> Batch:
+    """The batch with labels drawn from a prediction; the same ones however it is batched."""
+    uniform_BT = batch.trial(backbone, seed=seed, purpose="null").uniform(draw)[..., 0]
+    below_BTV = probability_BTV.double().cumsum(-1) <= uniform_BT.double()[..., None]
+    drawn_BT = below_BTV.sum(-1).clamp(max=probability_BTV.shape[-1] - 1)
+    return batch._replace(labels_BT=torch.where(batch.labels_BT >= 0, drawn_BT, batch.labels_BT))

@@ -1,0 +1,188 @@
+"""Trained backbones and routers: made once, kept by the digest of all that they depend on, and reused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from filelock import FileLock, Timeout
+
+from duo.backbone import FORMAT, Backbone
+from duo.data.module import TextData
+from duo.files import is_chief, load_weights, save_weights
+from duo.meter import Meter
+from duo.recipe import Recipe, digest
+from duo.registry import source_digest
+from duo.router import Router
+from duo.training.module import DuoModule
+from duo.training.trainer import fit
+
+Say = Callable[[str, str], None]
+"""say(stage, what happens)"""
+
+
+def backbone_digest(recipe: Recipe, data: TextData) -> str:
+    """What a trained backbone depends on: its config, its stage, the training tokens, and the code's format number."""
+    sizes = [recipe.data.tokens, recipe.data.batch_size, recipe.data.seed]
+    return digest([FORMAT, data.digest, sizes, recipe.identity("backbone", "stage1", "trainer")])
+
+
+def router_digest(recipe: Recipe, data: TextData) -> str:
+    """What a trained router depends on: the backbone, its part of the recipe, and its own source."""
+    about = recipe.identity("budget", "router", "stage3", "data", "trainer", "seed")
+    return digest([backbone_digest(recipe, data), about, source_digest(type(recipe.new_router()))])
+
+
+def backbone_folder(recipe: Recipe, data: TextData) -> Path:
+    """Where the cache keeps a backbone."""
+    return data.cache / "backbones" / backbone_digest(recipe, data)[:16]
+
+
+def router_folder(recipe: Recipe, data: TextData) -> Path:
+    """Where the cache keeps a router."""
+    return data.cache / "routers" / router_digest(recipe, data)[:16]
+
+
+def trained_backbone(recipe: Recipe, data: TextData, say: Say) -> Backbone:
+    """Stage 1: the backbone under random routing, trained once and kept in the data's cache.
+
+    Raises:
+        ValueError: a file there is damaged.
+        FloatingPointError: the loss is not finite.
+    """
+    torch.manual_seed(recipe.backbone.seed)
+    backbone, folder = Backbone(recipe.backbone), backbone_folder(recipe, data)
+    weights = folder / "backbone.safetensors"
+    with _alone(folder, say):
+        if weights.exists():
+            say("stage 1", f"reusing the trained backbone in {folder}")
+        else:
+            parameters = sum(backbone.parameter_counts().values())
+            say("stage 1", f"training a backbone of {parameters:,} parameters in {folder}")
+            router = recipe.new_router("random", {"p_big": recipe.stage1.p_big, "p_skip": recipe.stage1.p_skip})
+            module = DuoModule(backbone, router, recipe.stage1, recipe.backbone.seed, "stage 1")
+            fit(module, data, folder, "stage 1", recipe.trainer)
+            _finish(backbone, weights)
+    _load(backbone, weights)
+    return backbone
+
+
+def trained_router(recipe: Recipe, backbone: Backbone, data: TextData, say: Say) -> Router:
+    """Stage 3: the router on the trained backbone, then calibrated, made once and kept in the data's cache.
+
+    A stage in which nothing requires a gradient is skipped. A backbone that is not frozen learns too, in place.
+
+    Raises:
+        ValueError: a file there is damaged.
+        FloatingPointError: the loss is not finite.
+    """
+    router, folder = recipe.new_router(), router_folder(recipe, data)
+    backbone.requires_grad_(not recipe.stage3.freeze_backbone)
+    name, weights, tuned = recipe.router["name"], folder / "router.safetensors", folder / "backbone.safetensors"
+    elsewhere = _trained_elsewhere(recipe, backbone, data, say)
+    with _alone(folder, say):
+        if weights.exists():
+            say("stage 3", f"reusing router {name} in {folder}")
+        else:
+            if elsewhere is not None:
+                _load(router, elsewhere / "router.safetensors")
+            elif learns(router, backbone):
+                budget = f"budget big={recipe.budget.big}, skip={recipe.budget.skip}"
+                say("stage 3", f"training router {name} at {budget} in {folder}")
+                module = DuoModule(backbone, router, recipe.stage3, recipe.seed, "stage 3")
+                size = recipe.stage3.batch_size or recipe.data.batch_size
+                fit(module, data.with_batch_size(size), folder, "stage 3", recipe.trainer)
+            if not recipe.stage3.freeze_backbone and is_chief():
+                save_weights(backbone, tuned)
+            say("stage 3", "calibrating the router")
+            calibrate(router, backbone.to(device_of(recipe)), data, recipe.seed)
+            _finish(router, weights)
+    if not recipe.stage3.freeze_backbone:
+        _load(backbone, tuned)
+    _load(router, weights)
+    return router
+
+
+def _trained_elsewhere(recipe: Recipe, backbone: Backbone, data: TextData, say: Say) -> Path | None:
+    """Where the router's weights are, if the recipe trains it at another budget."""
+    budget = recipe.stage3.budget
+    if budget is None or budget == recipe.budget:
+        return None
+    there = replace(recipe, budget=budget, stage3=replace(recipe.stage3, budget=None))
+    trained_router(there, backbone, data, say)
+    return router_folder(there, data)
+
+
+def learns(*modules: Router | Backbone) -> bool:
+    """Whether anything requires a gradient."""
+    return any(parameter.requires_grad for module in modules for parameter in module.parameters())
+
+
+@torch.no_grad()
+def calibrate(router: Router, backbone: Backbone, data: TextData, seed: int = 0) -> None:
+    """Calibrates a router on all calibration sets, the same on every process."""
+    device = next(backbone.parameters()).device
+    backbone.eval(), router.eval().to(device)
+    router.calibrate(
+        [
+            batch.to(device).trial(backbone, seed=seed, purpose="calibration", meter=Meter(enabled=False))
+            for name in data.calibration
+            for batch in data.calibration_set(name)
+        ]
+    )
+
+
+def device_of(recipe: Recipe) -> torch.device:
+    """The device that Lightning gives this process.
+
+    Raises:
+        ValueError: it has no such device.
+    """
+    choice = {
+        key: recipe.trainer[key] for key in ("accelerator", "devices", "strategy", "num_nodes") if key in recipe.trainer
+    }
+    silent = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    options: dict[str, Any] = choice | dict.fromkeys(silent, False)
+    try:
+        trainer = L.Trainer(**options)
+    except Exception as error:  # Lightning raises several kinds
+        raise ValueError(f"trainer: {str(error).strip().splitlines()[0]}") from error
+    return trainer.strategy.root_device
+
+
+@contextmanager
+def _alone(folder: Path, say: Say) -> Iterator[None]:
+    """Holds the folder's lock on the chief process; the others belong to it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not is_chief():
+        yield
+        return
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say("waiting", f"for another run that is at work in {folder}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _finish(module: Router | Backbone, weights: Path) -> None:
+    """Saves the weights, from one process, and drops the checkpoint that led to them."""
+    if is_chief():
+        save_weights(module, weights)
+        (weights.parent / "last.ckpt").unlink(missing_ok=True)
+
+
+def _load(module: Router | Backbone, weights: Path) -> None:
+    """Loads the weights that the chief process saved, once it has."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+    load_weights(module, weights)

@@ -1,0 +1,67 @@
+"""One router for every budget: the same weights serve whatever budget the Spec names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from duo import Gate, Router, Spec, Trial, calibrated, one_hot
+
+
+class AnyBudget(Router):
+    """A softmax router that is told the budget, trained on budgets drawn anew for each sequence.
+
+    Its weights do not depend on `spec.budget`: under another Spec only the calibrated offset differs.
+
+    Args:
+        spec: layers, width and budget (of big modules; skip must be 0).
+        alpha: weight of the budget loss.
+        sharpness: inverse temperature at the end of training; it starts at 1.
+        hidden: width of the hidden layer in each head.
+    """
+
+    offset_M: Tensor
+
+    def __init__(self, spec: Spec, alpha: float = 10.0, sharpness: float = 20.0, hidden: int = 32) -> None:
+        super().__init__(spec)
+        if alpha < 0 or sharpness <= 0 or hidden < 1:
+            given = f"router.alpha={alpha}, router.sharpness={sharpness}, router.hidden={hidden}"
+            raise ValueError(f"{given}: alpha must be 0 or more, sharpness more than 0, hidden 1 or more")
+        if spec.budget.skip:
+            raise ValueError(f"budget.skip={spec.budget.skip}: router any_budget chooses between small and big alone")
+        self.alpha, self.sharpness = alpha, sharpness
+        self.first = nn.ModuleList(nn.Linear(spec.width + 1, hidden) for _ in range(spec.layers))
+        self.last = nn.ModuleList(nn.Linear(hidden, 1) for _ in range(spec.layers))
+        self.register_buffer("offset_M", torch.zeros(3))
+
+    def logits(self, x_BSD: Tensor, layer: int, share_B: Tensor | None = None) -> Tensor:
+        """logits_BSM for big modules on a share of the layers; by default the budget's."""
+        if share_B is None:
+            share_B = x_BSD.new_full((len(x_BSD),), self.spec.budget.big / self.spec.layers)
+        told_BS1 = share_B[:, None, None].expand(-1, x_BSD.shape[1], 1)
+        hidden = self.first[layer](torch.cat((x_BSD, told_BS1), dim=-1).to(self.offset_M))
+        big_BS = self.last[layer](torch.nn.functional.gelu(hidden))[..., 0] + torch.logit(share_B, 1e-3)[:, None]
+        return torch.stack((torch.full_like(big_BS, -torch.inf), torch.zeros_like(big_BS), big_BS), dim=-1)
+
+    def route(self, trial: Trial) -> Gate:
+        """In training a mixture for the drawn budgets; in evaluation the better module for the Spec's."""
+        if not self.training:
+            return lambda x_BSD, layer: one_hot((self.logits(x_BSD, layer) + self.offset_M).argmax(dim=-1))
+        share_B, inverse_temperature = self._drawn(trial), 1 + (self.sharpness - 1) * trial.progress
+        return lambda x_BSD, layer: (inverse_temperature * self.logits(x_BSD, layer, share_B)).softmax(dim=-1)
+
+    def loss(self, trial: Trial) -> Tensor:
+        """Cross-entropy, and alpha times the squared distance of each sequence's share of big to its own budget."""
+        run = trial.run(self.route(trial))
+        off_B = run.weight_BTLM[..., 2].mean(dim=(1, 2)) - self._drawn(trial)
+        return trial.loss(run).mean() + self.alpha * (off_B**2).mean()
+
+    def calibrate(self, trials: Sequence[Trial]) -> None:
+        """Finds the offset at which the hard routes keep the budget on every calibration set."""
+        self.offset_M.copy_(calibrated(self.logits, trials, self.spec.budget))
+
+    def _drawn(self, trial: Trial) -> Tensor:
+        """The share of big that each sequence is trained for, (B,)."""
+        return trial.uniform(draw=1)[:, 0, 0]

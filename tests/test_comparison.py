@@ -1,0 +1,146 @@
+"""Comparisons of rows, as a user runs them."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import command
+
+from duo.comparison import Comparison, difference
+from duo.recipe import build, load
+from duo.score import averaged
+
+ROWS = """# a comparison
+base: tiny
+compare:
+  minus: [random]
+  gap: [fixed_best, oracle]
+  seeds: 2
+  rows:
+    learned: {stage3: {steps: 4, warmup: 1}}
+    oracle: {router: {name: oracle}, whole: false}
+    fixed_best: {router: {name: fixed_best}}
+    random: {router: {name: random}}
+    none: null
+"""
+
+
+@pytest.fixture(scope="module")
+def compared(small, tmp_path_factory):
+    """A comparison, its folder, its arguments and what it printed."""
+    folder = tmp_path_factory.mktemp("compare")
+    (folder / "rows.yaml").write_text(ROWS)
+    arguments = [*small[1:], f"recipe={folder}/rows.yaml", f"cache={folder}/cache", f"output={folder}/run"]
+    return folder, arguments, command(*arguments)
+
+
+def test_rows_stand_side_by_side_by_loss_with_bounds_apart(compared):
+    folder, _, printed = compared
+    rows = json.loads((folder / "run" / "result.json").read_text())["groups"][""]
+    assert [*rows] == ["learned", "oracle", "fixed_best", "random"]
+    lines = [line.split()[0] for line in printed.partition("whole hold-out")[2].splitlines() if "±" in line]
+    whole, subset = lines[:3], lines[3:7]
+    losses = {name: row["scores"]["held"]["loss"] for name, row in rows.items() if row["scores"]}
+    assert whole == sorted(losses, key=losses.get)
+    assert subset[-1] == "oracle"
+    assert (folder / "run" / "figures" / "loss.png").stat().st_size > 0
+    assert rows["oracle"]["scores"] is None
+
+
+def test_routers_that_learn_are_averaged_over_seeds_and_others_scored_once(compared):
+    rows = json.loads((compared[0] / "run" / "result.json").read_text())["groups"][""]
+    assert {name: row["seeds"] for name, row in rows.items()} == {
+        "learned": 2, "oracle": 1, "fixed_best": 1, "random": 1
+    }  # fmt: skip
+    learned = rows["learned"]
+    assert len({*learned["seed_losses"]["held"]}) == 2
+    assert learned["scores"]["held"]["loss"] == pytest.approx(np.mean(learned["seed_losses"]["held"]))
+
+
+def test_differences_and_gaps_are_those_of_the_losses(compared):
+    comparison = Comparison.load(compared[0] / "run")
+    rows = json.loads((compared[0] / "run" / "result.json").read_text())["groups"][""]
+    losses = {name: row["scores"]["held"]["loss"] for name, row in rows.items() if row["scores"]}
+    for name, loss in losses.items():
+        beside = rows[name]["beside"]["held"]
+        assert beside["minus"]["random"]["value"] == pytest.approx(loss - losses["random"])
+        subset = {row: rows[row]["subset"]["held"]["loss"] for row in ("fixed_best", "oracle")}
+        closed = (losses["fixed_best"] - loss) / (subset["fixed_best"] - subset["oracle"])
+        assert beside["gap_closed"]["value"] == pytest.approx(closed)
+    assert rows["oracle"]["beside"]["held"]["gap_closed"]["value"] == pytest.approx(1)
+    assert comparison.gap_closed("", "oracle", "held").interval == pytest.approx((1, 1))
+
+
+def test_rows_that_were_scored_are_not_scored_again(compared, tmp_path):
+    _, arguments, printed = compared
+    again = command(*[a if not a.startswith("output=") else f"output={tmp_path}/other" for a in arguments])
+    assert "evaluation" in printed
+    assert "evaluation" not in again
+    assert (
+        again.partition("held:")[2].partition("figures")[0].split(str(tmp_path))[0].splitlines()[:12]
+        == (printed.partition("held:")[2].splitlines()[:12])
+    )
+
+
+def test_a_finished_comparison_prints_its_tables_again(compared):
+    _, arguments, printed = compared
+    assert printed.endswith(command(*arguments))
+
+
+def test_a_row_that_fails_is_reported_and_the_others_go_on(small, tmp_path):
+    (tmp_path / "rows.yaml").write_text(
+        "# x\nbase: tiny\nwhole: false\ncompare:\n  rows:\n    random: {router: {name: random}}\n"
+        "    wild: {stage3: {rate: 1.0e+30, warmup: 0}}\n"
+    )
+    printed = command(*small[1:], f"recipe={tmp_path}/rows.yaml", f"cache={tmp_path}/c", f"output={tmp_path}/run")
+    rows = json.loads((tmp_path / "run" / "result.json").read_text())["groups"][""]
+    assert "stage 3: the" in rows["wild"]["failed"]
+    assert "wild failed: stage 3" in printed
+    assert rows["random"]["subset"]["held"]["loss"] < 6
+
+
+def test_groups_go_through_every_combination(small, tmp_path):
+    (tmp_path / "rows.yaml").write_text(
+        "# x\nbase: tiny\nwhole: false\ncompare:\n  over: {budget.big: [0, 1, 2]}\n"
+        "  rows:\n    oracle: {router: {name: oracle, context: same}}\n    random: {router: {name: random}}\n"
+    )
+    printed = command(*small[1:], f"recipe={tmp_path}/rows.yaml", f"cache={tmp_path}/c", f"output={tmp_path}/run")
+    comparison = Comparison.load(tmp_path / "run")
+    assert [*comparison.groups] == ["budget.big=0", "budget.big=1", "budget.big=2"]
+    lowest = min(comparison.groups, key=lambda group: comparison.scored(group, "held", True)["oracle"].loss)
+    starred = [line for line in printed.splitlines() if line.strip().startswith("budget.big=") and "*" in line]
+    assert any(line.strip().startswith(lowest) for line in starred)
+    first, last = (comparison.scored(group, "held", True)["random"] for group in ("budget.big=0", "budget.big=2"))
+    assert f"{difference(first, last).value:+.4f}" in printed
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"minus": ["randm"], "rows": {"random": {}}}, "did you mean random"),
+        ({"gap": ["random"], "rows": {"random": {}}}, "compare.gap"),
+        ({"rows": {"random": {"router": {"name": "randm"}}}}, "compare.rows.random: unknown router 'randm'"),
+        ({"rows": {"random": {"budgt": 3}}}, "compare.rows.random: unknown key"),
+        ({"rows": {"random": {}}, "over": {"budget.big": 4}}, "compare.over: budget.big=4 must be a list"),
+        ({"rows": {"random": {}}, "seeds": 0}, "compare.seeds=0"),
+        ({"rows": {"random": 3}}, "compare.rows.random"),
+    ],
+)
+def test_impossible_comparisons_are_refused_before_any_work(changes, said):
+    with pytest.raises(ValueError, match=said):
+        build({"compare": changes}).groups()
+
+
+def test_a_row_is_the_recipe_that_its_changes_make():
+    rows = load("oracle_sweep").groups()["budget.big=5"]
+    assert rows["committed"].digest == load("oracle_budget6", ["budget.big=5"]).digest
+    assert rows["random"].router == {"name": "random"}
+
+
+def test_scores_of_one_seed_stay_as_they_are(compared):
+    comparison = Comparison.load(compared[0] / "run")
+    score = comparison.scored("", "held", True)["random"]
+    assert averaged([score]) is score
+    twice = averaged([score, score])
+    assert twice.loss == pytest.approx(score.loss)
+    assert twice.loss_interval == pytest.approx(score.loss_interval)
