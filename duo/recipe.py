@@ -71,6 +71,9 @@ class CompareConfig:
             raise ValueError(
                 f"compare.gap={self.gap} must name two rows (or none), compare.seeds={self.seeds} be 1 or more"
             )
+        for name, change in self.rows.items():
+            if change is not None and not isinstance(change, dict):
+                raise ValueError(f"compare.rows.{name}={change!r} must hold keys of the recipe, or be null")
         for key, values in self.over.items():
             if not isinstance(values, list) or not values:
                 raise ValueError(f"compare.over: {key}={values!r} must be a list of values")

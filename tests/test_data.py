@@ -162,7 +162,7 @@ def test_half_prepared_data_is_made_anew(files, tmp_path):
 
 
 def stream(share=slice(None), total=8, length=40, rows=50):
-    return Stream(lambda rows: rows, rows, seed=3, length=length, total=total, share=share)
+    return Stream(lambda rows: rows, rows, seed=(3,), length=length, total=total, share=share)
 
 
 def test_every_sequence_is_trained_on_once_before_any_is_again():

@@ -24,11 +24,17 @@ class Stream:
     """
 
     def __init__(
-        self, batch: Callable[[np.ndarray], Batch], rows: int, seed: int, length: int, total: int, share: slice
+        self,
+        batch: Callable[[np.ndarray], Batch],
+        rows: int,
+        seed: tuple[int, ...],
+        length: int,
+        total: int,
+        share: slice,
     ) -> None:
         self._batch, self._rows = batch, rows
         self._length, self._total, self._share, self._given = length, total, share, 0
-        self._shuffled = functools.lru_cache(2)(lambda epoch: np.random.default_rng((seed, epoch)).permutation(rows))
+        self._shuffled = functools.lru_cache(2)(lambda epoch: np.random.default_rng((*seed, epoch)).permutation(rows))
 
     def __len__(self) -> int:
         return self._length
@@ -67,6 +73,7 @@ class TextData(L.LightningDataModule):
         super().__init__()
         self.config, self.vocabulary, self.cache = config, vocabulary, Path(cache)
         self.batch_size = config.batch_size
+        self._order: tuple[int, ...] = (config.seed,)
         self._folder: Path | None = None
 
     def prepare_data(self) -> None:
@@ -82,10 +89,10 @@ class TextData(L.LightningDataModule):
             self._splits = {name: split.with_format("numpy") for name, split in splits.items()}
             self._bytes_V = token_bytes(self.tokenizer)
 
-    def with_batch_size(self, size: int) -> TextData:
-        """The same data with another number of sequences per optimizer step."""
+    def shuffled(self, seed: int, batch_size: int) -> TextData:
+        """The same data in another order of training, with another number of sequences per optimizer step."""
         other = copy.copy(self)
-        other.batch_size = size
+        other.batch_size, other._order = batch_size, (self.config.seed, seed)
         return other
 
     @property
@@ -129,7 +136,7 @@ class TextData(L.LightningDataModule):
             )
         steps = trainer.max_steps if trainer else -1
         length = steps * accumulate if steps >= 0 else max(rows // total, 1)
-        return Stream(self._batch_of("train"), rows, self.config.seed, length, total, slice(rank, None, world))
+        return Stream(self._batch_of("train"), rows, self._order, length, total, slice(rank, None, world))
 
     def _names(self, kind: str) -> list[str]:
         self.setup()

@@ -96,7 +96,7 @@ def trained_router(recipe: Recipe, backbone: Backbone, data: TextData, say: Say)
                 say("stage 3", f"training router {name} at {budget} in {folder}")
                 module = DuoModule(backbone, router, recipe.stage3, recipe.seed, "stage 3")
                 size = recipe.stage3.batch_size or recipe.data.batch_size
-                fit(module, data.with_batch_size(size), folder, "stage 3", recipe.trainer)
+                fit(module, data.shuffled(recipe.seed, size), folder, "stage 3", recipe.trainer)
             if not recipe.stage3.freeze_backbone and is_chief():
                 save_weights(backbone, tuned)
             say("stage 3", "calibrating the router")
