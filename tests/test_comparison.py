@@ -90,7 +90,7 @@ def test_a_finished_comparison_prints_its_tables_again(compared):
 def test_a_row_that_fails_is_reported_and_the_others_go_on(small, tmp_path):
     (tmp_path / "rows.yaml").write_text(
         "# x\nbase: tiny\nwhole: false\ncompare:\n  rows:\n    random: {router: {name: random}}\n"
-        "    wild: {router: {sharpness: 3.0e+38}}\n"
+        "    wild: {router: {alpha: 3.0e+38}}\n"
     )
     printed = command(*small[1:], f"recipe={tmp_path}/rows.yaml", f"cache={tmp_path}/c", f"output={tmp_path}/run")
     rows = json.loads((tmp_path / "run" / "result.json").read_text())["groups"][""]
