@@ -110,10 +110,7 @@ class Recipe:
         assert name is not None
         torch.manual_seed(self.seed)
         spec = Spec(self.backbone.layers, self.backbone.width, self.budget)
-        try:
-            return registry.load(name)(spec, **(options or {}))
-        except (TypeError, RuntimeError) as error:
-            raise ValueError(f"router {name!r} cannot be built with options {options}: {error}") from error
+        return registry.build(name, spec, options or {})
 
 
 def digest(data: Any) -> str:

@@ -19,6 +19,7 @@ from duo.files import is_chief, load_weights, save_weights
 from duo.intervals import Gap, gap_closed
 from duo.meter import Meter
 from duo.recipe import Recipe, digest
+from duo.registry import blaming
 from duo.router import Router
 from duo.training.module import DuoModule
 from duo.training.trainer import fit
@@ -95,13 +96,13 @@ def calibrate(router: Router, backbone: Backbone, data: TextData, seed: int = 0)
     """Calibrates a router on all calibration sets, the same on every process."""
     device = next(backbone.parameters()).device
     backbone.eval(), router.eval().to(device)
-    router.calibrate(
-        [
-            batch.to(device).trial(backbone, seed=seed, purpose="calibration", meter=Meter(enabled=False))
-            for name in data.calibration
-            for batch in data.calibration_set(name)
-        ]
-    )
+    trials = [
+        batch.to(device).trial(backbone, seed=seed, purpose="calibration", meter=Meter(enabled=False))
+        for name in data.calibration
+        for batch in data.calibration_set(name)
+    ]
+    with blaming(router, "calibrate"):
+        router.calibrate(trials)
 
 
 class Scores(NamedTuple):

@@ -5,11 +5,11 @@ import ast
 from conftest import ROOT
 
 ORDER = [  # a file imports from its own line or from lines below
-    {"run"},
+    {"run", "plugins"},
     {"stages", "figures"},
     {"knobs", "report", "provenance"},
     {"recipe"},
-    {"training", "evaluate"},
+    {"training", "evaluate", "testing"},
     {"registry", "data", "intervals"},
     {"calibration"},
     {"router"},
