@@ -23,7 +23,8 @@ WIDTH = 135  # of the table, also where the output is no terminal
 
 def main(arguments: Sequence[str]) -> int:
     """The command; returns its exit status: 0 done, 1 a mistake or a failed check, 2 no such command."""
-    options = parser().parse_args(arguments)
+    flags_last = sorted(arguments, key=lambda argument: argument == "--skip")  # argparse wants lists in one piece
+    options = parser().parse_args(flags_last)
     try:
         return int(options.command(options))
     except (ValueError, OSError) as error:

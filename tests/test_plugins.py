@@ -100,6 +100,8 @@ def test_check_says_what_fails_and_why(site, capsys):
 def test_check_takes_options_and_says_whether_a_router_is_a_bound(capsys):
     assert main(["check", "fixed", "pattern=[2, 1, 1, 2]"]) == 0
     assert "all checks passed; fixed is deployable: it routes without labels" in capsys.readouterr().out
+    assert main(["check", "fixed", "--skip", "pattern=[2, 0, 1, 2, 1, 0]"]) == 0
+    assert "2 big and 2 skipped of 6 layers" in capsys.readouterr().out
     assert main(["check", "random", "p_big=0.9"]) == 1
     assert "FAILED  routes keep the budget" in capsys.readouterr().out
     assert main(["check", "random", "p_bug=0.9"]) == 1

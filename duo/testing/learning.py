@@ -17,9 +17,9 @@ from duo.testing.lab import Lab, assert_hard, moved
 
 @check
 def the_loss_is_a_finite_number(lab: Lab) -> None:
-    """At the beginning, the middle and the end of training, the loss is one finite number."""
+    """At the beginning and at the end of training, the loss is one finite number."""
     for router in (lab.built(), lab.trained()):
-        for progress in (0.0, 0.5, 1.0):
+        for progress in (0.0, 1.0):
             loss = lab.loss(router, lab.batch(), progress)
             assert loss.numel() == 1, f"the loss has shape {tuple(loss.shape)}, where a scalar is expected"
             assert loss.isfinite().all(), f"the loss is {loss.item()} when {progress:.0%} of the steps are done"
