@@ -18,6 +18,7 @@ from duo.data.batch import Batch
 from duo.flops import budget_flops, run_flops
 from duo.intervals import Sequences, mean_interval
 from duo.meter import Meter
+from duo.registry import blaming, described, way_out
 from duo.router import Router
 from duo.score import Score, perplexity
 from duo.trial import token_loss
@@ -39,7 +40,7 @@ def evaluate(backbone: Backbone, router: Router, batches: Iterable[Batch], seed:
         seed: what `Trial.uniform` depends on.
 
     Raises:
-        ValueError: no batches, or a gate that is not exactly one-hot.
+        ValueError: no batches, a gate that is not exactly one-hot, or whatever the router's code raises.
     """
     backbone.eval(), router.eval()
     group = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -80,9 +81,10 @@ def _record(backbone: Backbone, router: Router, batch: Batch, seed: int) -> _Rec
     batch = batch.to(next(backbone.parameters()).device)
     trial = batch.trial(backbone, seed=seed)
     start = time.perf_counter()
-    with trial.meter.counting():
-        gate = router.route(trial)
-    run = backbone(batch.tokens_BT, trial.meter.counted(gate))
+    with blaming(router, "route"):
+        with trial.meter.counting():
+            gate = router.route(trial)
+        run = backbone(batch.tokens_BT, trial.meter.counted(gate))
     labels_BT = batch.labels_BT.masked_fill(batch.tokens_BT == PADDING, PADDING)
     loss_BT = token_loss(run.logits_BTV, labels_BT)
     loss_B = loss_BT.double().sum(1).cpu().numpy()  # waits for the device
@@ -149,6 +151,6 @@ def _check_hard(router: Router, weight_BTLM: Tensor, real_BT: Tensor) -> None:
     if not hard:
         wrong = weight_NLM[((weight_NLM != 0) & (weight_NLM != 1)).any(-1) | (weight_NLM.sum(-1) != 1)][0]
         raise ValueError(
-            f"router {type(router).__module__}.{type(router).__name__} is not exactly one-hot in eval mode: "
-            f"it weighs {MODULES} with {[round(value, 6) for value in wrong.tolist()]}"
+            f"{described(type(router))} is not exactly one-hot in eval mode: it weighs {MODULES} with "
+            f"{[round(value, 6) for value in wrong.tolist()]}; {way_out(router)}"
         )

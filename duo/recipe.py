@@ -154,10 +154,7 @@ class Recipe:
         assert name is not None
         torch.manual_seed(self.seed)
         spec = Spec(self.backbone.layers, self.backbone.width, self.budget)
-        try:
-            return registry.load(name)(spec, **(options or {}))
-        except (TypeError, RuntimeError) as error:
-            raise ValueError(f"router {name!r} cannot be built with options {options}: {error}") from error
+        return registry.build(name, spec, options or {})
 
     def groups(self) -> dict[str, dict[str, Recipe]]:
         """The recipes of a comparison by group (a combination of `compare.over`) and row.

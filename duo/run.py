@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import shlex
 import sys
@@ -138,8 +137,7 @@ def show_help() -> None:
         console.print(f"  {name:24} {summary(path)}")
     console.print("\nRouters (router.name=NAME) and their options (router.OPTION=VALUE):")
     for name in registry.available():
-        options = inspect.signature(registry.load(name)).parameters.values()
-        console.print(f"  {name:24} {', '.join(str(option) for option in options if option.name != 'spec')}")
+        console.print(f"  {name:24} {registry.signature(name)}")
     console.print("\nKnobs (key=value; defaults where the recipe says nothing):")
     for key, default, sentence in knobs():
         shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else default

@@ -5,15 +5,15 @@ import ast
 from conftest import ROOT
 
 ORDER = [  # a file imports from its own line or from lines below
-    {"run"},
+    {"run", "plugins"},
     {"jobs", "knobs"},
     {"stages", "figures", "tables"},
     {"comparison"},
     {"report", "provenance"},
     {"recipe"},
-    {"training", "evaluate", "reading"},
+    {"training", "evaluate", "testing", "reading"},
     {"score", "registry", "data"},
-    {"intervals"},
+    {"intervals", "sources"},
     {"calibration"},
     {"router"},
     {"trial"},

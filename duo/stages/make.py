@@ -17,8 +17,9 @@ from duo.data.module import TextData
 from duo.files import is_chief, load_weights, save_weights
 from duo.meter import Meter
 from duo.recipe import Recipe, digest
-from duo.registry import source_digest
+from duo.registry import blaming
 from duo.router import Router
+from duo.sources import source_digest
 from duo.training.module import DuoModule
 from duo.training.trainer import fit
 
@@ -128,13 +129,13 @@ def calibrate(router: Router, backbone: Backbone, data: TextData, seed: int = 0)
     """Calibrates a router on all calibration sets, the same on every process."""
     device = next(backbone.parameters()).device
     backbone.eval(), router.eval().to(device)
-    router.calibrate(
-        [
-            batch.to(device).trial(backbone, seed=seed, purpose="calibration", meter=Meter(enabled=False))
-            for name in data.calibration
-            for batch in data.calibration_set(name)
-        ]
-    )
+    trials = [
+        batch.to(device).trial(backbone, seed=seed, purpose="calibration", meter=Meter(enabled=False))
+        for name in data.calibration
+        for batch in data.calibration_set(name)
+    ]
+    with blaming(router, "calibrate"):
+        router.calibrate(trials)
 
 
 def device_of(recipe: Recipe) -> torch.device:

@@ -14,6 +14,7 @@ from duo.backbone import Backbone
 from duo.data.batch import Batch
 from duo.files import check_finite
 from duo.meter import Meter
+from duo.registry import blaming, described, way_out
 from duo.router import Router
 from duo.training.config import TrainingConfig
 
@@ -43,6 +44,7 @@ class DuoModule(L.LightningModule):
         """The router's loss on one batch.
 
         Raises:
+            ValueError: whatever the router's code raises, or a loss from which nothing is learnt.
             FloatingPointError: the loss is not finite.
         """
         step = self.global_step
@@ -54,9 +56,13 @@ class DuoModule(L.LightningModule):
             step=step,
             meter=Meter(enabled=False),
         )
-        loss = self.router.loss(trial)
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(f"the loss is {loss.item()}{self._where()}")
+        with blaming(self.router, "loss"):
+            loss = self.router.loss(trial)
+            value = loss.item()
+            if not loss.requires_grad:
+                raise ValueError("the loss depends on no parameter")
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss is {value}{self._where()}")
         self._mean_loss.update(loss.detach())
         if (step + 1) % self.config.log_every == 0:
             self.log("loss", self._mean_loss.compute(), prog_bar=True)
@@ -101,4 +107,6 @@ class DuoModule(L.LightningModule):
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def _where(self) -> str:
-        return f" at step {self.global_step} of {self.config.steps} (learning rate {self._rate():.3g}): lower the rate"
+        step = f"step {self.global_step} of {self.config.steps} (learning rate {self._rate():.3g})"
+        mend = f"mend {described(type(self.router))}: {way_out(self.router)}"
+        return f" at {step}: lower the rate, or {mend}"

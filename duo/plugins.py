@@ -1,0 +1,130 @@
+"""python -m duo.plugins list | check NAME | new NAME: the routers that are installed, and a beginning for your own."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import keyword
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from duo import recipe, registry
+from duo.testing import SKIP_SPEC, SPEC, is_bound, run_checks
+
+TEMPLATE = Path(__file__).parent / "template"  # in its paths and texts NAME stands for the router's name
+WIDTH = 135  # of the table, also where the output is no terminal
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; returns its exit status: 0 done, 1 a mistake or a failed check, 2 no such command."""
+    flags_last = sorted(arguments, key=lambda argument: argument == "--skip")  # argparse wants lists in one piece
+    options = parser().parse_args(flags_last)
+    try:
+        return int(options.command(options))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """The three commands and their arguments."""
+    whole = argparse.ArgumentParser(prog="python -m duo.plugins", description="Routers as plugins.")
+    commands = whole.add_subparsers(required=True, metavar="list | check | new")
+    listing = commands.add_parser("list", help="every installed router: its package, what it does, bound or deployable")
+    listing.set_defaults(command=show)
+    checking = commands.add_parser("check", help="whether a router does what every router must; exit status 0 if so")
+    checking.add_argument("name", metavar="NAME", help="the router's name")
+    checking.add_argument("settings", nargs="*", metavar="option=value", help="options of the router, as in a recipe")
+    checking.add_argument("--skip", action="store_true", help="with three modules: some layers are to be skipped")
+    checking.set_defaults(command=check)
+    making = commands.add_parser("new", help="writes a package with a router that works, its test and a README")
+    making.add_argument("name", metavar="NAME", help="the router's name")
+    making.add_argument("--package", type=Path, metavar="DIR", help="where to write it (default: a folder called NAME)")
+    making.set_defaults(command=new)
+    return whole
+
+
+def show(_: argparse.Namespace) -> int:
+    """Lists the routers; one that is broken says how, and hides no other."""
+    table = Table("router", "package", "what it does", "kind", box=box.SIMPLE_HEAD)
+    for name, points in registry.available().items():
+        table.add_row(name, " and ".join(map(registry.package, points)), *about(name))
+    console = Console(highlight=False, markup=False)
+    console.width = max(console.width, WIDTH)
+    console.print(table)
+    return 0
+
+
+def about(name: str) -> tuple[str, str]:
+    """A router's first sentence, and whether it is a bound or deployable, as a small trial measures it."""
+    try:
+        router = registry.load(name)
+        sentence = re.split(r"(?<=\.)\s", " ".join((router.__doc__ or "(it has no docstring)").split()))[0]
+        return sentence, kind(is_bound(router))
+    except Exception as error:  # a stranger's code
+        return str(error) if isinstance(error, ValueError) else registry.said(error), "broken"
+
+
+def kind(bound: bool) -> str:
+    """What the meter's finding is called."""
+    return "bound" if bound else "deployable"
+
+
+def check(options: argparse.Namespace) -> int:
+    """Runs all checks on a router and says what fails, and why."""
+    settings = [f"router.name={options.name}", *(f"router.{setting}" for setting in options.settings)]
+    arguments = recipe.load("tiny", settings).router_options()
+    spec, router = SKIP_SPEC if options.skip else SPEC, registry.load(options.name)
+    registry.build(options.name, spec, arguments)  # what cannot be built needs no checks
+    budget = f"{spec.budget.big} big and {spec.budget.skip} skipped of {spec.layers} layers"
+    print(f"{registry.described(router)}, {budget}")
+    build, failed = functools.partial(router, **arguments), 0
+    for outcome in run_checks(build, spec):
+        failed += outcome.error is not None
+        print(f"  {'ok    ' if outcome.error is None else 'FAILED'}  {outcome.check}", flush=True)
+        if outcome.error is not None:
+            print(f"          wanted: {outcome.proves}\n          found:  {outcome.error}")
+    if failed:
+        print(f"{failed} checks failed")
+        return 1
+    sees = {"bound": "reads labels of the tokens it routes", "deployable": "routes without labels"}
+    found = kind(is_bound(build, spec))
+    print(f"all checks passed; {options.name} is {'a ' * (found == 'bound')}{found}: it {sees[found]}")
+    return 0
+
+
+def new(options: argparse.Namespace) -> int:
+    """Writes a plugin package from the template.
+
+    Raises:
+        ValueError: the name is no lower-case identifier or is taken, or the folder holds something.
+    """
+    name, folder = options.name, options.package or Path(options.name)
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
+        raise ValueError(f"{name!r} cannot name a router: choose a lower-case identifier such as my_router")
+    if points := registry.available().get(name):
+        raise ValueError(
+            f"router {name!r} exists already, in package {registry.package(points[0])}: choose another name"
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and holds something: choose a new or empty folder with --package DIR")
+    for source in sorted(TEMPLATE.rglob("*.txt")):
+        path = folder / str(source.relative_to(TEMPLATE).with_suffix("")).replace("NAME", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source.read_text(encoding="utf-8").replace("NAME", name), encoding="utf-8")
+        print(path)
+    print(
+        f"Next:\n  pip install -e {folder}\n  python -m duo.plugins check {name}\n"
+        f"  python -m duo.run recipe=tiny router.name={name}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,102 @@
+"""Checks of how a router learns, is kept, and treats what is not its own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from duo.files import load_weights, save_weights
+from duo.router import Router
+from duo.testing.checks import check
+from duo.testing.lab import Lab, assert_hard, moved
+
+
+@check
+def the_loss_is_a_finite_number(lab: Lab) -> None:
+    """At the beginning and at the end of training, the loss is one finite number."""
+    for router in (lab.built(), lab.trained()):
+        for progress in (0.0, 1.0):
+            loss = lab.loss(router, lab.batch(), progress)
+            assert loss.numel() == 1, f"the loss has shape {tuple(loss.shape)}, where a scalar is expected"
+            assert loss.isfinite().all(), f"the loss is {loss.item()} when {progress:.0%} of the steps are done"
+
+
+@check
+def the_loss_reaches_every_parameter(lab: Lab) -> None:
+    """The loss has a finite gradient for every parameter that requires one, and not 0 for all of them."""
+    router = lab.trained()
+    learning = {name: parameter for name, parameter in router.named_parameters() if parameter.requires_grad}
+    if not learning:
+        return
+    loss = lab.loss(router, lab.batch())
+    assert loss.requires_grad, f"the loss depends on none of the parameters ({', '.join(learning)})"
+    gradients = torch.autograd.grad(loss.mean(), list(learning.values()), allow_unused=True)
+    found = dict(zip(learning, gradients, strict=True))
+    missed = [name for name, gradient in found.items() if gradient is None]
+    assert not missed, f"the loss does not depend on {', '.join(missed)}: several processes would wait for its gradient"
+    infinite = [name for name, gradient in found.items() if not gradient.isfinite().all()]
+    assert not infinite, f"the gradient of {', '.join(infinite)} is not finite"
+    assert any(gradient.any() for gradient in gradients), "the gradient of every parameter is 0: nothing is learnt"
+
+
+@check
+def saved_weights_bring_back_the_routes(lab: Lab) -> None:
+    """A new router that loads the saved parameters and buffers gives the same routes."""
+    router, fresh, batch = lab.router(), lab.built(seed=1), lab.batch()
+    with TemporaryDirectory() as folder:
+        save_weights(router, Path(folder) / "router.safetensors")
+        load_weights(fresh, Path(folder) / "router.safetensors")
+    changed = moved(lab.route(router, batch), lab.route(fresh, batch))
+    assert not changed, f"{changed} sequences are routed differently after loading: keep what was found in buffers"
+
+
+@check
+def one_token_is_enough(lab: Lab) -> None:
+    """One sequence of one token, with which most modules get no token, can be routed and learnt from."""
+    router, batch = lab.router(), lab.batch(1, 1)
+    lab.route(router, batch)
+    assert lab.loss(router, batch).isfinite().all(), "the loss of a single token is not finite"
+
+
+@check
+def it_runs_in_bf16(lab: Lab) -> None:
+    """It learns, calibrates and routes on a backbone in bfloat16, and also in bfloat16 itself."""
+    lab.backbone.bfloat16()
+    router, batch = lab.router(), lab.batch()
+    for module in (router, router.bfloat16()):
+        assert lab.loss(module, batch).isfinite().all(), "in bfloat16 the loss is not finite"
+        assert_hard(lab.run(module, batch.trial(lab.backbone)).weight_BTLM, "in bfloat16")
+
+
+@check
+def the_backbone_stays_as_it_is(lab: Lab) -> None:
+    """Nothing that a router does changes the backbone's weights, not by one bit."""
+    before = copy.deepcopy(lab.backbone.state_dict())
+    for name, use in _uses(lab, lab.built()):
+        use()
+        changed = [key for key, value in lab.backbone.state_dict().items() if not torch.equal(value, before[key])]
+        assert not changed, f"{name} changes the backbone's weights ({', '.join(changed)})"
+
+
+@check
+def the_global_generator_stays_as_it_is(lab: Lab) -> None:
+    """After it is built, a router neither seeds torch's global generator nor draws from it."""
+    for name, use in _uses(lab, lab.built()):
+        before = torch.get_rng_state()
+        use()
+        same = torch.equal(before, torch.get_rng_state())
+        assert same, f"{name} seeds torch's global generator or draws from it: draw from trial.uniform instead"
+
+
+def _uses(lab: Lab, router: Router) -> list[tuple[str, Callable[[], object]]]:
+    """All that is done with a router, by name."""
+    batch = lab.batch()
+    return [
+        ("loss", lambda: lab.loss(router, batch)),
+        ("calibrate", lambda: lab.calibrate(router)),
+        ("route, or its gate,", lambda: lab.route(router, batch)),
+    ]
