@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -26,14 +26,15 @@ def module_counts(budget: Budget, layers: int) -> tuple[float, float, float]:
 
 
 @torch.no_grad()
-def calibrated(logits: Gate, trials: Sequence[Trial], budget: Budget, rounds: int = 8) -> Tensor:
+def calibrated(logits_of: Callable[[Trial], Gate], trials: Sequence[Trial], budget: Budget, rounds: int = 8) -> Tensor:
     """offset_M to add to a router's logits so that its hard routes keep the budget on every calibration set.
 
     The offset of big (and of skip, if budgeted) is where the *worst* set spends 0.5 % less than the budget. It changes
     the states that later layers see, so passes repeat until the routes agree with it.
 
     Args:
-        logits: answers logits_BSM like a gate; minus infinity for a module that is never to be used.
+        logits_of: a trial's logits: what it returns answers logits_BSM like a gate, minus infinity for a module that
+            is never to be used.
         trials: of one or more domains.
         budget: modules whose budget is 0 should have no finite logits.
         rounds: most passes over the trials.
@@ -45,7 +46,7 @@ def calibrated(logits: Gate, trials: Sequence[Trial], budget: Budget, rounds: in
         return torch.zeros(3, device=device)
     offset_M = torch.zeros(3, device=device)
     for _ in range(rounds):
-        found, before_M = _logits_by_domain(logits, trials, offset_M), offset_M.clone()
+        found, before_M = _logits_by_domain(logits_of, trials, offset_M), offset_M.clone()
         for _ in range(3):  # big and skip compete, so their offsets depend on each other
             for module in free:
                 offset_M[module] = _offset(module, share[module], found, offset_M)
@@ -54,13 +55,13 @@ def calibrated(logits: Gate, trials: Sequence[Trial], budget: Budget, rounds: in
     return offset_M
 
 
-def _logits_by_domain(logits: Gate, trials: Sequence[Trial], offset_M: Tensor) -> list[Tensor]:
+def _logits_by_domain(logits_of: Callable[[Trial], Gate], trials: Sequence[Trial], offset_M: Tensor) -> list[Tensor]:
     """Logits of all tokens and layers, (N, M) for each domain, under the routes of these offsets."""
     found: dict[str, list[Tensor]] = {}
     for trial in trials:
-        seen = found.setdefault(trial.domain, [])
+        seen, logits = found.setdefault(trial.domain, []), logits_of(trial)
 
-        def recorded(x_BSD: Tensor, layer: int, seen: list[Tensor] = seen) -> Tensor:
+        def recorded(x_BSD: Tensor, layer: int, seen: list[Tensor] = seen, logits: Gate = logits) -> Tensor:
             logits_BSM = logits(x_BSD, layer)
             seen.append(logits_BSM.flatten(0, 1))
             return one_hot((logits_BSM + offset_M).argmax(dim=-1))

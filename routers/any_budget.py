@@ -60,7 +60,7 @@ class AnyBudget(Router):
 
     def calibrate(self, trials: Sequence[Trial]) -> None:
         """Finds the offset at which the hard routes keep the budget on every calibration set."""
-        self.offset_M.copy_(calibrated(self.logits, trials, self.spec.budget))
+        self.offset_M.copy_(calibrated(lambda trial: self.logits, trials, self.spec.budget))
 
     def _drawn(self, trial: Trial) -> Tensor:
         """The share of big that each sequence is trained for, (B,)."""

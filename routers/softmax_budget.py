@@ -55,12 +55,17 @@ class SoftmaxBudget(Router):
         logits_BSM[..., self.allowed] = allowed
         return logits_BSM
 
+    def logits_of(self, trial: Trial) -> Gate:
+        """What answers logits_BSM of a trial's tokens like a gate."""
+        return self.logits
+
     def route(self, trial: Trial) -> Gate:
         """Soft weights in training; in evaluation the module of the highest calibrated logit."""
+        logits = self.logits_of(trial)
         if not self.training:
-            return lambda x_BSD, layer: one_hot((self.logits(x_BSD, layer) + self.offset_M).argmax(dim=-1))
+            return lambda x_BSD, layer: one_hot((logits(x_BSD, layer) + self.offset_M).argmax(dim=-1))
         inverse_temperature = 1 + (self.sharpness - 1) * trial.progress
-        return lambda x_BSD, layer: (inverse_temperature * self.logits(x_BSD, layer)).softmax(dim=-1)
+        return lambda x_BSD, layer: (inverse_temperature * logits(x_BSD, layer)).softmax(dim=-1)
 
     def loss(self, trial: Trial) -> Tensor:
         """Cross-entropy and the budget loss."""
@@ -73,4 +78,4 @@ class SoftmaxBudget(Router):
 
     def calibrate(self, trials: Sequence[Trial]) -> None:
         """Finds the offsets at which the hard routes keep the budget on every calibration set."""
-        self.offset_M.copy_(calibrated(self.logits, trials, self.spec.budget))
+        self.offset_M.copy_(calibrated(self.logits_of, trials, self.spec.budget))

@@ -169,7 +169,7 @@ class Unsaved(SoftmaxBudget):
         self.offset_M = torch.zeros(3)
 
     def calibrate(self, trials):
-        self.offset_M = calibrated(self.logits, trials, self.spec.budget)
+        self.offset_M = calibrated(lambda trial: self.logits, trials, self.spec.budget)
 
 
 class Float32Only(SoftmaxBudget):

@@ -1,0 +1,67 @@
+"""A softmax router that also looks up what the last tokens are: features a token knows at no extra pass."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from duo import Gate, Spec, Trial
+from duo.backbone import PADDING
+from routers.softmax_budget import SoftmaxBudget
+
+FACTOR = 6_364_136_223_846_793_005  # of hashes; products wrap around
+
+
+class NgramBudget(SoftmaxBudget):
+    """The softmax router plus looked-up logits of the last tokens, one by one and together.
+
+    One hashed table is looked up with each of the last `tokens` tokens, and with each sequence of 2 to `together` of
+    them; what it holds there is added to the logits. That costs no FLOPs and no pass. Padding counts as a token.
+
+    Args:
+        spec: layers, width and budget. A module whose budget is 0 is never used.
+        alpha: weight of the budget loss.
+        sharpness: inverse temperature at the end of training; it starts at 1.
+        hidden: width of a hidden layer in each head; 0: a linear head.
+        tokens: tokens looked up one by one: the token itself and those before it.
+        together: longest sequence of tokens that is looked up as one.
+        buckets: rows of the table.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        alpha: float = 10.0,
+        sharpness: float = 20.0,
+        hidden: int = 32,
+        tokens: int = 3,
+        together: int = 3,
+        buckets: int = 65536,
+    ) -> None:
+        super().__init__(spec, alpha, sharpness, hidden)
+        if min(tokens, together, buckets) < 1:
+            raise ValueError(
+                f"router.tokens={tokens}, router.together={together} and router.buckets={buckets} must be 1 or more"
+            )
+        self.tokens, self.together, self.buckets = tokens, together, buckets
+        self.moved = self.allowed[1:]  # the logit of one module may stay
+        self.table = nn.Embedding(buckets, spec.layers * len(self.moved))
+        nn.init.zeros_(self.table.weight)
+
+    def logits_of(self, trial: Trial) -> Gate:
+        """The heads' logits plus what the table says of the trial's tokens."""
+        found_BTX = self.table(self._rows(trial.tokens_BT)).sum(2)
+        found_BTLM = found_BTX.new_zeros(*found_BTX.shape[:2], self.spec.layers, len(self.share_M))
+        found_BTLM[..., self.moved] = found_BTX.unflatten(-1, (self.spec.layers, len(self.moved)))
+        return lambda x_BSD, layer: self.logits(x_BSD, layer) + found_BTLM[:, -x_BSD.shape[1] :, layer]
+
+    def _rows(self, tokens_BT: Tensor) -> Tensor:
+        """Rows of the table for every look-up, row_BTN."""
+        length, reach = tokens_BT.shape[1], max(self.tokens, self.together)
+        past = [F.pad(tokens_BT, (back, 0), value=PADDING)[:, :length] for back in range(reach)]
+        keys, key_BT = past[: self.tokens], past[0]
+        for before_BT in past[1 : self.together]:
+            key_BT = key_BT * FACTOR + before_BT
+            keys.append(key_BT)
+        return torch.stack([key_BT * FACTOR + number for number, key_BT in enumerate(keys)], -1) % self.buckets
