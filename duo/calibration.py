@@ -1,4 +1,4 @@
-"""Holding a trained router to its budget: offsets found on calibration data."""
+"""What is found on calibration data: offsets and prices that hold a router to its budget, and good fixed patterns."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from duo.backbone import Gate
 from duo.budget import Budget
 from duo.router import BIG, SKIP, SMALL, one_hot
+from duo.search.patterns import swaps
 from duo.trial import Trial
 
 UNDER = 0.005  # calibrated routes spend this share less than the budget, so that hold-outs stay within it
@@ -53,6 +54,52 @@ def calibrated(logits_of: Callable[[Trial], Gate], trials: Sequence[Trial], budg
         if torch.equal(before_M, offset_M):
             break
     return offset_M
+
+
+def bisected(spent: Callable[[float], float], most: float, low: float, high: float, rounds: int = 14) -> float:
+    """Where a falling `spent` has just come down to `most`, between `low` and `high`; from above, so it is within it.
+
+    >>> bisected(lambda x: 1 - x, most=0.25, low=0, high=1)
+    0.75
+    """
+    for _ in range(rounds):
+        middle = (low + high) / 2
+        low, high = (middle, high) if spent(middle) > most else (low, middle)
+    return high
+
+
+def mean_losses(trials: Sequence[Trial], pattern_PL: Tensor, tokens: int) -> Tensor:
+    """mean_P: the loss in nats of every token following one pattern, averaged over the calibration sets.
+
+    Args:
+        trials: of one or more domains.
+        pattern_PL: the patterns.
+        tokens: of each domain; its first ones are taken.
+    """
+    losses: dict[str, list[tuple[float, Tensor]]] = {}
+    for trial in trials:
+        seen = losses.setdefault(trial.domain, [])
+        left, length = tokens - sum(tokens for tokens, _ in seen), trial.tokens_BT.shape[1]
+        if left > 0:
+            part = trial.part(-(-int(left) // length), length)
+            mean_P = part.search(pattern_PL, (), "same").mean_loss_P
+            assert mean_P is not None
+            seen.append((part.tokens_BT.numel(), mean_P))
+    sets = [
+        torch.stack([n * mean_P for n, mean_P in seen]).sum(0) / sum(n for n, _ in seen) for seen in losses.values()
+    ]
+    return torch.stack(sets).mean(0)
+
+
+def climbed(trials: Sequence[Trial], pattern_L: Tensor, tokens: int) -> Tensor:
+    """A fixed pattern whose loss no swap of two layers lowers, found from `pattern_L` on; see `mean_losses`."""
+    for _ in range(len(pattern_L)):
+        near_PL = swaps(pattern_L)
+        best = int(mean_losses(trials, near_PL, tokens).argmin())
+        pattern_L = near_PL[best]
+        if best == 0:
+            break
+    return pattern_L
 
 
 def _logits_by_domain(logits_of: Callable[[Trial], Gate], trials: Sequence[Trial], offset_M: Tensor) -> list[Tensor]:

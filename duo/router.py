@@ -85,6 +85,12 @@ def top(score_BTL: Tensor, count_BTM: Tensor) -> Tensor:
     return torch.where(big_BTL, BIG, torch.where(skip_BTL, SKIP, SMALL))
 
 
+def even_scores(layers: int) -> Tensor:
+    """score_L whose highest, however many are taken, are spread evenly over the layers; for `top`."""
+    golden = 0.6180339887  # its multiples, modulo 1
+    return torch.arange(1, layers + 1) * golden % 1
+
+
 def straight_through(logits: Tensor) -> Tensor:
     """Exactly one-hot weights (..., M) of the highest logit, with the gradient of their softmax.
 

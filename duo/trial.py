@@ -13,7 +13,7 @@ from duo.backbone import MODULES, PADDING, Backbone, Gate, Run
 from duo.budget import Budget
 from duo.flops import run_flops, tree_flops
 from duo.meter import Meter
-from duo.search import MEMORY, Criterion, Found, Search
+from duo.search import MEMORY, METHODS, Criterion, Found
 from duo.search.patterns import codes
 from duo.search.prediction import mean_prediction
 
@@ -126,11 +126,14 @@ class Trial:
         at_most: bool = False,
         table: bool = False,
         memory: int = MEMORY,
+        method: str = "exact",
+        width: int = 8,
     ) -> Found:
-        """The best of many patterns for every token, by enumeration; metered.
+        """The best of many patterns for every token; metered.
 
         Args:
-            pattern_PL: the candidates (see `duo.search.all_patterns`, `patterns_of`).
+            pattern_PL: the candidates (see `duo.search.all_patterns`, `patterns_of`); or, for `beam` and `local`, one
+                pattern of each count that occurs, to start from: all patterns of these counts are candidates.
             budgets: K budgets, each choosing among the candidates of exactly its counts (fractional ones rounded as in
                 `counts`); or counts as a tensor that broadcasts to (B, T, M), to vary them along the sequence.
             context: what earlier tokens do: `same`, `committed`, or a run of these tokens (see `duo.search`).
@@ -141,20 +144,25 @@ class Trial:
             at_most: candidates may also have fewer big modules, and more skips where the budget has any.
             table: whether every pattern's loss at every token is returned.
             memory: bytes for intermediate states.
+            method: `exact` (enumeration), `beam` or `local`: approximate, for models too deep to enumerate, under
+                `committed` or a reference, without price, at_most and table (see `duo.search`).
+            width: beginnings that `beam` keeps, swaps that `local` tries a round.
 
         Raises:
-            ValueError: before any work, for impossible patterns, budgets, contexts or memory; or for no labels and no
-                criterion.
+            ValueError: before any work, for impossible patterns, budgets, contexts, memory or methods; or for no
+                labels and no criterion.
         """
+        if method not in METHODS:
+            raise ValueError(f"method={method!r} is unknown: choose one of {', '.join(METHODS)}")
         if criterion is None and self._labels_BT is None:
             raise ValueError("this trial has no labels: tokens are being generated, so give a criterion")
         counts = [self.counts(part) if isinstance(part, Budget) else part for part in budgets]
         shape = (*self.tokens_BT.shape, len(MODULES))
         wanted = [codes(count.to(self.tokens_BT.device).expand(shape), self.layers) for count in counts]
         wanted_BTK = torch.stack(wanted, dim=-1) if wanted else self.tokens_BT.new_empty(*shape[:2], 0)
-        search = Search(
+        search = METHODS[method](
             self._backbone, self.tokens_BT, self._labels_BT if criterion is None else None, pattern_PL, wanted_BTK,
-            context, criterion, targets, unit, price, at_most, table, memory,
+            context, criterion, targets, unit, price, at_most, table, memory, width,
         )  # fmt: skip
         self.meter.labels_consulted |= criterion is None
         with self.meter.paused():

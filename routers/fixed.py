@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from duo import Gate, Router, Spec, Trial, replay, top
+from duo.router import even_scores
 
 
 class Fixed(Router):
@@ -30,8 +31,7 @@ class Fixed(Router):
                 f"the {spec.layers} layers"
             )
         self.register_buffer("pattern_L", None if pattern is None else torch.tensor(list(pattern)))
-        golden = 0.6180339887  # multiples of it, modulo 1, are spread evenly however many are taken
-        self.register_buffer("score_L", torch.arange(1, spec.layers + 1) * golden % 1)
+        self.register_buffer("score_L", even_scores(spec.layers))
 
     def route(self, trial: Trial) -> Gate:
         """Looks at nothing but the counts of a fractional budget."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from duo import Gate, Router, Spec, Trial, replay
+from duo.calibration import mean_losses
 from duo.search import patterns_of
 from duo.search.patterns import codes, pattern_codes
 
@@ -35,20 +36,7 @@ class FixedBest(Router):
 
     def calibrate(self, trials: Sequence[Trial]) -> None:
         """Takes the pattern (of each count) with the lowest loss, averaged over the calibration sets."""
-        losses: dict[str, list[tuple[float, Tensor]]] = {}
-        for trial in trials:
-            seen = losses.setdefault(trial.domain, [])
-            left = self.tokens - sum(tokens for tokens, _ in seen)
-            length = trial.tokens_BT.shape[1]
-            if left > 0:
-                part = trial.part(-(-int(left) // length), length)
-                mean_loss_P = part.search(self.pattern_PL, (), "same").mean_loss_P
-                assert mean_loss_P is not None
-                seen.append((part.tokens_BT.numel(), mean_loss_P))
-        sets = [
-            torch.stack([n * loss_P for n, loss_P in seen]).sum(0) / sum(n for n, _ in seen) for seen in losses.values()
-        ]
-        mean_P, code_P = torch.stack(sets).mean(0), pattern_codes(self.pattern_PL.cpu())
+        mean_P, code_P = mean_losses(trials, self.pattern_PL, self.tokens), pattern_codes(self.pattern_PL.cpu())
         for index, code in enumerate(code_P.unique()):
             self.best_P[index] = mean_P.masked_fill(code_P != code, torch.inf).argmin()
 

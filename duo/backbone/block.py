@@ -27,8 +27,16 @@ class Places(NamedTuple):
 
     def repeat(self, times: int) -> Places:
         """The same for a batch that holds the sequences so many times over."""
+        return self._each(lambda part: torch.cat([part] * times))
+
+    def rows(self, index_R: Tensor) -> Places:
+        """The same for some sequences, by index."""
+        return self._each(lambda part: part[index_R])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Places:
+        """The parts that differ between sequences, changed."""
         parts = {name: part for name, part in self._asdict().items() if isinstance(part, Tensor) and len(part) > 1}
-        return self._replace(**{name: torch.cat([part] * times) for name, part in parts.items()})  # type: ignore[arg-type]
+        return self._replace(**{name: change(part) for name, part in parts.items()})  # type: ignore[arg-type]
 
     def pick(self, order_BS: Tensor, keys: int) -> Places:
         """The same for some tokens of each sequence, by index, over so many keys."""

@@ -5,10 +5,20 @@
 | `same` | follow the candidate itself | the paper's literal reading; not attainable, for no single pass has this loss |
 | a `Run` (reference) | a given run | one token changed at a time |
 | `committed` | their own chosen routes | greedy and attainable: its replay equals its promise |
+
+| method | candidates of a token | what is found |
+|---|---|---|
+| `exact` | those listed | the best of them |
+| `local` | all of its counts | what no promising swap of two layers improves; few layer evaluations, little regret |
+| `beam` | all of its counts | the best of those whose beginnings looked best; fewest layer evaluations, more regret |
 """
 
+from duo.search.beam import Beam
 from duo.search.engine import MEMORY, Found, Search
+from duo.search.local import Local
 from duo.search.patterns import all_patterns, patterns_of
 from duo.search.values import Criterion, divergence, entropy
 
-__all__ = ["MEMORY", "Criterion", "Found", "Search", "all_patterns", "divergence", "entropy", "patterns_of"]
+METHODS: dict[str, type[Search]] = {"exact": Search, "beam": Beam, "local": Local}
+
+__all__ = ["MEMORY", "METHODS", "Criterion", "Found", "Search", "all_patterns", "divergence", "entropy", "patterns_of"]

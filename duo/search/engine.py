@@ -58,6 +58,7 @@ class Search:
     at_most: bool = False
     table: bool = False
     memory: int = MEMORY
+    width: int = 8  # of approximate searches
     flops: float = 0.0
     layer_evaluations: int = 0
     _tries: dict[tuple[int, ...] | None, tuple[Trie, Tensor]] = field(default_factory=dict)
@@ -79,16 +80,13 @@ class Search:
             raise ValueError("context 'committed' needs a budget and has no table: no pattern is followed throughout")
         if isinstance(self.context, Run) and not torch.equal(self.context.tokens_BT, self.tokens_BT):
             raise ValueError("the context was made from other tokens than those searched")
-        least = self._bytes_per_node(1 if self.context == "committed" else self.tokens_BT.shape[1])
-        if least > self.memory:
-            raise ValueError(
-                f"memory={self.memory} bytes is too little for one candidate of this batch: {least} are needed"
-            )
+        if (least := self._least_bytes()) > self.memory:
+            raise ValueError(f"memory={self.memory} bytes is too little for this batch: at least {least} are needed")
 
     @torch.no_grad()
     def run(self) -> Found:
         """Enumerates, and returns the best."""
-        return self._committed() if self.context == "committed" else self._at_once()
+        return self._in_turn() if self.context == "committed" else self._at_once()
 
     def _at_once(self) -> Found:
         """Contexts `same` and reference: all positions together, all budgets from one walk."""
@@ -108,36 +106,44 @@ class Search:
         attend = same(places) if context is None else shared(places, context)
         step = Step(slice(None), self.backbone.embed(self.tokens_BT, places), places, attend)
         self._walk(trie, index_P, step, best, keep)
-        chosen = [best.of(wanted_BT, self.layers, self.at_most) for wanted_BT in self.wanted_BTK.unbind(-1)]
+        chosen = []
+        for wanted_BT in self.wanted_BTK.unbind(-1):
+            loss_BT, pattern_BT = best.of(wanted_BT, self.layers, self.at_most)
+            chosen.append((loss_BT, self.pattern_PL.to(pattern_BT.device)[pattern_BT]))
         return self._found(chosen, mean_P, table_BTP)
 
-    def _committed(self) -> Found:
-        """Token after token, each among the routes already chosen for the tokens before it."""
-        device, batch = self.tokens_BT.device, len(self.tokens_BT)
+    def _in_turn(self) -> Found:
+        """Token after token, each behind what the tokens before it leave for it to attend to."""
         chosen = []
         for wanted_BT in self.wanted_BTK.unbind(-1):
             context: Run | None = None
-            losses, patterns = [], []
+            losses, routes = [], []
             for at, wanted_B1 in enumerate(wanted_BT.split(1, dim=1)):
-                trie, index_P = self._candidates(wanted_B1.unique().tolist())
-                best = Best(self.code_P[index_P], (batch, 1), "token", device)
-                places = self.backbone.places(self.tokens_BT[:, : at + 1], at, at)
-                x_B1D = self.backbone.embed(self.tokens_BT[:, at : at + 1], places)
-                self._walk(trie, index_P, Step(slice(at, at + 1), x_B1D, places, shared(places, context)), best)
-                loss_B1, pattern_B1 = best.of(wanted_B1, self.layers, self.at_most)
+                loss_B1, route_B1L = self._best(at, wanted_B1, context)
                 losses.append(loss_B1)
-                patterns.append(index_P.to(device)[pattern_B1])
-                context = self._commit(patterns[-1], at, context)
-            chosen.append((torch.cat(losses, dim=1), torch.cat(patterns, dim=1)))
+                routes.append(route_B1L)
+                context = self._commit(at, route_B1L, context)
+            chosen.append((torch.cat(losses, dim=1), torch.cat(routes, dim=1)))
         return self._found(chosen, None, None)
 
-    def _commit(self, pattern_B1: Tensor, at: int, context: Run | None) -> Run:
+    def _best(self, at: int, wanted_B1: Tensor, context: Run | None) -> tuple[Tensor, Tensor]:
+        """loss_B1 and route_B1L of the best candidates at one position."""
+        device = self.tokens_BT.device
+        trie, index_P = self._candidates(wanted_B1.unique().tolist())
+        best = Best(self.code_P[index_P], wanted_B1.shape, "token", device)
+        places = self.backbone.places(self.tokens_BT[:, : at + 1], at, at)
+        x_B1D = self.backbone.embed(self.tokens_BT[:, at : at + 1], places)
+        self._walk(trie, index_P, Step(slice(at, at + 1), x_B1D, places, shared(places, context)), best)
+        loss_B1, pattern_B1 = best.of(wanted_B1, self.layers, self.at_most)
+        return loss_B1, self.pattern_PL[index_P].to(device)[pattern_B1]
+
+    def _commit(self, at: int, route_B1L: Tensor, context: Run | None) -> Run:
         """Runs one token on its chosen route, behind the context."""
-        weight_B1LM = torch.nn.functional.one_hot(self.pattern_PL.to(pattern_B1.device)[pattern_B1], 3).float()
+        weight_B1LM = torch.nn.functional.one_hot(route_B1L, 3).float()
         run = self.backbone(self.tokens_BT[:, at : at + 1], lambda x, layer: weight_B1LM[:, :, layer], context, at)
-        position_B1 = self.backbone.places(run.tokens_BT, at, at).position_BS.expand(len(pattern_B1), 1)
+        position_B1 = self.backbone.places(run.tokens_BT, at, at).position_BS.expand(len(route_B1L), 1)
         self.flops += float(run_flops(self.backbone.config, weight_B1LM, position_B1).sum())
-        self.layer_evaluations += self.layers * len(pattern_B1)
+        self.layer_evaluations += self.layers * len(route_B1L)
         return run
 
     def _walk(self, trie: Trie, index_P: Tensor, step: Step, best: Best, keep: Keep | None = None) -> None:
@@ -164,7 +170,7 @@ class Search:
 
         x_BSD = step.x_BSD
         state = x_BSD.numel() * x_BSD.element_size()
-        chunk = max(1, min(STATE_BYTES // state, self.memory // self._bytes_per_node(x_BSD.shape[1])))
+        chunk = max(1, min(STATE_BYTES // state, self.memory // self._bytes_per_node(x_BSD[..., 0].numel())))
         spent = walk(backbone, trie, x_BSD, step.attend, chunk, leaf)
         position_BS = step.places.position_BS.expand(x_BSD.shape[:2])
         self.layer_evaluations += spent.layers * position_BS.numel()
@@ -188,13 +194,18 @@ class Search:
             return Found(
                 empty, torch.empty(*shape, 0, self.layers, dtype=torch.int64, device=device), mean_P, table_BTP
             )
-        loss_BTK, pattern_BTK = (torch.stack(parts, dim=-1) for parts in zip(*chosen, strict=True))
-        return Found(loss_BTK, self.pattern_PL.to(device)[pattern_BTK], mean_P, table_BTP)
+        loss_BTK, route_BTKL = (torch.stack(parts, dim=2) for parts in zip(*chosen, strict=True))
+        return Found(loss_BTK, route_BTKL, mean_P, table_BTP)
 
-    def _bytes_per_node(self, steps: int) -> int:
-        """About what one node takes: its state, inner states, attention, and the children held at each depth."""
+    def _least_bytes(self) -> int:
+        """What a search of this batch needs at least."""
+        return self._bytes_per_node(
+            len(self.tokens_BT) * (1 if self.context == "committed" else self.tokens_BT.shape[1])
+        )
+
+    def _bytes_per_node(self, rows: int) -> int:
+        """About what one node takes on so many tokens: state, inner states, attention, children held at each depth."""
         config = self.backbone.config
-        rows = len(self.tokens_BT) * steps
         keys = self.tokens_BT.shape[1] if self.context != "same" else 0
         return 4 * rows * (config.width * (12 + 3 * self.layers) + 3 * config.big + 3 * config.heads * keys)
 

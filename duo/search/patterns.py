@@ -31,14 +31,55 @@ def patterns_of(layers: int, budget: Budget) -> Tensor:
     Raises:
         ValueError: the budget needs more modules than there are layers.
     """
+    return patterns_with(counts_of(layers, budget))
+
+
+def patterns_with(count_CM: Tensor) -> Tensor:
+    """Every pattern of these (skip, small, big) counts, (P, L)."""
+    return torch.cat([_exactly(sum(count), count[2], count[0]) for count in count_CM.tolist()])
+
+
+def counts_of(layers: int, budget: Budget) -> Tensor:
+    """count_CM: every (skip, small, big) count that a token of the budget may have; several if it is fractional.
+
+    >>> counts_of(12, Budget(0.3)).tolist()
+    [[0, 9, 3], [0, 8, 4]]
+
+    Raises:
+        ValueError: the budget needs more modules than there are layers.
+    """
     budget = budget.of(layers)
     counts = [
-        (big, skip)
+        (skip, layers - big - skip, big)
         for big in sorted({math.floor(budget.big), math.ceil(budget.big)})
         for skip in sorted({math.floor(budget.skip), math.ceil(budget.skip)})
         if big + skip <= layers
     ]
-    return torch.cat([_exactly(layers, big, skip) for big, skip in counts])
+    return torch.tensor(counts)
+
+
+def ramp(first: float, last: float, layers: int, tokens: int) -> Tensor:
+    """count_TM whose big modules go linearly from the first position to the last, the rest small.
+
+    >>> ramp(3, 1, layers=4, tokens=3).tolist()
+    [[0, 1, 3], [0, 2, 2], [0, 3, 1]]
+    """
+    big_T = torch.linspace(first, last, tokens, dtype=torch.float64).round(decimals=9)
+    big_T = big_T.round().long()  # halves to even, so that both ends round alike
+    return torch.stack((torch.zeros_like(big_T), layers - big_T, big_T), dim=-1)
+
+
+def swaps(pattern_L: Tensor) -> Tensor:
+    """The pattern, and every other one that exchanges the modules of two of its layers, (P, L).
+
+    >>> swaps(torch.tensor([2, 1, 1])).tolist()
+    [[2, 1, 1], [1, 2, 1], [1, 1, 2]]
+    """
+    one_Q, other_Q = torch.triu_indices(len(pattern_L), len(pattern_L), 1)
+    differ_Q = pattern_L[one_Q] != pattern_L[other_Q]
+    at_Q2 = torch.stack((one_Q, other_Q), dim=-1)[differ_Q]
+    swapped_QL = pattern_L.repeat(len(at_Q2), 1).scatter(1, at_Q2, pattern_L[at_Q2.flip(-1)])
+    return torch.cat((pattern_L[None], swapped_QL))
 
 
 def _exactly(layers: int, big: int, skip: int) -> Tensor:

@@ -1,0 +1,136 @@
+"""What approximate searches share: the candidates are all patterns of a token's counts, and never listed.
+
+Every token has candidates of its own, so they are evaluated one position of all sequences at a time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from duo.backbone import Run
+from duo.backbone.block import Places
+from duo.flops import ffn_flops, tree_flops
+from duo.search.engine import Found, Search
+from duo.search.tree import shared
+from duo.search.values import criterion_values, label_losses
+
+NONE = -1  # in place of a module: this child is not wanted, and not computed
+
+
+class Position(NamedTuple):
+    """One position of B sequences."""
+
+    at: int
+    row_B: Tensor  # which sequences of the batch
+    count_BM: Tensor  # (skip, small, big) modules to spend
+    route_BL: Tensor  # a route that spends them: the start pattern, or what became of it
+    x_B1D: Tensor
+    places: Places
+    context: Run | None
+
+    def pick(self, index_R: Tensor) -> Position:
+        """The same of some sequences."""
+        if torch.equal(index_R, torch.arange(len(self.row_B), device=index_R.device)):
+            return self
+        context = self.context
+        if context is not None:
+            held = [(key[index_R], value[index_R]) for key, value in context.keys_values]
+            context = Run(context.tokens_BT[index_R], context.logits_BTV, context.weight_BTLM, held)
+        row_B, count_BM, route_BL, x_B1D = (
+            part[index_R] for part in (self.row_B, self.count_BM, self.route_BL, self.x_B1D)
+        )
+        return Position(self.at, row_B, count_BM, route_BL, x_B1D, self.places.rows(index_R), context)
+
+    @property
+    def modules_A(self) -> Tensor:
+        """The modules that any of the tokens may use."""
+        return (self.count_BM > 0).any(0).nonzero().squeeze(1)
+
+
+class Approximate(Search):
+    """What `beam` and `local` share: contexts, memory, and layers whose modules differ from token to token."""
+
+    def __post_init__(self) -> None:
+        if self.context == "same":
+            raise ValueError("context='same' lets a whole sequence follow one candidate: search with method='exact'")
+        if self.at_most or self.price or self.table:
+            raise ValueError("at_most, price and table compare listed patterns: search with method='exact'")
+        if self.width < 1:
+            raise ValueError(f"width={self.width} must be at least 1")
+        super().__post_init__()
+        if len(self.code_P.unique()) != len(self.code_P):
+            raise ValueError(
+                f"approximate searches start from one pattern of each count, but {len(self.code_P)} patterns hold "
+                f"{len(self.code_P.unique())} counts: give one of each, or search with method='exact'"
+            )
+
+    @torch.no_grad()
+    def run(self) -> Found:
+        """Searches token after token, behind the committed routes or the reference."""
+        return self._in_turn()
+
+    def _commit(self, at: int, route_B1L: Tensor, context: Run | None) -> Run:
+        if not isinstance(self.context, Run):
+            return super()._commit(at, route_B1L, context)
+        end = at + 1
+        held = [(key[:, :, :end], value[:, :, :end]) for key, value in self.context.keys_values]
+        return Run(self.tokens_BT[:, :end], self.context.logits_BTV, self.context.weight_BTLM[:, :end], held)
+
+    def _best(self, at: int, wanted_B1: Tensor, context: Run | None) -> tuple[Tensor, Tensor]:
+        device, batch = wanted_B1.device, len(wanted_B1)
+        places = self.backbone.places(self.tokens_BT[:, : at + 1], at, at)
+        x_B1D = self.backbone.embed(self.tokens_BT[:, at : at + 1], places)
+        big_B, skip_B = wanted_B1[:, 0] // (self.layers + 1), wanted_B1[:, 0] % (self.layers + 1)
+        count_BM = torch.stack((skip_B, self.layers - big_B - skip_B, big_B), dim=-1)
+        route_BL = self.pattern_PL.to(device)[(wanted_B1 == self.code_P.to(device)).int().argmax(dim=1)]
+        whole = Position(at, torch.arange(batch, device=device), count_BM, route_BL, x_B1D, places, context)
+        most = self.memory // self._least_bytes()
+        parts = [whole] if batch <= most else [whole.pick(index_R) for index_R in whole.row_B.split(most)]
+        values, routes = zip(*(self._routes(part) for part in parts), strict=True)
+        return torch.cat(values)[:, None], torch.cat(routes)[:, None]
+
+    def _nodes(self) -> int:
+        """The most nodes that are held at once."""
+        raise NotImplementedError
+
+    def _least_bytes(self) -> int:
+        return self._bytes_per_node(self._nodes())
+
+    def _routes(self, here: Position) -> tuple[Tensor, Tensor]:
+        """value_B and route_BL of the best routes found."""
+        raise NotImplementedError
+
+    def _layer(self, here: Position, layer: int, x_JB1D: Tensor, parent_I: Tensor, module_IB: Tensor) -> Tensor:
+        """One layer: I children of J nodes, each token with a module of its own; attention once for each node."""
+        config, block = self.backbone.config, self.backbone.block(layer)
+        drawn_JB1D = shared(here.places, here.context)(block.attention, layer, block.attention_norm(x_JB1D))
+        h_IB1D = x_JB1D[parent_I]
+        attends_IB11 = (module_IB != 0)[..., None, None] if block.block_scope else 1
+        h_IB1D = h_IB1D + attends_IB11 * drawn_JB1D[parent_I]
+        weight_IBM = F.one_hot(module_IB.clamp(min=0), 3).to(h_IB1D) * (module_IB != NONE)[..., None]
+        y_IB1D = h_IB1D + block.ffn(block.ffn_norm(h_IB1D).flatten(1, 2), weight_IBM)[:, :, None]
+        few, many = (int((module_IB == module).sum()) for module in (1, 2))
+        position_B1 = here.places.position_BS.expand(len(here.row_B), 1)
+        self.layer_evaluations += int((module_IB != NONE).sum())
+        self.flops += tree_flops(config, len(x_JB1D), 0, 0, 0, position_B1)
+        self.flops += few * ffn_flops(config, config.small) + many * ffn_flops(config, config.big)
+        return y_IB1D
+
+    def _values(self, here: Position, x_JB1D: Tensor, wanted_JB: Tensor) -> Tensor:
+        """value_JB of streams, as if they were the last layer's; infinite where none is wanted."""
+        value_JB = x_JB1D.new_full(wanted_JB.shape, torch.inf)
+        if not wanted_JB.any():
+            return value_JB
+        row_N, x_1N1D = here.row_B.expand_as(wanted_JB)[wanted_JB], x_JB1D[wanted_JB][None]
+        if self.criterion is not None:
+            targets = None if self.targets is None else self.targets[row_N, here.at, None]
+            value_1N1 = criterion_values(self.backbone, x_1N1D, self.criterion, targets)
+        else:
+            assert self.label_BT is not None
+            value_1N1 = label_losses(self.backbone, x_1N1D, self.label_BT[row_N, here.at, None])
+        self.flops += tree_flops(self.backbone.config, 0, 0, 0, 1, torch.zeros(len(row_N)))
+        return value_JB.masked_scatter(wanted_JB, value_1N1.to(value_JB))
