@@ -15,3 +15,5 @@ docs: ## the API reference, in docs/api
 
 benchmarks:
 	python benchmarks/training.py
+	python benchmarks/oracle.py
+	python benchmarks/approximate.py
