@@ -91,7 +91,9 @@ def test_a_shipped_router_passes_every_check(name):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["oracle", "random", "softmax_budget"])  # others may refuse a budget of three modules
+@pytest.mark.parametrize(
+    "name", ["oracle", "random", "softmax_budget", "surrogate"]
+)  # others may refuse a budget of three modules
 def test_a_router_of_three_modules_passes_every_check_in_both_skip_scopes(name):
     assert [outcome for outcome in run_checks(registry.load(name), SKIP_SPEC) if outcome.error] == []
 

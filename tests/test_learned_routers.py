@@ -1,0 +1,142 @@
+"""The routers beyond the paper: what each adds to the softmax router."""
+
+import json
+import re
+
+import pytest
+import torch
+from conftest import command, random_tokens, toy_backbone
+from safetensors.torch import load_file
+
+from duo import Budget, Spec, Trial, replay, top
+from duo.data import Batch
+from routers.adaptive_budget import AdaptiveBudget
+from routers.any_budget import AnyBudget
+from routers.ngram_budget import NgramBudget
+from routers.softmax_budget import SoftmaxBudget
+from routers.surrogate import MOST, SCALE, Surrogate
+
+SPEC = Spec(3, 16, Budget(1))
+
+
+def trial_of(backbone=None, batch=4, tokens=8, **about):
+    tokens_BT = random_tokens(batch, tokens + 1)
+    return Trial(backbone or toy_backbone(), tokens_BT[:, :-1], tokens_BT[:, 1:], **about)
+
+
+@pytest.mark.parametrize(("share", "grows"), [([0, 2 / 3, 1 / 3], False), ([0, 0.4, 0.6], True), ([0, 0.9, 0.1], True)])
+def test_the_controller_raises_alpha_where_the_share_is_off_and_lowers_it_where_it_is_met(share, grows):
+    router = AdaptiveBudget(SPEC, alpha=2.0, rate=1.5)
+    loss = router.budget_loss(torch.tensor([share] * 4))
+    assert loss == pytest.approx(2 * (share[2] - 1 / 3) ** 2, abs=1e-6)
+    assert router.alpha_M.tolist() == pytest.approx([0, 0, 3.0 if grows else 2 / 1.5])
+
+
+def test_the_controllers_state_is_saved_and_a_constant_alpha_is_not():
+    assert "alpha_M" in AdaptiveBudget(SPEC).state_dict()
+    assert "alpha_M" not in SoftmaxBudget(SPEC).state_dict()
+
+
+def test_a_router_for_every_budget_learns_the_same_whatever_its_budget():
+    weights = []
+    for big in (1, 2):
+        torch.manual_seed(0)
+        router = AnyBudget(Spec(3, 16, Budget(big)))
+        loss = router.loss(trial_of(progress=0.3, step=3))
+        gradients = torch.autograd.grad(loss, [*router.parameters()])
+        weights.append((*router.parameters(), *gradients))
+    assert all(one.equal(other) for one, other in zip(*weights, strict=True))
+
+
+def test_one_set_of_weights_keeps_every_budget_once_calibrated():
+    backbone, spent = toy_backbone(), []
+    torch.manual_seed(0)
+    weights = AnyBudget(SPEC).state_dict()
+    for big in (0, 1, 2, 3):
+        router = AnyBudget(Spec(3, 16, Budget(big))).eval()
+        router.load_state_dict(weights)
+        trial = trial_of(backbone, batch=8, tokens=32)
+        router.calibrate([trial])
+        with torch.no_grad():
+            spent.append(float(trial.run(router.route(trial)).weight_BTLM[..., 2].sum(-1).mean()))
+    assert spent == pytest.approx([0, 1, 2, 3], abs=0.03)
+
+
+def test_a_router_may_be_trained_at_one_budget_and_used_at_another(small, tmp_path):
+    run = [*small, f"cache={tmp_path}/cache", "router.name=any_budget", "router.hidden=4"]
+    there = command(*run, f"output={tmp_path}/there")
+    here = command(*run, f"output={tmp_path}/here", "budget.big=2", "stage3.budget.big=1", "stage3.budget.skip=0")
+    assert "stage 3  training" in there
+    ours, theirs = (load_file(tmp_path / name / "router.safetensors") for name in ("here", "there"))
+    learnt = [name for name in ours if name != "offset_M"]
+    assert all(ours[name].equal(theirs[name]) for name in learnt)
+    assert len(re.findall("stage 3  training", here)) <= 1
+    assert json.loads((tmp_path / "here" / "result.json").read_text())["scores"]["held"]["share"]["big"] == 1
+
+
+def test_look_ups_know_the_last_tokens_and_their_order():
+    router = NgramBudget(SPEC, tokens=2, together=3, buckets=1 << 20)
+    row_BTN = router._rows(torch.tensor([[5, 6, 7], [9, 6, 7], [6, 5, 7], [5, 6, 8]]))
+    assert row_BTN.shape == (4, 3, 4)  # 2 tokens, a pair, a triple
+    last_BN = row_BTN[:, -1]
+    assert (last_BN[0] == last_BN[1]).tolist() == [True, True, True, False]  # another token two places before
+    assert (last_BN[0] == last_BN[2]).tolist() == [True, False, False, False]
+    assert (last_BN[0] == last_BN[3]).tolist() == [False, True, False, False]
+    assert len(row_BTN.unique()) > 20
+
+
+def test_an_empty_table_leaves_the_softmax_routers_logits():
+    router, trial = NgramBudget(SPEC), trial_of()
+    x_BTD = torch.randn(4, 8, 16)
+    torch.nn.init.normal_(router.heads[1][-1].weight)
+    assert router.logits_of(trial)(x_BTD, 1).equal(router.logits(x_BTD, 1))
+    torch.nn.init.normal_(router.table.weight)
+    whole = router.logits_of(trial)(x_BTD, 1)
+    assert whole[..., 1:].ne(router.logits(x_BTD, 1)[..., 1:]).any()
+    assert router.logits_of(trial)(x_BTD[:, -2:], 1).allclose(whole[:, -2:], atol=1e-6)
+
+
+@pytest.mark.parametrize("budget", [Budget(1), Budget(1, 1)])
+def test_the_surrogate_learns_the_change_of_one_tokens_loss_with_the_module_of_one_layer(budget):
+    router, backbone = Surrogate(Spec(3, 16, budget), flips=1), toy_backbone()
+    trial = trial_of(backbone, batch=2, tokens=5)
+    route_BTL = top(trial.uniform(), trial.counts(budget))
+    layer_BT1, other_BT1 = router._tried(trial, route_BTL, 1)
+    assert (other_BT1 != route_BTL.gather(2, layer_BT1)).all()
+    assert set(other_BT1.flatten().tolist()) <= set(router.allowed)
+    gains = []
+    with torch.no_grad():
+        before_BT = trial.loss(trial.run(replay(route_BTL)))
+        for place in range(10):
+            row, at = divmod(place, 5)
+            changed = route_BTL.clone()
+            changed[row, at, layer_BT1[row, at, 0]] = other_BT1[row, at, 0]
+            gains.append(float((before_BT - trial.loss(trial.run(replay(changed))))[row, at]))
+    wanted = torch.tensor(gains).clamp(-MOST, MOST)
+    assert float(router.loss(trial)) == pytest.approx(float(((SCALE * wanted) ** 2).mean()), rel=1e-4)
+
+
+def test_a_batch_type_serves_training():
+    tokens_BT = random_tokens(2, 5)
+    batch = Batch(tokens_BT[:, :-1], tokens_BT[:, 1:], torch.arange(2), torch.zeros(2), "train")
+    for kind in (AdaptiveBudget, AnyBudget, NgramBudget, Surrogate):
+        assert kind(SPEC).loss(batch.trial(toy_backbone())).isfinite()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "said"),
+    [
+        (AdaptiveBudget, {"rate": 1.0}, "router.rate=1.0"),
+        (AnyBudget, {"hidden": 0}, "router.hidden=0"),
+        (NgramBudget, {"buckets": 0}, "router.buckets=0"),
+        (Surrogate, {"flips": 0}, "router.flips=0"),
+    ],
+)
+def test_impossible_options_are_named(kind, options, said):
+    with pytest.raises(ValueError, match=said):
+        kind(SPEC, **options)
+
+
+def test_a_router_of_two_modules_refuses_skips():
+    with pytest.raises(ValueError, match="any_budget chooses between small and big"):
+        AnyBudget(Spec(3, 16, Budget(1, 1)))
