@@ -13,8 +13,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from duo.comparison import Comparison
+from duo.comparison import Comparison, difference
 from duo.files import replacing
+from duo.intervals import Estimate
 from duo.report import Result
 from duo.score import Score
 
@@ -38,7 +39,7 @@ def of_comparison(comparison: Comparison) -> Pictures:
     """The figures of a comparison."""
     if len(comparison.groups) > 1:
         return {"loss": loss_across(comparison), "big_share": layer_share(comparison)}
-    return {"loss": loss_against_flops(comparison), "big_share": layer_share(comparison)}
+    return {"loss": rows_by_loss(comparison), "big_share": layer_share(comparison)}
 
 
 def training_loss(curves: dict[str, Curve]) -> Figure:
@@ -62,22 +63,34 @@ def loss_against_budget(result: Result) -> Figure:
     return figure
 
 
-def loss_against_flops(comparison: Comparison) -> Figure:
-    """Loss against FLOPs of one group's rows, a column for each hold-out: whole above, the subset below."""
-    (group,) = comparison.groups
-    panels = {
-        part: [comparison.scored(group, holdout, part) for holdout in comparison.holdouts] for part in (False, True)
-    }
-    panels = {part: rows for part, rows in panels.items() if all(rows)}
+def rows_by_loss(comparison: Comparison) -> Figure:
+    """One group's rows by loss, with intervals: minus the first row that all are compared with, if there is one.
+
+    A column for each hold-out, whole above and the subset below; bounds are hollow.
+    """
+    ((group, rows),), holdouts = comparison.groups.items(), comparison.holdouts
+    panels = [part for part in (False, True) if comparison.scored(group, holdouts[0], part)]
     figure, axes = plt.subplots(
-        len(panels), len(comparison.holdouts), figsize=(6 * len(comparison.holdouts), 4.5 * len(panels)),
+        len(panels), len(holdouts), figsize=(6 * len(holdouts), (1.2 + 0.32 * len(rows)) * len(panels)),
         squeeze=False, layout="constrained",
     )  # fmt: skip
-    for line, (subset, rows) in zip(axes, panels.items(), strict=True):
-        for axis, holdout, scores in zip(line, comparison.holdouts, rows, strict=True):
-            _losses(axis, scores)
+    for line, subset in zip(axes, panels, strict=True):
+        for axis, holdout in zip(line, holdouts, strict=True):
+            scores = comparison.scored(group, holdout, subset)
+            other = next((name for name in comparison.minus if name in scores), None)
+            for place, (name, score) in enumerate(reversed(scores.items())):
+                found = Estimate(score.loss, score.loss_interval) if other is None else difference(score, scores[other])
+                middle = found.value or 0.0
+                low, high = found.interval or (middle, middle)
+                axis.errorbar(
+                    middle, place, xerr=[[max(middle - low, 0)], [max(high - middle, 0)]], fmt="o", color="C0",
+                    capsize=3, markerfacecolor="white" if rows[name].bound else "C0",
+                )  # fmt: skip
+            axis.set_yticks(range(len(scores)), [*reversed(scores)])
             where = "subset of searches" if subset else "whole hold-out"
-            axis.set(title=f"{holdout}, {where}", xlabel="backbone MFLOPs per token", ylabel="loss (nats per token)")
+            label = "loss (nats per token)" + (f" minus that of {other}" if other else "")
+            axis.set(title=f"{holdout}, {where}", xlabel=label)
+            axis.grid(alpha=0.3)
     return figure
 
 
@@ -122,6 +135,7 @@ def layer_share(comparison: Comparison) -> Figure:
             interpolation="none",
         )  # fmt: skip
         axis.set_xticks(range(len(shares)), [*shares], rotation=90, fontsize=7)
+        axis.set_yticks(range(len(next(iter(shares.values())))))
         axis.set(title=holdout, ylabel="layer")
         figure.colorbar(image, ax=axis, label="share of big")
     return figure
