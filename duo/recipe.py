@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -111,6 +111,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self.budget.of(self.backbone.layers)
+        if self.stage3.budget == self.budget:  # says nothing, and so is no part of the identity
+            object.__setattr__(self, "stage3", replace(self.stage3, budget=None))
         if self.null_draws < 0:
             raise ValueError(f"null_draws={self.null_draws} must be 0 or more")
         if self.stage1.p_big + self.stage1.p_skip > 1 or min(self.stage1.p_big, self.stage1.p_skip) < 0:

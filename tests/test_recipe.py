@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from duo.budget import Budget
 from duo.knobs import knobs, summary
 from duo.reading import recipes
 from duo.recipe import Recipe, load
@@ -163,3 +164,9 @@ def test_a_recipes_path_is_looked_up_where_the_user_is(tmp_path, monkeypatch):
     assert load("mine.yaml").seed == 7
     assert isinstance(load("mine.yaml"), Recipe)
     assert Path("mine.yaml").exists()
+
+
+def test_a_training_budget_that_is_the_budget_is_no_part_of_the_identity():
+    at_six = load("router_budget6", ["stage3.budget.big=6", "stage3.budget.skip=0"])
+    assert at_six.digest == load("router_budget6").digest
+    assert load("router_budget4", ["stage3.budget.big=6", "stage3.budget.skip=0"]).stage3.budget == Budget(6)

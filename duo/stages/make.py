@@ -112,7 +112,7 @@ def trained_router(recipe: Recipe, backbone: Backbone, data: TextData, say: Say)
 def _trained_elsewhere(recipe: Recipe, backbone: Backbone, data: TextData, say: Say) -> Path | None:
     """Where the router's weights are, if the recipe trains it at another budget."""
     budget = recipe.stage3.budget
-    if budget is None or budget == recipe.budget:
+    if budget is None:
         return None
     there = replace(recipe, budget=budget, stage3=replace(recipe.stage3, budget=None))
     trained_router(there, backbone, data, say)
