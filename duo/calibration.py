@@ -13,6 +13,7 @@ from duo.router import BIG, SKIP, SMALL, one_hot
 from duo.search.patterns import swaps
 from duo.trial import Trial
 
+FORMAT = 1  # raise it with every change of duo that alters trained or calibrated routers
 UNDER = 0.005  # calibrated routes spend this share less than the budget, so that hold-outs stay within it
 
 

@@ -124,6 +124,8 @@ def _score(backbone: Backbone, router: Router, records: list[_Record], seconds_p
     tokens, used_TLM, layers = int(tokens_N.sum()), total("used_TLM"), backbone.config.layers
     used_M = used_TLM.sum((0, 1))
     loss, budget = float(loss_N.sum() / tokens), router.spec.budget
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss under {described(type(router))} is {loss}: {way_out(router)}")
     flops, budgeted = total("flops") / tokens, total("budget_flops") / tokens
     counts = module_counts(budget, layers)
     return Score(

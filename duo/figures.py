@@ -102,15 +102,16 @@ def loss_across(comparison: Comparison) -> Figure:
     )
     for axis, holdout in zip(axes[0], holdouts, strict=True):
         scores = [comparison.scored(group, holdout, comparison.searched) for group in groups]
-        for name in scores[0]:
+        for name in dict.fromkeys(name for group in scores for name in group):
             places = [place for place, group in enumerate(scores) if name in group]
             found = [scores[place][name] for place in places]
             line = _line(axis, places, found, name)
             promised = [score.promised_loss for score in found if score.promised_loss is not None]
             if len(promised) == len(found) and not np.allclose(promised, [score.loss for score in found], atol=1e-4):
                 axis.plot(places, promised, "--", linewidth=1, color=line, label=f"{name}, promised")
-        axis.set_xticks(range(len(groups)), [group.rpartition("=")[2] for group in groups])
-        axis.set(title=holdout, xlabel=groups[0].rpartition("=")[0], ylabel="loss (nats per token)")
+        keys = {group.partition("=")[0] for group in groups if ", " not in group}
+        axis.set_xticks(range(len(groups)), [_short(group) for group in groups])
+        axis.set(title=holdout, xlabel=", ".join(keys), ylabel="loss (nats per token)")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     return figure
@@ -124,21 +125,28 @@ def layer_share(comparison: Comparison) -> Figure:
         squeeze=False, layout="constrained",
     )  # fmt: skip
     for axis, holdout in zip(axes[:, 0], holdouts, strict=True):
-        shares = {
-            f"{name} {group.rpartition('=')[2]}".strip(): score.sequences.used_TLM[..., 2].mean(0)
-            for group in comparison.groups
-            for name, score in comparison.scored(group, holdout, True).items()
-        }
-        shares = dict(sorted(shares.items(), key=lambda item: item[0].split()[0]))
+        shares = sorted(
+            (
+                (name, place, f"{name} {_short(group)}".strip(), score.sequences.used_TLM[..., 2].mean(0))
+                for place, group in enumerate(comparison.groups)
+                for name, score in comparison.scored(group, holdout, True).items()
+            ),
+            key=lambda item: item[:2],
+        )
         image = axis.imshow(
-            np.stack([*shares.values()], axis=1), aspect="auto", origin="lower", vmin=0, vmax=1, cmap="RdBu_r",
-            interpolation="none",
+            np.stack([share[-1] for share in shares], axis=1), aspect="auto", origin="lower", vmin=0, vmax=1,
+            cmap="RdBu_r", interpolation="none",
         )  # fmt: skip
-        axis.set_xticks(range(len(shares)), [*shares], rotation=90, fontsize=7)
-        axis.set_yticks(range(len(next(iter(shares.values())))))
+        axis.set_xticks(range(len(shares)), [share[2] for share in shares], rotation=90, fontsize=7)
+        axis.set_yticks(range(len(shares[0][-1])))
         axis.set(title=holdout, ylabel="layer")
         figure.colorbar(image, ax=axis, label="share of big")
     return figure
+
+
+def _short(group: str) -> str:
+    """A group's value, where it goes over one key."""
+    return group if ", " in group else group.partition("=")[2]
 
 
 def _line(axis: Axes, places: list[int], scores: list[Score], name: str) -> Any:

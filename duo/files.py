@@ -7,8 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_model, save_model
 from torch import nn
+
+
+def agreed(answer: bool) -> bool:
+    """The chief process's answer, on all processes: what one of them sees on the disk, another may not see yet."""
+    answers = [answer]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.broadcast_object_list(answers)
+    return answers[0]
 
 
 def is_chief() -> bool:

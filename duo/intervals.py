@@ -66,8 +66,16 @@ def gap_closed(gain_N: np.ndarray, tokens_N: np.ndarray, gap_N: np.ndarray, gap_
     gap = mean_interval(gap_N[inside_N], gap_tokens_N[inside_N])
     if gap is None or gap[0] <= 0:
         return Estimate(None, None)
-    parts = (gain_N, tokens_N, gap_N, gap_tokens_N)
-    return Estimate(float(_gap(*parts)), _bootstrapped(parts, _gap))
+
+    def ratio(*strata: np.ndarray, axis: int = -1) -> np.ndarray:
+        at = np.concatenate(strata, axis=axis).astype(int)
+        return _mean(gain_N[at], tokens_N[at], axis) / _mean(gap_N[at], gap_tokens_N[at], axis)
+
+    places = np.arange(len(gain_N))  # the subset and the rest are resampled apart, so that no resample lacks the subset
+    strata = tuple(part for part in (places[inside_N], places[~inside_N]) if len(part) > 1)
+    if sum(map(len, strata)) < len(places):
+        strata = (places,)
+    return Estimate(float(ratio(places)), _bootstrapped(strata, ratio, paired=False))
 
 
 def mean_interval(sum_N: np.ndarray, tokens_N: np.ndarray) -> tuple[float, float] | None:
@@ -91,14 +99,12 @@ def _mean(sums: np.ndarray, tokens: np.ndarray, axis: int = -1) -> np.ndarray:
     return sums.sum(axis=axis) / tokens.sum(axis=axis)
 
 
-def _gap(gain: np.ndarray, tokens: np.ndarray, gap: np.ndarray, gap_tokens: np.ndarray, axis: int = -1) -> np.ndarray:
-    return _mean(gain, tokens, axis) / _mean(gap, gap_tokens, axis)
-
-
-def _bootstrapped(parts: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray]) -> tuple[float, float]:
+def _bootstrapped(
+    parts: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray], paired: bool = True
+) -> tuple[float, float]:
     found = stats.bootstrap(
         parts, statistic,
-        n_resamples=RESAMPLES, batch=500, confidence_level=LEVEL, paired=True, method="percentile", vectorized=True,
+        n_resamples=RESAMPLES, batch=500, confidence_level=LEVEL, paired=paired, method="percentile", vectorized=True,
         rng=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
     return float(found.low), float(found.high)

@@ -6,7 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
-from duo import figures, stages
+from duo import figures, registry, stages
 from duo.comparison import Comparison
 from duo.data.module import TextData
 from duo.files import is_chief, replacing
@@ -14,14 +14,35 @@ from duo.provenance import provenance
 from duo.recipe import Recipe
 from duo.report import Result
 from duo.score import collapsed
+from duo.sources import source_digest
 from duo.training.trainer import loss_curve
 
 
 def finished(recipe: Recipe, folder: Path) -> Result | Comparison | None:
-    """What an earlier run left in the folder."""
+    """What an earlier run left in the folder; a comparison in which a row failed is gone through again.
+
+    Raises:
+        ValueError: it cannot be read, or a router's source has changed since.
+    """
     if not (folder / "result.json").exists():
         return None
-    return Comparison.load(folder) if recipe.compare.names else Result.load(folder)
+    found = Comparison.load(folder) if recipe.compare.names else Result.load(folder)
+    if isinstance(found, Comparison) and any(row.failed for rows in found.groups.values() for row in rows.values()):
+        return None
+    before = found.provenance["sources"]
+    changed = [name for name, source in _sources(recipe).items() if before.get(name) != source]
+    if changed:
+        raise ValueError(
+            f"router {', '.join(changed)} has changed since output={folder} was made: choose another folder, or delete "
+            f"{folder / 'result.json'} to evaluate again"
+        )
+    return found
+
+
+def _sources(recipe: Recipe) -> dict[str, str]:
+    """Digests of the source of all routers that are the recipe's own, by name."""
+    rows = [row for rows in recipe.groups().values() for row in rows.values()] or [recipe]
+    return {name: source_digest(registry.load(name)) for name in sorted({row.router["name"] for row in rows})}
 
 
 def work(recipe: Recipe, name: str, command: str, folder: Path, cache: Path, say: stages.Say) -> Result | Comparison:
@@ -58,7 +79,7 @@ def _single(recipe: Recipe, name: str, command: str, folder: Path, cache: Path, 
         gap_closed=closed,
         luck=luck,
         collapsed={holdout: collapsed(score) if stages.learns(router) else [] for holdout, score in ours.items()},
-        provenance=provenance(recipe.seed, stages.device_of(recipe), time.time() - start, command),
+        provenance=provenance(recipe.seed, stages.device_of(recipe), time.time() - start, command, _sources(recipe)),
     )
     if is_chief():
         _copy(at, folder)
@@ -76,7 +97,7 @@ def _comparison(recipe: Recipe, name: str, command: str, folder: Path, cache: Pa
         groups=groups,
         minus=recipe.compare.minus,
         gap=recipe.compare.gap,
-        provenance=provenance(recipe.seed, stages.device_of(recipe), time.time() - start, command),
+        provenance=provenance(recipe.seed, stages.device_of(recipe), time.time() - start, command, _sources(recipe)),
     )
     failed = [row.failed for rows in groups.values() for row in rows.values()]
     if all(failed):

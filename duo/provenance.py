@@ -13,8 +13,10 @@ import torch
 PACKAGES = ("duo-llm", "torch", "lightning", "datasets", "tokenizers", "numpy")
 
 
-def provenance(seed: int, device: torch.device, seconds: float, command: str) -> dict[str, Any]:
-    """Where a result comes from."""
+def provenance(
+    seed: int, device: torch.device, seconds: float, command: str, sources: dict[str, str]
+) -> dict[str, Any]:
+    """Where a result comes from; `sources` are the digests of its routers' source."""
     root = Path(__file__).parents[1]
     describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--match="]
     in_checkout = (root / ".git").exists()
@@ -32,4 +34,5 @@ def provenance(seed: int, device: torch.device, seconds: float, command: str) ->
         "seed": seed,
         "seconds": round(seconds, 1),
         "command": command,
+        "sources": sources,
     }

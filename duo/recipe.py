@@ -111,10 +111,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self.budget.of(self.backbone.layers)
-        if self.stage3.budget == self.budget:  # says nothing, and so is no part of the identity
-            object.__setattr__(self, "stage3", replace(self.stage3, budget=None))
-        if self.null_draws < 0:
-            raise ValueError(f"null_draws={self.null_draws} must be 0 or more")
+        for key, value in (("null_draws", self.null_draws), ("seed", self.seed), ("backbone.seed", self.backbone.seed)):
+            if value < 0:
+                raise ValueError(f"{key}={value} must be 0 or more")
+        if self.null_draws and self.compare.names:
+            raise ValueError("null_draws needs an ordinary run: leave compare.rows out")
         if self.stage1.p_big + self.stage1.p_skip > 1 or min(self.stage1.p_big, self.stage1.p_skip) < 0:
             chances = f"stage1.p_big={self.stage1.p_big} and stage1.p_skip={self.stage1.p_skip}"
             raise ValueError(f"{chances} must be probabilities of sum at most 1")
@@ -134,7 +135,15 @@ class Recipe:
         for section, left_out in NO_IDENTITY.items():
             if section:
                 values[section] = {key: value for key, value in values[section].items() if key not in left_out}
+        if self.trained_here:
+            values["stage3"]["budget"] = None
         return {key: values[key] for key in parts or values}
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether the router is trained at the budget it is used at."""
+        budget, layers = self.stage3.budget, self.backbone.layers
+        return budget is None or budget.of(layers) == self.budget.of(layers)
 
     @property
     def digest(self) -> str:
@@ -167,14 +176,25 @@ class Recipe:
         base, over = self.settings | {"compare": {}}, self.compare.over
         found: dict[str, dict[str, Recipe]] = {}
         for chosen in itertools.product(*over.values()):
-            settings = [f"{key}={value}" for key, value in zip(over, chosen, strict=True)]
+            settings = [f"{key}={json.dumps(value)}" for key, value in zip(over, chosen, strict=True)]
             rows = found.setdefault(", ".join(settings), {})
             for name in self.compare.names:
                 try:
-                    rows[name] = build(merged(merged(base, parsed(settings)), self.compare.rows[name]))
+                    row = build(merged(merged(base, parsed(settings)), self.compare.rows[name]))
+                    self._check_row(row, self.compare.rows[name])
+                    rows[name] = row
                 except ValueError as error:
                     raise ValueError(f"compare.rows.{name}: {error}") from error
         return found
+
+    def _check_row(self, row: Recipe, change: dict[str, Any]) -> None:
+        """Raises ValueError where a row cannot stand beside the others, or says what does nothing."""
+        idle = {"output", "cache", "null_draws", "compare"} & {*change}
+        if idle:
+            raise ValueError(f"{', '.join(sorted(idle))} cannot be set for a row: set it for all, or run it alone")
+        same = [replace(recipe.data, batch_size=1) for recipe in (self, row)]
+        if same[0] != same[1] or self.backbone.vocabulary != row.backbone.vocabulary:
+            raise ValueError("rows are compared on the same tokens: data and backbone.vocabulary must be those of all")
 
 
 def digest(data: Any) -> str:

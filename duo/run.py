@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from duo import registry
 from duo.files import is_chief, replacing
@@ -55,10 +55,10 @@ def run(recipe: Recipe, name: str, command: str = "") -> Result | Comparison:
         ValueError: an impossible recipe, unreadable data, or an output folder that belongs to something else.
         FloatingPointError: a training loss is not finite.
     """
-    for each in (recipe, *(row for rows in recipe.groups().values() for row in rows.values())):
+    for each in [row for rows in recipe.groups().values() for row in rows.values()] or [recipe]:
         each.new_router()  # impossible options show before any work
     folder = Path(recipe.output or f"outputs/{name}-{recipe.digest[:8]}")
-    console = Console(highlight=False, soft_wrap=True, quiet=not is_chief())
+    console = Console(highlight=False, markup=False, soft_wrap=True, quiet=not is_chief())
     console.width = max(console.width, WIDTH)
     if not is_chief():
         return compute(recipe, name, command, folder, console)
@@ -77,7 +77,7 @@ def compute(recipe: Recipe, name: str, command: str, folder: Path, console: Cons
     from duo import jobs
 
     def say(stage: str, text: str) -> None:
-        console.print(f"[bold]{stage}[/bold]  {escape(text)}")
+        console.print(Text.assemble((stage, "bold"), f"  {text}"))
 
     quieten()
     done = jobs.finished(recipe, folder)
@@ -126,7 +126,7 @@ def show(result: Result | Comparison, folder: Path, console: Console) -> None:
     for part in shown(result):
         console.print(part)
     for path in (*sorted(folder.glob("figures/*.png")), folder / "result.json", folder):
-        console.print(str(path), markup=False)
+        console.print(str(path))
 
 
 def show_help() -> None:

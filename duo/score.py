@@ -21,8 +21,8 @@ class Score:
     """Nats per token."""
     loss_interval: tuple[float, float] | None
     """95 % bootstrap interval over sequences."""
-    perplexity: float
-    """exp(loss)."""
+    perplexity: float | None
+    """exp(loss); None where that is too large for a number."""
     bits_per_byte: float | None
     """Loss in bits per byte of text; None where the batches know no bytes."""
     tokens: int
@@ -82,9 +82,9 @@ def averaged(scores: Sequence[Score]) -> Score:
     )
 
 
-def perplexity(loss: float) -> float:
-    """exp(loss), infinite where that is too large for a number."""
-    return math.exp(loss) if loss < 700 else math.inf
+def perplexity(loss: float) -> float | None:
+    """exp(loss); None where that is too large for a number."""
+    return math.exp(loss) if loss < 700 else None
 
 
 def collapsed(score: Score) -> list[str]:

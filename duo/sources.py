@@ -9,11 +9,21 @@ from collections.abc import Iterator
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
+NOT_OURS = {"abc", "builtins", "duo", "torch", "typing"}  # parents whose source a router does not consist of
+
 
 def source_digest(kind: type) -> str:
-    """SHA-256 of a class's source: of its module, and of whatever that imports from its own top-level package."""
-    package = kind.__module__.partition(".")[0]
-    texts, left = {}, [kind.__module__]
+    """SHA-256 of a class's source: of its module and its parents', and of what they import from their own packages."""
+    return module_digest(
+        *(base.__module__ for base in kind.__mro__ if base.__module__.partition(".")[0] not in NOT_OURS)
+    )
+
+
+def module_digest(*names: str) -> str:
+    """SHA-256 of modules' source, and of whatever they import from their own top-level packages."""
+    packages = {name.partition(".")[0] for name in names}
+    texts: dict[str, str] = {}
+    left = [*names]
     while left:
         name = left.pop()
         spec = find_spec(name) if name not in texts else None
@@ -21,7 +31,9 @@ def source_digest(kind: type) -> str:
             continue
         texts[name] = Path(spec.origin).read_text()
         inside = name if spec.submodule_search_locations else name.rpartition(".")[0]
-        left += [other for other in _imported(texts[name], inside) if other.partition(".")[0] == package]
+        parents = [name.rpartition(".")[0]] if "." in name else []
+        found = [*parents, *_imported(texts[name], inside)]
+        left += [other for other in found if other.partition(".")[0] in packages]
     return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
 
 

@@ -56,8 +56,8 @@ def table(result: Result, holdout: str, subset: bool = False) -> Table:
     view = _view(f"{holdout}: {budget}; {_where(rows['random'], subset)}", columns, subset)
     for name, score in rows.items():
         bits = "" if score.bits_per_byte is None else f"{score.bits_per_byte:.3f}"
-        before = [_signed(difference(score, rows["random"])), f"{score.perplexity:.1f}", bits]
-        _add(view, name, score, before, [], subset)
+        perplexity = "" if score.perplexity is None else f"{score.perplexity:.1f}"
+        _add(view, name, score, [_signed(difference(score, rows["random"])), perplexity, bits], [], subset)
     return view
 
 
@@ -91,15 +91,16 @@ def across(comparison: Comparison, holdout: str) -> Table:
     `*` marks a row's lowest loss, `=` those whose paired 95 % interval to it reaches 0.
     """
     groups, subset = [*comparison.groups], comparison.searched
-    first = comparison.scored(groups[0], holdout, subset)
-    view = _plain(f"{holdout}: loss, and minus the last line; {_where(next(iter(first.values())), subset)}")
-    view.add_column("", no_wrap=True)
-    for name in first:
-        view.add_column(name, justify="right", no_wrap=True)
     scores = {group: comparison.scored(group, holdout, subset) for group in groups}
+    names = dict.fromkeys(name for group in groups for name in scores[group])
+    some = next(score for group in groups for score in scores[group].values())
+    view = _plain(f"{holdout}: loss, and minus the last line; {_where(some, subset)}")
+    view.add_column("", no_wrap=True)
+    for name in names:
+        view.add_column(name, justify="right", no_wrap=True)
     for group in groups:
         cells = []
-        for name in first:
+        for name in names:
             column = [scores[other][name] for other in groups if name in scores[other]]
             score = scores[group].get(name)
             cells.append("failed" if score is None else _across(score, column))

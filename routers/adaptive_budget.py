@@ -8,6 +8,8 @@ from torch import Tensor, distributed
 from duo import Spec
 from routers.softmax_budget import SoftmaxBudget
 
+LEAST, MOST = 1e-4, 1e4  # of the weight, so that it can always turn
+
 
 class AdaptiveBudget(SoftmaxBudget):
     """The softmax router with a weight of the budget loss that follows the measured share.
@@ -34,8 +36,9 @@ class AdaptiveBudget(SoftmaxBudget):
         hidden: int = 0,
     ) -> None:
         super().__init__(spec, alpha, sharpness, hidden)
-        if rate <= 1 or tolerance <= 0:
-            raise ValueError(f"router.rate={rate} must be more than 1, router.tolerance={tolerance} more than 0")
+        if alpha <= 0 or rate <= 1 or tolerance <= 0:
+            given = f"router.alpha={alpha}, router.rate={rate}, router.tolerance={tolerance}"
+            raise ValueError(f"{given}: alpha and tolerance must be more than 0, rate more than 1")
         self.rate, self.tolerance = rate, tolerance
         self.register_buffer("alpha_M", self.alpha_M)  # saved, so that a training that is resumed goes on with it
 
@@ -47,5 +50,6 @@ class AdaptiveBudget(SoftmaxBudget):
             distributed.all_reduce(share_M)
             share_M /= distributed.get_world_size()
         off_M = (share_M - self.share_M).abs() > self.tolerance
-        self.alpha_M = self.alpha_M * torch.where(off_M, self.rate, 1 / self.rate)
+        moved_M = (self.alpha_M * torch.where(off_M, self.rate, 1 / self.rate)).clamp(LEAST, MOST)
+        self.alpha_M = moved_M.where(self.alpha_M > 0, 0)
         return loss

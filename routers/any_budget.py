@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from duo import Gate, Router, Spec, Trial, calibrated, one_hot
+from duo import Gate, Router, Spec, Trial, calibrated, module_counts, one_hot
 
 
 class AnyBudget(Router):
@@ -23,6 +23,7 @@ class AnyBudget(Router):
     """
 
     offset_M: Tensor
+    banned_M: Tensor
 
     def __init__(self, spec: Spec, alpha: float = 10.0, sharpness: float = 20.0, hidden: int = 32) -> None:
         super().__init__(spec)
@@ -35,6 +36,7 @@ class AnyBudget(Router):
         self.first = nn.ModuleList(nn.Linear(spec.width + 1, hidden) for _ in range(spec.layers))
         self.last = nn.ModuleList(nn.Linear(hidden, 1) for _ in range(spec.layers))
         self.register_buffer("offset_M", torch.zeros(3))
+        self.register_buffer("banned_M", torch.tensor(module_counts(spec.budget, spec.layers)) == 0, persistent=False)
 
     def logits(self, x_BSD: Tensor, layer: int, share_B: Tensor | None = None) -> Tensor:
         """logits_BSM for big modules on a share of the layers; by default the budget's."""
@@ -48,7 +50,7 @@ class AnyBudget(Router):
     def route(self, trial: Trial) -> Gate:
         """In training a mixture for the drawn budgets; in evaluation the better module for the Spec's."""
         if not self.training:
-            return lambda x_BSD, layer: one_hot((self.logits(x_BSD, layer) + self.offset_M).argmax(dim=-1))
+            return lambda x_BSD, layer: one_hot((self._allowed(x_BSD, layer) + self.offset_M).argmax(dim=-1))
         share_B, inverse_temperature = self._drawn(trial), 1 + (self.sharpness - 1) * trial.progress
         return lambda x_BSD, layer: (inverse_temperature * self.logits(x_BSD, layer, share_B)).softmax(dim=-1)
 
@@ -60,7 +62,11 @@ class AnyBudget(Router):
 
     def calibrate(self, trials: Sequence[Trial]) -> None:
         """Finds the offset at which the hard routes keep the budget on every calibration set."""
-        self.offset_M.copy_(calibrated(lambda trial: self.logits, trials, self.spec.budget))
+        self.offset_M.copy_(calibrated(lambda trial: self._allowed, trials, self.spec.budget))
+
+    def _allowed(self, x_BSD: Tensor, layer: int) -> Tensor:
+        """The logits, minus infinity for modules whose budget is 0."""
+        return self.logits(x_BSD, layer).masked_fill(self.banned_M, -torch.inf)
 
     def _drawn(self, trial: Trial) -> Tensor:
         """The share of big that each sequence is trained for, (B,)."""

@@ -68,7 +68,7 @@ def test_a_result_has_the_keys_and_numbers_it_should(tiny):
     assert (result["recipe"], result["router"], result["budget"]) == ("tiny", "softmax_budget", {"big": 2, "skip": 0})
     assert {*result["backbone"]} == {"digest", "parameters", "train_tokens"}
     assert result["backbone"]["train_tokens"] == 60 * 16 * 64
-    assert {*result["provenance"]} == {"commit", "versions", "device", "seed", "seconds", "command"}
+    assert {*result["provenance"]} == {"commit", "versions", "device", "seed", "seconds", "command", "sources"}
     assert result["provenance"]["command"].startswith("python -m duo.run recipe=tiny")
     assert {*result["baselines"]} == {"all_small", "all_big", "random", "fixed_best"}
     assert {*result["subset"]} == {"router", *result["baselines"], "best_of_random", "oracle"}

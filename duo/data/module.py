@@ -86,6 +86,7 @@ class TextData(L.LightningDataModule):
             self.prepare_data()
             assert self._folder is not None
             self.tokenizer, splits, self.digest = read(self._folder)
+            self.prepared = self._folder.name  # a digest of all documents
             self._splits = {name: split.with_format("numpy") for name, split in splits.items()}
             self._bytes_V = token_bytes(self.tokenizer)
 

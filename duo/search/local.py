@@ -53,6 +53,8 @@ class Local(Approximate):
         """value_B and route_BL of the best of the most promising swaps."""
         promise_BJ, swapped_BJL = _swaps(here.route_BL, flip_BLM, self.width)
         swapped_JBL, swaps_JB = swapped_BJL.transpose(0, 1), promise_BJ.T.isfinite()
+        if not swaps_JB.any():  # nothing can be swapped
+            return torch.full_like(here.x_B1D[:, 0, 0], torch.inf), here.route_BL
         x_JB1D = here.x_B1D.expand(len(swaps_JB), -1, -1, -1)
         every_J = torch.arange(len(swaps_JB), device=swaps_JB.device)
         for layer in range(self.layers):

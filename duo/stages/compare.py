@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from duo.comparison import Row, over_seeds
 from duo.data.module import TextData
-from duo.files import is_chief
+from duo.files import agreed, is_chief
 from duo.recipe import Recipe, digest
-from duo.report import SCHEMA
+from duo.sources import module_digest
+from duo.stages import score
 from duo.stages.make import Say, backbone_digest, learns, router_digest, trained_backbone, trained_router
-from duo.stages.score import score_of
 
 
 def compared(recipe: Recipe, cache: Path, say: Say) -> dict[str, dict[str, Row]]:
@@ -36,6 +37,8 @@ def _over_seeds(recipe: Recipe, seeds: int, cache: Path, say: Say, title: str) -
             rows.append(_scored(replace(recipe, seed=seed), Row(*about), cache, say))
         return over_seeds(rows)
     except (ValueError, FloatingPointError) as error:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            raise  # other processes may wait for this one
         say("failed", f"{title}: {error}")
         return Row(*about, failed=str(error))
 
@@ -44,15 +47,15 @@ def _scored(recipe: Recipe, row: Row, cache: Path, say: Say) -> Row:
     """The row of one seed, out of the cache if it is there."""
     data = TextData(recipe.data, recipe.backbone.vocabulary, cache)
     data.setup()
-    key = digest([router_digest(recipe, data), recipe.whole, SCHEMA, importlib.metadata.version("duo-llm")])
+    key = digest([router_digest(recipe, data), recipe.whole, module_digest(score.__name__)])
     folder = cache / "rows" / key[:16]
-    if (folder / "row.json").exists():
+    if agreed((folder / "row.json").exists()):
         return Row.load(folder)
     backbone = trained_backbone(recipe, data, say)
     router = trained_router(recipe, backbone, data, say)
     say("evaluation", f"{row.router} on {', '.join(data.holdouts)}{'' if recipe.whole else ', subset'}")
-    scores = score_of(recipe, backbone, router, data, whole=True) if recipe.whole else None
-    subset = score_of(recipe, backbone, router, data, whole=False)
+    scores = score.score_of(recipe, backbone, router, data, whole=True) if recipe.whole else None
+    subset = score.score_of(recipe, backbone, router, data, whole=False)
     row = replace(row, backbone=backbone_digest(recipe, data), learned=learns(router), scores=scores, subset=subset)
     if is_chief():
         row.save(folder)

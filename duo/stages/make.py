@@ -12,9 +12,11 @@ import lightning as L
 import torch
 from filelock import FileLock, Timeout
 
+from duo import registry
 from duo.backbone import FORMAT, Backbone
+from duo.calibration import FORMAT as ROUTER_FORMAT
 from duo.data.module import TextData
-from duo.files import is_chief, load_weights, save_weights
+from duo.files import agreed, check_finite, is_chief, load_weights, save_weights
 from duo.meter import Meter
 from duo.recipe import Recipe, digest
 from duo.registry import blaming
@@ -34,9 +36,10 @@ def backbone_digest(recipe: Recipe, data: TextData) -> str:
 
 
 def router_digest(recipe: Recipe, data: TextData) -> str:
-    """What a trained router depends on: the backbone, its part of the recipe, and its own source."""
+    """What a trained router depends on: the backbone, all documents, its part of the recipe, and its own source."""
     about = recipe.identity("budget", "router", "stage3", "data", "trainer", "seed")
-    return digest([backbone_digest(recipe, data), about, source_digest(type(recipe.new_router()))])
+    source = source_digest(registry.load(recipe.router["name"]))
+    return digest([backbone_digest(recipe, data), data.prepared, ROUTER_FORMAT, about, source])
 
 
 def backbone_folder(recipe: Recipe, data: TextData) -> Path:
@@ -60,7 +63,7 @@ def trained_backbone(recipe: Recipe, data: TextData, say: Say) -> Backbone:
     backbone, folder = Backbone(recipe.backbone), backbone_folder(recipe, data)
     weights = folder / "backbone.safetensors"
     with _alone(folder, say):
-        if weights.exists():
+        if agreed(weights.exists()):
             say("stage 1", f"reusing the trained backbone in {folder}")
         else:
             parameters = sum(backbone.parameter_counts().values())
@@ -85,13 +88,12 @@ def trained_router(recipe: Recipe, backbone: Backbone, data: TextData, say: Say)
     router, folder = recipe.new_router(), router_folder(recipe, data)
     backbone.requires_grad_(not recipe.stage3.freeze_backbone)
     name, weights, tuned = recipe.router["name"], folder / "router.safetensors", folder / "backbone.safetensors"
-    elsewhere = _trained_elsewhere(recipe, backbone, data, say)
     with _alone(folder, say):
-        if weights.exists():
+        if agreed(weights.exists()):
             say("stage 3", f"reusing router {name} in {folder}")
         else:
-            if elsewhere is not None:
-                _load(router, elsewhere / "router.safetensors")
+            if not recipe.trained_here:
+                _train_elsewhere(recipe, router, backbone, data, say)
             elif learns(router, backbone):
                 budget = f"budget big={recipe.budget.big}, skip={recipe.budget.skip}"
                 say("stage 3", f"training router {name} at {budget} in {folder}")
@@ -109,14 +111,23 @@ def trained_router(recipe: Recipe, backbone: Backbone, data: TextData, say: Say)
     return router
 
 
-def _trained_elsewhere(recipe: Recipe, backbone: Backbone, data: TextData, say: Say) -> Path | None:
-    """Where the router's weights are, if the recipe trains it at another budget."""
+def _train_elsewhere(recipe: Recipe, router: Router, backbone: Backbone, data: TextData, say: Say) -> None:
+    """Gives the router the weights of one that the recipe trains at another budget.
+
+    Raises:
+        ValueError: at that budget the router has other weights.
+    """
     budget = recipe.stage3.budget
-    if budget is None:
-        return None
+    assert budget is not None
     there = replace(recipe, budget=budget, stage3=replace(recipe.stage3, budget=None))
-    trained_router(there, backbone, data, say)
-    return router_folder(there, data)
+    weights = trained_router(there, backbone, data, say).state_dict()
+    try:
+        router.load_state_dict(weights)
+    except RuntimeError as error:
+        name = recipe.router["name"]
+        raise ValueError(
+            f"stage3.budget={budget} gives router {name!r} other weights than budget={recipe.budget}: leave it out"
+        ) from error
 
 
 def learns(*modules: Router | Backbone) -> bool:
@@ -177,6 +188,7 @@ def _alone(folder: Path, say: Say) -> Iterator[None]:
 
 def _finish(module: Router | Backbone, weights: Path) -> None:
     """Saves the weights, from one process, and drops the checkpoint that led to them."""
+    check_finite(module)  # on every process, so that all of them stop
     if is_chief():
         save_weights(module, weights)
         (weights.parent / "last.ckpt").unlink(missing_ok=True)
