@@ -201,3 +201,11 @@ def test_approximate_oracles_refuse_what_only_enumeration_can_do():
             Oracle(Spec(LAYERS, 16, Budget(2)), search="local", **options)
     with pytest.raises(ValueError, match="router.search='annealing' must be one of exact, beam, local"):
         Oracle(Spec(LAYERS, 16, Budget(2)), search="annealing")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_layer_has_nothing_to_swap(method):
+    trial = trial_of(layers=1)
+    found = trial.search(torch.tensor([[2]]), [Budget(1)], method=method)
+    assert found.route_BTKL.eq(2).all()
+    assert found.loss_BTK.isfinite().all()

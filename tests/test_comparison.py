@@ -1,6 +1,7 @@
 """Comparisons of rows, as a user runs them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -124,6 +125,9 @@ def test_groups_go_through_every_combination(small, tmp_path):
         ({"rows": {"random": {}}, "over": {"budget.big": 4}}, "compare.over: budget.big=4 must be a list"),
         ({"rows": {"random": {}}, "seeds": 0}, "compare.seeds=0"),
         ({"rows": {"random": 3}}, "compare.rows.random"),
+        ({"rows": {"random": {"output": "x"}}}, "output cannot be set for a row"),
+        ({"rows": {"random": {"data": {"seed": 1}}}}, "compared on the same tokens"),
+        ({"rows": {"random": {}}, "over": {"backbone.vocabulary": [512]}}, "compared on the same tokens"),
     ],
 )
 def test_impossible_comparisons_are_refused_before_any_work(changes, said):
@@ -144,3 +148,34 @@ def test_scores_of_one_seed_stay_as_they_are(compared):
     twice = averaged([score, score])
     assert twice.loss == pytest.approx(score.loss)
     assert twice.loss_interval == pytest.approx(score.loss_interval)
+
+
+def test_values_that_rows_go_through_keep_their_types():
+    groups = build({"compare": {"rows": {"a": {}}, "over": {"stage3.batch_size": [None, 8], "seed": [1]}}}).groups()
+    assert [*groups] == ["stage3.batch_size=null, seed=1", "stage3.batch_size=8, seed=1"]
+    assert [rows["a"].stage3.batch_size for rows in groups.values()] == [None, 8]
+
+
+def test_a_group_that_fails_and_odd_names_are_shown_and_a_failed_row_is_tried_again(small, tmp_path):
+    (tmp_path / "rows.yaml").write_text(
+        "# x\nbase: tiny\nwhole: false\ncompare:\n  over: {router.alpha: [3.0e+38, 10.0], seed: [0]}\n"
+        "  rows:\n    'mine[v2]': {}\n"
+    )
+    run = [*small[1:], f"recipe={tmp_path}/rows.yaml", f"cache={tmp_path}/c", f"output={tmp_path}/run"]
+    printed = command(*run)
+    assert "mine[v2] at router.alpha=3e+38, seed=0 failed" in printed
+    assert "router.alpha=10.0, seed=0" in printed
+    again = command(*run)
+    assert "row  mine[v2]" in again
+    assert again.count("evaluation") == 0
+
+
+def test_a_result_of_a_router_that_has_changed_since_is_not_shown_as_its_own(compared, tmp_path):
+    folder, arguments, _ = compared
+    result = json.loads((folder / "run" / "result.json").read_text())
+    assert {*result["provenance"]["sources"]} == {"softmax_budget", "oracle", "fixed_best", "random"}
+    shutil.copytree(folder / "run", tmp_path / "run")
+    result["provenance"]["sources"]["random"] = "another"
+    (tmp_path / "run" / "result.json").write_text(json.dumps(result))
+    printed = command(*[a if "output=" not in a else f"output={tmp_path}/run" for a in arguments], check=1)
+    assert "router random has changed since" in printed

@@ -177,3 +177,17 @@ def test_gap_closed_is_the_ratio_of_gain_and_gap_with_an_interval_around_it():
 def test_there_is_no_gap_closed_where_there_is_no_gap():
     tokens_N, noise_N = np.full(50, 10), np.random.default_rng(0).normal(0, 1, 50)
     assert gap_closed(np.ones(50), tokens_N, noise_N - noise_N.mean(), tokens_N) == Estimate(None, None)
+
+
+@pytest.mark.parametrize(("sequences", "inside"), [(513, 8), (512, 2), (9, 8), (8, 8)])
+def test_gap_closed_has_an_interval_however_small_the_subset(sequences, inside):
+    generator = np.random.default_rng(1)
+    gain_N, tokens_N, inside_N = (
+        generator.normal(0.1, 0.02, sequences),
+        np.ones(sequences),
+        np.arange(sequences) < inside,
+    )
+    gap_N = generator.normal(1, 0.05, sequences) * inside_N
+    found = gap_closed(gain_N, tokens_N, gap_N, tokens_N * inside_N)
+    assert found.value == pytest.approx(gain_N.mean() / gap_N[inside_N].mean())
+    assert found.interval[0] < found.value < found.interval[1]

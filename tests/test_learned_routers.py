@@ -32,6 +32,14 @@ def test_the_controller_raises_alpha_where_the_share_is_off_and_lowers_it_where_
     assert router.alpha_M.tolist() == pytest.approx([0, 0, 3.0 if grows else 2 / 1.5])
 
 
+def test_the_controller_can_always_turn():
+    router = AdaptiveBudget(SPEC, alpha=2.0, rate=1.5)
+    for share, bound in ((1 / 3, 1e-4), (0.9, 1e4)):
+        for _ in range(200):
+            router.budget_loss(torch.tensor([[0, 1 - share, share]]))
+        assert router.alpha_M.tolist() == pytest.approx([0, 0, bound])
+
+
 def test_the_controllers_state_is_saved_and_a_constant_alpha_is_not():
     assert "alpha_M" in AdaptiveBudget(SPEC).state_dict()
     assert "alpha_M" not in SoftmaxBudget(SPEC).state_dict()
@@ -52,6 +60,8 @@ def test_one_set_of_weights_keeps_every_budget_once_calibrated():
     backbone, spent = toy_backbone(), []
     torch.manual_seed(0)
     weights = AnyBudget(SPEC).state_dict()
+    weights["last.1.bias"] -= 3  # heads that want small, or big, whatever they are told
+    weights["last.2.bias"] += 3
     for big in (0, 1, 2, 3):
         router = AnyBudget(Spec(3, 16, Budget(big))).eval()
         router.load_state_dict(weights)
@@ -60,6 +70,7 @@ def test_one_set_of_weights_keeps_every_budget_once_calibrated():
         with torch.no_grad():
             spent.append(float(trial.run(router.route(trial)).weight_BTLM[..., 2].sum(-1).mean()))
     assert spent == pytest.approx([0, 1, 2, 3], abs=0.03)
+    assert (spent[0], spent[3]) == (0, 3)  # modules whose budget is 0 are never used
 
 
 def test_a_router_may_be_trained_at_one_budget_and_used_at_another(small, tmp_path):

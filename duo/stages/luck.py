@@ -31,8 +31,9 @@ def luck(
 ) -> dict[str, Luck]:
     """A router's gain over the best fixed pattern on real labels and on drawn ones, by hold-out, on the subset.
 
-    Labels are drawn from the candidates' averaged prediction given the real tokens before, so that no route knows more
-    about them than another; inputs stay real. The candidates are all patterns of the budget. The router routes anew for every draw, and `fixed` is scored again.
+    Labels are drawn from the averaged prediction of all patterns of the budget given the real tokens before, so that no
+    route knows more about them than another; inputs stay real. The router routes anew for every draw, and `fixed` is
+    scored again.
 
     Args:
         real: the scores of router and fixed on the real labels, by hold-out.
