@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # two workers with two threads each would wait for one another
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
 from duo import Backbone, BackboneConfig
 
 ROOT = Path(__file__).parents[1]

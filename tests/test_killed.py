@@ -48,8 +48,7 @@ def killed(folder, moment, seconds):
 
 
 MOMENTS = [
-    ("data  ", 0.2), ("data  ", 1.0), ("stage 1  training", 0.2), ("| 10/80", 0.0), ("| 40/80", 0.05),
-    ("stage 3  training", 0.1), ("| 10/40", 0.0), ("stage 3  calibrating", 0.05), ("evaluation  router", 0.3),
+    ("data  ", 1.0), ("| 40/80", 0.05), ("stage 3  training", 0.1), ("stage 3  calibrating", 0.05),
     ("evaluation  oracle", 0.2),
 ]  # fmt: skip
 
