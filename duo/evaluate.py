@@ -15,6 +15,7 @@ from torch import Tensor
 from duo.backbone import MODULES, PADDING, Backbone
 from duo.calibration import module_counts
 from duo.data.batch import Batch
+from duo.files import together
 from duo.flops import budget_flops, run_flops
 from duo.intervals import Sequences, mean_interval
 from duo.meter import Meter
@@ -43,8 +44,7 @@ def evaluate(backbone: Backbone, router: Router, batches: Iterable[Batch], seed:
         ValueError: no batches, a gate that is not exactly one-hot, or whatever the router's code raises.
     """
     backbone.eval(), router.eval()
-    group = torch.distributed.is_available() and torch.distributed.is_initialized()
-    rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if group else (0, 1)
+    rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if together() else (0, 1)
     records, seconds = [], 0.0
     for batch in itertools.islice(batches, rank, None, world):
         records.append(_record(backbone, router, batch, seed))

@@ -13,11 +13,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from duo.comparison import Comparison, difference
+from duo.comparison import Comparison
 from duo.files import replacing
 from duo.intervals import Estimate
 from duo.report import Result
-from duo.score import Score
+from duo.score import Score, difference
 
 Curve = list[tuple[int, float]]
 
@@ -79,12 +79,10 @@ def rows_by_loss(comparison: Comparison) -> Figure:
             scores = comparison.scored(group, holdout, subset)
             other = next((name for name in comparison.minus if name in scores), None)
             for place, (name, score) in enumerate(reversed(scores.items())):
-                found = Estimate(score.loss, score.loss_interval) if other is None else difference(score, scores[other])
-                middle = found.value or 0.0
-                low, high = found.interval or (middle, middle)
+                found = _loss(score) if other is None else difference(score, scores[other])
                 axis.errorbar(
-                    middle, place, xerr=[[max(middle - low, 0)], [max(high - middle, 0)]], fmt="o", color="C0",
-                    capsize=3, markerfacecolor="white" if rows[name].bound else "C0",
+                    found.value or 0.0, place, xerr=_errors([found]), fmt="o", color="C0", capsize=3,
+                    markerfacecolor="white" if rows[name].bound else "C0",
                 )  # fmt: skip
             axis.set_yticks(range(len(scores)), [*reversed(scores)])
             where = "subset of searches" if subset else "whole hold-out"
@@ -151,20 +149,27 @@ def _short(group: str) -> str:
 
 def _line(axis: Axes, places: list[int], scores: list[Score], name: str) -> Any:
     """A line with 95 % intervals; returns its colour."""
-    losses = np.array([score.loss for score in scores])
-    bounds = np.array([score.loss_interval or (score.loss, score.loss) for score in scores]).T
     drawn = axis.errorbar(
-        places, losses, yerr=np.maximum([losses - bounds[0], bounds[1] - losses], 0), marker="o", markersize=3,
-        linewidth=1, capsize=2, elinewidth=0.6, label=name,
+        places, [score.loss for score in scores], yerr=_errors([_loss(score) for score in scores]), marker="o",
+        markersize=3, linewidth=1, capsize=2, elinewidth=0.6, label=name,
     )  # fmt: skip
     return drawn.lines[0].get_color()
+
+
+def _loss(score: Score) -> Estimate:
+    return Estimate(score.loss, score.loss_interval)
+
+
+def _errors(found: list[Estimate]) -> np.ndarray:
+    """Lengths of error bars, (2, N): below and above."""
+    bars = [(value or 0.0, *(interval or (value or 0.0,) * 2)) for value, interval in found]
+    return np.array([(max(value - low, 0), max(high - value, 0)) for value, low, high in bars]).T
 
 
 def _losses(axis: Axes, scores: dict[str, Score]) -> None:
     """Points with 95 % intervals, and the budget."""
     for name, score in scores.items():
-        low, high = score.loss_interval or (score.loss, score.loss)
-        errors = [[max(score.loss - low, 0)], [max(high - score.loss, 0)]]
+        errors = _errors([_loss(score)])
         axis.errorbar(score.flops_per_token / 1e6, score.loss, yerr=errors, fmt="o", capsize=3, label=name)
     budget = next(iter(scores.values())).budget_flops_per_token / 1e6
     axis.axvline(budget, color="grey", linewidth=0.8, linestyle=":")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,15 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 
+def together() -> bool:
+    """Whether several processes work on this, and can speak to one another."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
 def agreed(answer: bool) -> bool:
     """The chief process's answer, on all processes: what one of them sees on the disk, another may not see yet."""
     answers = [answer]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if together():
         torch.distributed.broadcast_object_list(answers)
     return answers[0]
 
@@ -32,6 +38,15 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.part")
     yield temporary
     os.replace(temporary, path)
+
+
+def weights_digest(module: nn.Module) -> str:
+    """SHA-256 of a module's parameters and buffers: their names, types, shapes and bytes."""
+    found = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        found.update(f"{name} {value.dtype} {[*value.shape]}".encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def save_weights(module: nn.Module, path: Path) -> None:

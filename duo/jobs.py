@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from duo import figures, registry, stages
 from duo.comparison import Comparison
@@ -13,7 +14,7 @@ from duo.files import is_chief, replacing
 from duo.provenance import provenance
 from duo.recipe import Recipe
 from duo.report import Result
-from duo.score import collapsed
+from duo.row import gap_closed
 from duo.sources import source_digest
 from duo.training.trainer import loss_curve
 
@@ -27,7 +28,7 @@ def finished(recipe: Recipe, folder: Path) -> Result | Comparison | None:
     if not (folder / "result.json").exists():
         return None
     found = Comparison.load(folder) if recipe.compare.names else Result.load(folder)
-    if isinstance(found, Comparison) and any(row.failed for rows in found.groups.values() for row in rows.values()):
+    if isinstance(found, Comparison) and any(row.failed for row in found.rows):
         return None
     before = found.provenance["sources"]
     changed = [name for name, source in _sources(recipe).items() if before.get(name) != source]
@@ -41,8 +42,7 @@ def finished(recipe: Recipe, folder: Path) -> Result | Comparison | None:
 
 def _sources(recipe: Recipe) -> dict[str, str]:
     """Digests of the source of all routers that are the recipe's own, by name."""
-    rows = [row for rows in recipe.groups().values() for row in rows.values()] or [recipe]
-    return {name: source_digest(registry.load(name)) for name in sorted({row.router["name"] for row in rows})}
+    return {name: source_digest(registry.load(name)) for name in sorted({row.router["name"] for row in recipe.rows()})}
 
 
 def work(recipe: Recipe, name: str, command: str, folder: Path, cache: Path, say: stages.Say) -> Result | Comparison:
@@ -55,35 +55,39 @@ def _single(recipe: Recipe, name: str, command: str, folder: Path, cache: Path, 
     start, data = time.time(), TextData(recipe.data, recipe.backbone.vocabulary, cache)
     say("data", f"{recipe.data.source} documents, prepared once in {cache / 'data'}")
     data.setup()
-    identity = stages.backbone_digest(recipe, data)
-    _check_begun(folder, identity)
-    at = stages.backbone_folder(recipe, data), stages.router_folder(recipe, data)
-    backbone = stages.trained_backbone(recipe, data, say)
-    router = stages.trained_router(recipe, backbone, data, say)
-    scores, luck = stages.evaluated(recipe, backbone, router, data, say)
-    closed = stages.gaps(scores)
-    ours, budget = scores.whole.pop("router", {}), router.spec.budget
+    _check_begun(folder, stages.backbone_digest(recipe, data))
+    backbone, router = stages.made(recipe, data, say)
+    ours = stages.scored(recipe, backbone, router, data, say)
+    beside = stages.made_beside(recipe, backbone, data, say)
+    rows = {"router": ours} | {name: row for name, (_, row) in beside.items()}
+    fixed, oracle = rows["fixed_best"], rows["oracle"]
+    luck = {}
+    if recipe.null_draws:
+        real = {holdout: (ours.subset[holdout], fixed.subset[holdout]) for holdout in data.holdouts}
+        luck = stages.luck(recipe, backbone.module, router.module, beside["fixed_best"][0].module, data, real, say)
     result = Result(
         recipe=name,
         recipe_digest=recipe.digest,
-        router=recipe.router["name"],
-        budget={"big": budget.big, "skip": budget.skip},
+        router=ours.router,
+        budget=ours.budget,
         backbone={
-            "digest": identity,
-            "parameters": sum(backbone.parameter_counts().values()),
+            "digest": backbone.digest,
+            "parameters": sum(backbone.module.parameter_counts().values()),
             "train_tokens": recipe.stage1.steps * recipe.data.batch_size * recipe.data.tokens,
         },
-        scores=ours,
-        baselines=scores.whole,
-        subset=scores.subset,
-        gap_closed=closed,
+        tokens=data.digests.whole,
+        scores=ours.scores,
+        baselines={name: row.scores for name, row in rows.items() if name != "router" and row.scores},
+        subset={name: row.subset for name, row in rows.items()},
+        gap_closed={holdout: gap_closed(ours, fixed, oracle, holdout) for holdout in ours.subset},
         luck=luck,
-        collapsed={holdout: collapsed(score) if stages.learns(router) else [] for holdout, score in ours.items()},
-        provenance=provenance(recipe.seed, stages.device_of(recipe), time.time() - start, command, _sources(recipe)),
+        collapsed=ours.collapsed,
+        provenance=_provenance(recipe, start, command),
     )
     if is_chief():
-        _copy(at, folder)
-        curves = {title: loss_curve(logs) for title, logs in zip(("stage 1", "stage 3"), at, strict=True)}
+        shutil.copy(backbone.folder / "backbone.safetensors", folder)
+        shutil.copytree(router.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+        curves = {"stage 1": loss_curve(backbone.folder), "stage 3": loss_curve(router.folder)}
         _save(result, figures.of_result(result, curves), folder)
     return result
 
@@ -97,9 +101,9 @@ def _comparison(recipe: Recipe, name: str, command: str, folder: Path, cache: Pa
         groups=groups,
         minus=recipe.compare.minus,
         gap=recipe.compare.gap,
-        provenance=provenance(recipe.seed, stages.device_of(recipe), time.time() - start, command, _sources(recipe)),
+        provenance=_provenance(recipe, start, command),
     )
-    failed = [row.failed for rows in groups.values() for row in rows.values()]
+    failed = [row.failed for row in comparison.rows]
     if all(failed):
         raise ValueError(f"every row failed; the first one: {failed[0]}")
     if is_chief():
@@ -107,16 +111,14 @@ def _comparison(recipe: Recipe, name: str, command: str, folder: Path, cache: Pa
     return comparison
 
 
+def _provenance(recipe: Recipe, start: float, command: str) -> dict[str, Any]:
+    return provenance(recipe.seed, stages.device_of(recipe), time.time() - start, command, _sources(recipe))
+
+
 def _save(result: Result | Comparison, pictures: figures.Pictures, folder: Path) -> None:
     for name, picture in pictures.items():
         figures.save(picture, folder / "figures" / f"{name}.png")
     result.save(folder)
-
-
-def _copy(trained: tuple[Path, Path], folder: Path) -> None:
-    """A run's own copy of the weights and of its router's logs."""
-    shutil.copy(trained[0] / "backbone.safetensors", folder)
-    shutil.copytree(trained[1], folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
 
 
 def _check_begun(folder: Path, identity: str) -> None:

@@ -167,6 +167,10 @@ class Recipe:
         spec = Spec(self.backbone.layers, self.backbone.width, self.budget)
         return registry.build(name, spec, options or {})
 
+    def rows(self) -> list[Recipe]:
+        """The recipes of all rows of a comparison; else this one."""
+        return [row for rows in self.groups().values() for row in rows.values()] or [self]
+
     def groups(self) -> dict[str, dict[str, Recipe]]:
         """The recipes of a comparison by group (a combination of `compare.over`) and row.
 

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
-from duo.files import replacing
-from duo.intervals import Estimate, Sequences
-from duo.score import Score
-
-SCHEMA = 2
-
-T = TypeVar("T")
-
-Scores = dict[str, Score]
-"""Scores by hold-out."""
+from duo.intervals import Estimate
+from duo.row import Scores, estimate, read_json, save_json, scores_json, scores_of
 
 
 class Luck(NamedTuple):
@@ -47,7 +36,9 @@ class Result:
     budget: dict[str, float]
     """Big and skip modules per token."""
     backbone: dict[str, Any]
-    """Digest, parameters and training tokens of the backbone."""
+    """Digest of the weights, parameters and training tokens of the backbone."""
+    tokens: str
+    """Digest of the tokenizer and of all tokens."""
     scores: Scores
     """The router's, on whole hold-outs; empty where the router searches and is scored on the subset alone."""
     baselines: dict[str, Scores]
@@ -62,8 +53,6 @@ class Result:
     """By hold-out, layers at which a router that learned never or always uses a module."""
     provenance: dict[str, Any]
     """Commit, versions, device, seed, seconds and command."""
-    schema: int = SCHEMA
-    """Version of this format."""
 
     def whole_rows(self) -> dict[str, Scores]:
         """The router (if it is scored on whole hold-outs) and its baselines, by name."""
@@ -88,7 +77,7 @@ class Result:
             holdout: {name: part._asdict() for name, part in luck._asdict().items()}
             for holdout, luck in self.luck.items()
         }
-        return {"schema": values.pop("schema"), **values}
+        return values
 
     @classmethod
     def load(cls, folder: Path) -> Result:
@@ -114,58 +103,3 @@ class Result:
     def _parts(self) -> dict[str, Scores]:
         rows = {f"{part}/{name}": row for part in ("baselines", "subset") for name, row in getattr(self, part).items()}
         return {"scores": self.scores, **rows}
-
-
-def save_json(values: dict[str, Any], parts: dict[str, Scores], folder: Path, name: str) -> None:
-    """Writes what scores are made of (`sequences.safetensors`), and then the JSON."""
-    arrays = {
-        f"{part}/{holdout}/{field}": np.ascontiguousarray(value)
-        for part, scores in parts.items()
-        for holdout, score in scores.items()
-        for field, value in score.sequences._asdict().items()
-    }
-    with replacing(folder / "sequences.safetensors") as path:
-        save_file(arrays, path)
-    with replacing(folder / name) as path:
-        path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
-
-
-def read_json(folder: Path, name: str, build: Callable[[dict[str, Any], dict[str, np.ndarray]], T]) -> T:
-    """What `build` makes of the JSON and the arrays that `save_json` wrote.
-
-    Raises:
-        ValueError: a file is damaged, or of another version.
-    """
-    path = folder / name
-    try:
-        values, arrays = json.loads(path.read_text()), load_file(folder / "sequences.safetensors")
-        if values.get("schema") != SCHEMA:
-            raise ValueError(f"its schema is {values.get('schema')!r}, this duo writes {SCHEMA}")
-        return build(values, arrays)
-    except Exception as error:  # safetensors has exceptions of its own
-        raise ValueError(f"{path} cannot be read ({error}): delete it to evaluate again") from error
-
-
-def scores_json(scores: Scores) -> dict[str, Any]:
-    """Scores as plain data."""
-    return {holdout: score.to_json() for holdout, score in scores.items()}
-
-
-def scores_of(row: dict[str, Any], arrays: dict[str, np.ndarray], part: str) -> Scores:
-    """Scores from plain data and arrays."""
-    return {
-        holdout: Score(
-            **values | {"loss_interval": _pair(values["loss_interval"])},
-            sequences=Sequences(*(arrays[f"{part}/{holdout}/{name}"] for name in Sequences._fields)),
-        )
-        for holdout, values in row.items()
-    }
-
-
-def estimate(values: dict[str, Any]) -> Estimate:
-    """An estimate from plain data."""
-    return Estimate(values["value"], _pair(values["interval"]))
-
-
-def _pair(values: list[float] | None) -> tuple[float, float] | None:
-    return None if values is None else (values[0], values[1])

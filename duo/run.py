@@ -55,8 +55,8 @@ def run(recipe: Recipe, name: str, command: str = "") -> Result | Comparison:
         ValueError: an impossible recipe, unreadable data, or an output folder that belongs to something else.
         FloatingPointError: a training loss is not finite.
     """
-    for each in [row for rows in recipe.groups().values() for row in rows.values()] or [recipe]:
-        each.new_router()  # impossible options show before any work
+    for row in recipe.rows():
+        row.new_router()  # impossible options show before any work
     folder = Path(recipe.output or f"outputs/{name}-{recipe.digest[:8]}")
     console = Console(highlight=False, markup=False, soft_wrap=True, quiet=not is_chief())
     console.width = max(console.width, WIDTH)

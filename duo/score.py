@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from duo.backbone import MODULES
-from duo.intervals import Sequences, mean_interval
+from duo.intervals import Estimate, Sequences, mean_interval, mean_of
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,12 @@ def averaged(scores: Sequence[Score]) -> Score:
         labels_consulted=any(score.labels_consulted for score in scores),
         sequences=parts[0]._replace(loss_N=loss_N, used_TLM=used_TLM),
     )
+
+
+def difference(score: Score, other: Score) -> Estimate:
+    """How much more a router loses than another on the same tokens, nats per token, paired."""
+    ours, theirs = score.sequences, other.sequences
+    return mean_of(ours.loss_N - theirs.loss_N, ours.tokens_N)
 
 
 def perplexity(loss: float) -> float | None:

@@ -8,10 +8,10 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from duo.comparison import Comparison, difference
+from duo.comparison import Comparison
 from duo.intervals import Estimate
 from duo.report import Luck, Result
-from duo.score import Score
+from duo.score import Score, difference
 
 DETAILED = 3  # groups at most, for each of which a table is shown
 Interval = tuple[float, float] | None
@@ -28,9 +28,7 @@ def _of_result(result: Result) -> Iterator[Table | str]:
         yield from (table(result, holdout, subset) for holdout in holdouts)
     yield from (gap_line(result, holdout) for holdout in holdouts)
     yield from (luck_line(result.router, holdout, luck) for holdout, luck in result.luck.items())
-    for holdout, collapses in result.collapsed.items():
-        if collapses:
-            yield f"{holdout}: {result.router}: {'; '.join(collapses)}"
+    yield from _collapses(result.router, result.collapsed)
 
 
 def _of_comparison(comparison: Comparison) -> Iterator[Table | str]:
@@ -141,9 +139,11 @@ def remarks(comparison: Comparison) -> Iterator[str]:
         for name, row in rows.items():
             if row.failed:
                 yield f"{name}{where} failed: {row.failed}"
-            for holdout, collapses in comparison.collapsed(group, name).items():
-                if collapses:
-                    yield f"{name}{where}, {holdout}: {'; '.join(collapses)}"
+            yield from _collapses(f"{name}{where}", row.collapsed)
+
+
+def _collapses(who: str, collapsed: dict[str, list[str]]) -> Iterator[str]:
+    return (f"{who}, {holdout}: {'; '.join(collapses)}" for holdout, collapses in collapsed.items() if collapses)
 
 
 COSTS = ("skip/small/big", "MFLOPs", "to budget", "deciding")

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conftest import command
 
-from duo.comparison import Comparison, difference
+from duo.comparison import Comparison
 from duo.recipe import build, load
-from duo.score import averaged
+from duo.score import averaged, difference
 
 ROWS = """# a comparison
 base: tiny
@@ -45,7 +45,7 @@ def test_rows_stand_side_by_side_by_loss_with_bounds_apart(compared):
     assert whole == sorted(losses, key=losses.get)
     assert subset[-1] == "oracle"
     assert (folder / "run" / "figures" / "loss.png").stat().st_size > 0
-    assert rows["oracle"]["scores"] is None
+    assert rows["oracle"]["scores"] == {}
 
 
 def test_routers_that_learn_are_averaged_over_seeds_and_others_scored_once(compared):

@@ -5,12 +5,12 @@ import ast
 from conftest import ROOT
 
 ORDER = [  # a file imports from its own line or from lines below
-    {"run", "plugins"},
+    {"run", "plugins", "leaderboard"},
     {"jobs", "knobs"},
     {"stages", "figures", "tables"},
     {"comparison"},
     {"report", "provenance"},
-    {"recipe"},
+    {"recipe", "row"},
     {"training", "evaluate", "testing", "reading"},
     {"score", "registry", "data"},
     {"intervals", "sources"},

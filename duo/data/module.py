@@ -85,8 +85,7 @@ class TextData(L.LightningDataModule):
         if not hasattr(self, "_splits"):
             self.prepare_data()
             assert self._folder is not None
-            self.tokenizer, splits, self.digest = read(self._folder)
-            self.prepared = self._folder.name  # a digest of all documents
+            self.tokenizer, splits, self.digests = read(self._folder)
             self._splits = {name: split.with_format("numpy") for name, split in splits.items()}
             self._bytes_V = token_bytes(self.tokenizer)
 

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset, DatasetDict, Features, Sequence, Value, disable_progress_bars, load_from_disk
@@ -19,14 +20,23 @@ from duo.data.config import DataConfig
 from duo.data.documents import Split, split
 
 END = "<|endofdocument|>"
-FORMAT = 1  # raised by every change that alters what is prepared
+FORMAT = 2  # raised by every change that alters what is prepared
+
+
+class Digests(NamedTuple):
+    """SHA-256 of a tokenizer and of packed tokens."""
+
+    train: str
+    """With the training tokens: what a backbone depends on."""
+    whole: str
+    """With all tokens: what routers and scores depend on."""
 
 
 def prepare(config: DataConfig, vocabulary: int, cache: Path) -> Path:
     """The folder of the prepared tokens, made if the cache lacks it; it may be killed, and called by many at once.
 
-    It holds `tokenizer.json`, `splits/` (a `datasets.DatasetDict` of packed sequences) and `digest` (of the tokenizer
-    and the training tokens).
+    It holds `tokenizer.json`, `splits/` (a `datasets.DatasetDict` of packed sequences) and `digests.json` (of the
+    tokenizer with the training tokens, and with all tokens).
 
     Raises:
         ValueError: see `split`; or a hold-out or calibration set is shorter than one sequence.
@@ -44,13 +54,36 @@ def prepare(config: DataConfig, vocabulary: int, cache: Path) -> Path:
     return folder
 
 
-def read(folder: Path) -> tuple[Tokenizer, dict[str, Dataset], str]:
-    """Tokenizer, packed sequences by split, and the digest of tokenizer and training tokens."""
+def read(folder: Path) -> tuple[Tokenizer, dict[str, Dataset], Digests]:
+    """Tokenizer, packed sequences by split, and their digests."""
     return (
         Tokenizer.from_file(str(folder / "tokenizer.json")),
         dict(load_from_disk(str(folder / "splits"))),
-        (folder / "digest").read_text(),
+        Digests(**json.loads((folder / "digests.json").read_text())),
     )
+
+
+def write(folder: Path, tokenizer: Tokenizer, tokens: dict[str, np.ndarray]) -> None:
+    """Writes what `read` reads; `tokens` holds the packed sequences (N, T+1) of each split."""
+    disable_progress_bars()
+    splits, length = DatasetDict(), next(iter(tokens.values())).shape[1]
+    features = Features({"tokens": Sequence(Value("int32"), length=length)})
+    for name, packed in tokens.items():
+        splits[name] = Dataset.from_dict({"tokens": list(packed)}, features=features)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    splits.save_to_disk(str(folder / "splits"))
+    (folder / "digests.json").write_text(json.dumps(digests_of(tokenizer, tokens)._asdict()))
+
+
+def digests_of(tokenizer: Tokenizer, tokens: dict[str, np.ndarray]) -> Digests:
+    """The digests of a tokenizer with the packed sequences (N, T+1) of each split, as int32."""
+    train = hashlib.sha256(tokenizer.to_str().encode())
+    train.update(tokens["train"].astype(np.int32).tobytes())
+    whole = train.copy()
+    for name in sorted({*tokens} - {"train"}):
+        whole.update(name.encode())
+        whole.update(tokens[name].astype(np.int32).tobytes())
+    return Digests(train.hexdigest(), whole.hexdigest())
 
 
 def token_bytes(tokenizer: Tokenizer) -> np.ndarray:
@@ -94,16 +127,13 @@ def pack(tokenizer: Tokenizer, documents: Iterable[str], length: int) -> Iterato
 
 def _write(config: DataConfig, vocabulary: int, parts: Split, folder: Path) -> None:
     tokenizer = train_tokenizer(parts.train, vocabulary)
-    tokenizer.save(str(folder / "tokenizer.json"))
     named = {"train": ("data.train", parts.train, 0)}
     for kind, sets, tokens in (
         ("holdouts", parts.holdouts, config.holdout_tokens),
         ("calibration", parts.calibration, config.calibration_tokens),
     ):
         named |= {f"{kind}.{name}": (f"data.{kind}.{name}", documents, tokens) for name, documents in sets.items()}
-    disable_progress_bars()
-    splits, digest = DatasetDict(), hashlib.sha256(tokenizer.to_str().encode())
-    features = Features({"tokens": Sequence(Value("int32"), length=config.tokens + 1)})
+    found = {}
     for split_name, (key, documents, tokens) in named.items():
         most = -(-tokens // config.tokens) if tokens else None
         packed = np.array([*itertools.islice(pack(tokenizer, documents, config.tokens + 1), most)], dtype=np.int32)
@@ -113,11 +143,8 @@ def _write(config: DataConfig, vocabulary: int, parts: Split, folder: Path) -> N
             )
         if config.source == "builtin" and tokens and packed[:, 1:].size < tokens:
             raise ValueError(f"{key} holds {packed[:, 1:].size} tokens of the {tokens} asked for: lower data.*_tokens")
-        splits[split_name] = Dataset.from_dict({"tokens": list(packed)}, features=features)
-        if split_name == "train":
-            digest.update(packed.tobytes())
-    splits.save_to_disk(str(folder / "splits"))
-    (folder / "digest").write_text(digest.hexdigest())
+        found[split_name] = packed
+    write(folder, tokenizer, found)
 
 
 def _digest_of(config: DataConfig, vocabulary: int, parts: Split) -> str:

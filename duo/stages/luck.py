@@ -17,7 +17,7 @@ from duo.report import Luck
 from duo.router import Router
 from duo.score import Score
 from duo.search import patterns_of
-from duo.stages.make import Say, device_of
+from duo.stages.make import Say
 
 
 def luck(
@@ -38,7 +38,7 @@ def luck(
     Args:
         real: the scores of router and fixed on the real labels, by hold-out.
     """
-    found, device = {}, device_of(recipe)
+    found, device = {}, next(backbone.parameters()).device
     pattern_PL = patterns_of(recipe.backbone.layers, recipe.budget)
     for holdout in data.holdouts:
         batches = [batch.to(device) for batch in data.subset(holdout)]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import lightning as L
 import torch
 from filelock import FileLock, Timeout
+from torch import nn
 
 from duo import registry
 from duo.backbone import FORMAT, Backbone
 from duo.calibration import FORMAT as ROUTER_FORMAT
 from duo.data.module import TextData
-from duo.files import agreed, check_finite, is_chief, load_weights, save_weights
+from duo.files import agreed, check_finite, is_chief, load_weights, save_weights, together, weights_digest
 from duo.meter import Meter
 from duo.recipe import Recipe, digest
 from duo.registry import blaming
@@ -29,30 +30,44 @@ Say = Callable[[str, str], None]
 """say(stage, what happens)"""
 
 
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Made(Generic[Module]):
+    """A trained module, the folder of its weights and logs, and its identity: of a backbone, its weights' digest."""
+
+    module: Module
+    folder: Path
+    digest: str
+
+
+def made(recipe: Recipe, data: TextData, say: Say) -> tuple[Made[Backbone], Made[Router]]:
+    """The recipe's backbone and router, trained if need be; a backbone that learned with its router is the new one."""
+    backbone = trained_backbone(recipe, data, say)
+    router = trained_router(recipe, backbone, data, say)
+    if not recipe.stage3.freeze_backbone:
+        backbone = replace(backbone, digest=weights_digest(backbone.module))
+    return backbone, router
+
+
 def backbone_digest(recipe: Recipe, data: TextData) -> str:
-    """What a trained backbone depends on: its config, its stage, the training tokens, and the code's format number."""
+    """What training a backbone depends on: its config, its stage, the training tokens, the code's format number."""
+    data.setup()
     sizes = [recipe.data.tokens, recipe.data.batch_size, recipe.data.seed]
-    return digest([FORMAT, data.digest, sizes, recipe.identity("backbone", "stage1", "trainer")])
+    return digest([FORMAT, data.digests.train, sizes, recipe.identity("backbone", "stage1", "trainer")])
 
 
-def router_digest(recipe: Recipe, data: TextData) -> str:
-    """What a trained router depends on: the backbone, all documents, its part of the recipe, and its own source."""
+def router_digest(recipe: Recipe, backbone: Made[Backbone], data: TextData) -> str:
+    """What a router depends on: the backbone's weights, all tokens, its part of the recipe, and its own source."""
     about = recipe.identity("budget", "router", "stage3", "data", "trainer", "seed")
+    if recipe.stage3.freeze_backbone and not learns(recipe.new_router()):
+        about |= {"stage3": None, "trainer": None}  # nothing is trained
     source = source_digest(registry.load(recipe.router["name"]))
-    return digest([backbone_digest(recipe, data), data.prepared, ROUTER_FORMAT, about, source])
+    return digest([backbone.digest, data.digests.whole, ROUTER_FORMAT, about, source])
 
 
-def backbone_folder(recipe: Recipe, data: TextData) -> Path:
-    """Where the cache keeps a backbone."""
-    return data.cache / "backbones" / backbone_digest(recipe, data)[:16]
-
-
-def router_folder(recipe: Recipe, data: TextData) -> Path:
-    """Where the cache keeps a router."""
-    return data.cache / "routers" / router_digest(recipe, data)[:16]
-
-
-def trained_backbone(recipe: Recipe, data: TextData, say: Say) -> Backbone:
+def trained_backbone(recipe: Recipe, data: TextData, say: Say) -> Made[Backbone]:
     """Stage 1: the backbone under random routing, trained once and kept in the data's cache.
 
     Raises:
@@ -60,7 +75,7 @@ def trained_backbone(recipe: Recipe, data: TextData, say: Say) -> Backbone:
         FloatingPointError: the loss is not finite.
     """
     torch.manual_seed(recipe.backbone.seed)
-    backbone, folder = Backbone(recipe.backbone), backbone_folder(recipe, data)
+    backbone, folder = Backbone(recipe.backbone), data.cache / "backbones" / backbone_digest(recipe, data)[:16]
     weights = folder / "backbone.safetensors"
     with _alone(folder, say):
         if agreed(weights.exists()):
@@ -73,10 +88,10 @@ def trained_backbone(recipe: Recipe, data: TextData, say: Say) -> Backbone:
             fit(module, data, folder, "stage 1", recipe.trainer)
             _finish(backbone, weights)
     _load(backbone, weights)
-    return backbone
+    return Made(backbone.to(device_of(recipe)), folder, weights_digest(backbone))
 
 
-def trained_router(recipe: Recipe, backbone: Backbone, data: TextData, say: Say) -> Router:
+def trained_router(recipe: Recipe, backbone: Made[Backbone], data: TextData, say: Say) -> Made[Router]:
     """Stage 3: the router on the trained backbone, then calibrated, made once and kept in the data's cache.
 
     A stage in which nothing requires a gradient is skipped. A backbone that is not frozen learns too, in place.
@@ -85,8 +100,9 @@ def trained_router(recipe: Recipe, backbone: Backbone, data: TextData, say: Say)
         ValueError: a file there is damaged.
         FloatingPointError: the loss is not finite.
     """
-    router, folder = recipe.new_router(), router_folder(recipe, data)
-    backbone.requires_grad_(not recipe.stage3.freeze_backbone)
+    router, identity, model = recipe.new_router(), router_digest(recipe, backbone, data), backbone.module
+    folder = data.cache / "routers" / identity[:16]
+    model.requires_grad_(not recipe.stage3.freeze_backbone)
     name, weights, tuned = recipe.router["name"], folder / "router.safetensors", folder / "backbone.safetensors"
     with _alone(folder, say):
         if agreed(weights.exists()):
@@ -94,24 +110,24 @@ def trained_router(recipe: Recipe, backbone: Backbone, data: TextData, say: Say)
         else:
             if not recipe.trained_here:
                 _train_elsewhere(recipe, router, backbone, data, say)
-            elif learns(router, backbone):
+            elif learns(router, model):
                 budget = f"budget big={recipe.budget.big}, skip={recipe.budget.skip}"
                 say("stage 3", f"training router {name} at {budget} in {folder}")
-                module = DuoModule(backbone, router, recipe.stage3, recipe.seed, "stage 3")
+                module = DuoModule(model, router, recipe.stage3, recipe.seed, "stage 3")
                 size = recipe.stage3.batch_size or recipe.data.batch_size
                 fit(module, data.shuffled(recipe.seed, size), folder, "stage 3", recipe.trainer)
             if not recipe.stage3.freeze_backbone and is_chief():
-                save_weights(backbone, tuned)
-            say("stage 3", "calibrating the router")
-            calibrate(router, backbone.to(device_of(recipe)), data, recipe.seed)
+                save_weights(model, tuned)
+            say("stage 3", f"calibrating router {name}")
+            calibrate(router, model.to(device_of(recipe)), data, recipe.seed)
             _finish(router, weights)
     if not recipe.stage3.freeze_backbone:
-        _load(backbone, tuned)
+        _load(model, tuned)
     _load(router, weights)
-    return router
+    return Made(router.to(next(model.parameters()).device), folder, identity)
 
 
-def _train_elsewhere(recipe: Recipe, router: Router, backbone: Backbone, data: TextData, say: Say) -> None:
+def _train_elsewhere(recipe: Recipe, router: Router, backbone: Made[Backbone], data: TextData, say: Say) -> None:
     """Gives the router the weights of one that the recipe trains at another budget.
 
     Raises:
@@ -120,7 +136,7 @@ def _train_elsewhere(recipe: Recipe, router: Router, backbone: Backbone, data: T
     budget = recipe.stage3.budget
     assert budget is not None
     there = replace(recipe, budget=budget, stage3=replace(recipe.stage3, budget=None))
-    weights = trained_router(there, backbone, data, say).state_dict()
+    weights = trained_router(there, backbone, data, say).module.state_dict()
     try:
         router.load_state_dict(weights)
     except RuntimeError as error:
@@ -196,6 +212,6 @@ def _finish(module: Router | Backbone, weights: Path) -> None:
 
 def _load(module: Router | Backbone, weights: Path) -> None:
     """Loads the weights that the chief process saved, once it has."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if together():
         torch.distributed.barrier()
     load_weights(module, weights)

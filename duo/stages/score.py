@@ -1,75 +1,77 @@
-"""The scores of a run: its router, the rows beside every router, and how much of the gap it closes."""
+"""Scores: one row's, kept by the digest of what it depends on, and those of a run beside its baselines and bounds."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 from duo.backbone import Backbone
 from duo.data.module import TextData
 from duo.evaluate import evaluate
-from duo.intervals import Estimate, gap_between
-from duo.recipe import Recipe
-from duo.report import Luck
+from duo.files import agreed, is_chief
+from duo.recipe import Recipe, digest
 from duo.router import Router
-from duo.score import Score
-from duo.stages.luck import luck
-from duo.stages.make import Say, calibrate, device_of
+from duo.row import Row, Scores
+from duo.score import collapsed
+from duo.sources import module_digest
+from duo.stages.make import Made, Say, learns, trained_router
 
 
-class Scores(NamedTuple):
-    """Scores by row and hold-out, on whole hold-outs and on their subset."""
-
-    whole: dict[str, dict[str, Score]]
-    subset: dict[str, dict[str, Score]]
-
-
-def evaluated(
-    recipe: Recipe, backbone: Backbone, router: Router, data: TextData, say: Say
-) -> tuple[Scores, dict[str, Luck]]:
-    """Scores of the router (row `router`), of its baselines, and, on the subset, of the bounds; and the luck null."""
-    rows: dict[str, Router] = {"router": router}
-    backbone.to(device_of(recipe))
-    for name, (kind, options) in {**baselines(recipe.backbone.layers), **BOUNDS}.items():
-        rows[name] = recipe.new_router(kind, options)
-        calibrate(rows[name], backbone, data, recipe.seed)
-    scores = Scores({}, {})
-    for name, row in rows.items():
-        whole = name not in BOUNDS and (recipe.whole or row is not router)
-        say("evaluation", f"{name} on {', '.join(data.holdouts)}{'' if whole else ', subset'}")
-        scores.subset[name] = score_of(recipe, backbone, row, data, whole=False)
-        if whole:
-            scores.whole[name] = score_of(recipe, backbone, row, data, whole=True)
-    if not recipe.null_draws:
-        return scores, {}
-    ours, fixed = scores.subset["router"], scores.subset["fixed_best"]
-    real = {holdout: (ours[holdout], fixed[holdout]) for holdout in data.holdouts}
-    return scores, luck(recipe, backbone, rows["router"], rows["fixed_best"], data, real, say)
+def about(recipe: Recipe) -> Row:
+    """A row that is not scored yet."""
+    budget = {"big": recipe.budget.big, "skip": recipe.budget.skip}
+    return Row(recipe.router["name"], recipe.router_options(), budget)
 
 
-def score_of(recipe: Recipe, backbone: Backbone, router: Router, data: TextData, whole: bool) -> dict[str, Score]:
+def scored(recipe: Recipe, backbone: Made[Backbone], router: Made[Router], data: TextData, say: Say) -> Row:
+    """The row of a trained router, out of the cache if it is there."""
+    folder = data.cache / "rows" / digest([router.digest, recipe.whole, module_digest(evaluate.__module__)])[:16]
+    if agreed((folder / "row.json").exists()):
+        return Row.load(folder)
+    say("evaluation", f"{recipe.router['name']} on {', '.join(data.holdouts)}{'' if recipe.whole else ', subset'}")
+    whole = score_of(backbone.module, router.module, data, recipe.seed) if recipe.whole else {}
+    subset = score_of(backbone.module, router.module, data, recipe.seed, whole=False)
+    learned = learns(router.module)
+    found = {holdout: collapsed(score) if learned else [] for holdout, score in (whole or subset).items()}
+    digests = {"backbone": backbone.digest, "tokens": data.digests.whole}
+    row = replace(about(recipe), digests=digests, learned=learned, scores=whole, subset=subset, collapsed=found)
+    if is_chief():
+        row.save(folder)
+    return row
+
+
+def score_of(backbone: Backbone, router: Router, data: TextData, seed: int, whole: bool = True) -> Scores:
     """A router's score on each hold-out, or on its subset."""
-    device = device_of(recipe)
-    backbone.to(device), router.to(device)
     batches = data.holdout if whole else data.subset
-    return {holdout: evaluate(backbone, router, batches(holdout), recipe.seed) for holdout in data.holdouts}
+    return {holdout: evaluate(backbone, router, batches(holdout), seed) for holdout in data.holdouts}
 
 
-def baselines(layers: int) -> dict[str, tuple[str, dict[str, Any]]]:
-    """The rows beside every router: their routers and options."""
+def beside(recipe: Recipe) -> dict[str, Recipe]:
+    """The rows beside a run's router, as recipes: its baselines, and the bounds (on the subset alone)."""
+    layers = recipe.backbone.layers
+    baselines: dict[str, dict[str, Any]] = {
+        "all_small": {"name": "fixed", "pattern": [1] * layers},
+        "all_big": {"name": "fixed", "pattern": [2] * layers},
+        "random": {"name": "random"},
+        "fixed_best": {"name": "fixed_best"},
+    }
+    plain = replace(recipe, stage3=replace(recipe.stage3, freeze_backbone=True, budget=None), null_draws=0)
     return {
-        "all_small": ("fixed", {"pattern": [1] * layers}),
-        "all_big": ("fixed", {"pattern": [2] * layers}),
-        "random": ("random", {}),
-        "fixed_best": ("fixed_best", {}),
+        name: replace(plain, router=router, whole=name in baselines)
+        for name, router in (baselines | {name: {"name": name} for name in BOUNDS}).items()
     }
 
 
-BOUNDS: dict[str, tuple[str, dict[str, Any]]] = {"best_of_random": ("best_of_random", {}), "oracle": ("oracle", {})}
-"""The rows that consult the labels, on the subset alone: their routers and options."""
+BOUNDS = ("best_of_random", "oracle")
+"""Rows that consult the labels."""
 
 
-def gaps(scores: Scores) -> dict[str, Estimate]:
-    """Gap closed by the router between the best fixed pattern and the committed oracle, by hold-out."""
-    ours = scores.whole if "router" in scores.whole else scores.subset
-    rows = ours["router"], ours["fixed_best"], scores.subset["fixed_best"], scores.subset["oracle"]
-    return {holdout: gap_between(*(row[holdout].sequences for row in rows)) for holdout in rows[0]}
+def made_beside(
+    recipe: Recipe, backbone: Made[Backbone], data: TextData, say: Say
+) -> dict[str, tuple[Made[Router], Row]]:
+    """The rows beside a run's router: their calibrated routers and their scores, by name."""
+    found = {}
+    for name, row in beside(recipe).items():
+        router = trained_router(row, backbone, data, say)
+        found[name] = router, scored(row, backbone, router, data, say)
+    return found
