@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 RESAMPLES = 2000
+BLOCK = 500  # resamples at a time
+KEPT = 4096  # sequences up to which resamples are kept for the next interval
 LEVEL = 0.95
 
 
@@ -17,11 +19,6 @@ class Estimate(NamedTuple):
 
     value: float | None
     interval: tuple[float, float] | None
-
-
-def mean_of(sum_N: np.ndarray, tokens_N: np.ndarray) -> Estimate:
-    """The mean per token of what is summed over each sequence; see `mean_interval`."""
-    return Estimate(float(sum_N.sum() / tokens_N.sum()), mean_interval(sum_N, tokens_N))
 
 
 class Sequences(NamedTuple):
@@ -37,74 +34,114 @@ class Sequences(NamedTuple):
     """Ids of the sequences."""
 
 
-def gap_between(ours: Sequences, whole: Sequences, above: Sequences, below: Sequences) -> Estimate:
-    """Gap closed by `ours` from the fixed pattern towards the oracle.
-
-    Args:
-        ours, whole: the router and the fixed pattern, on the same tokens.
-        above, below: the fixed pattern and the oracle on a subset of their sequences.
-    """
-    gap_N, gap_tokens_N = np.zeros(len(whole.loss_N)), np.zeros(len(whole.loss_N))
-    at = np.searchsorted(whole.sequence_N, below.sequence_N)
-    gap_N[at], gap_tokens_N[at] = above.loss_N - below.loss_N, below.tokens_N
-    return gap_closed(whole.loss_N - ours.loss_N, whole.tokens_N, gap_N, gap_tokens_N)
-
-
-def gap_closed(gain_N: np.ndarray, tokens_N: np.ndarray, gap_N: np.ndarray, gap_tokens_N: np.ndarray) -> Estimate:
-    """(fixed - router) / (fixed - oracle), losses per token, with a 95 % interval; one resampling serves both.
-
-    Args:
-        gain_N: fixed minus router, summed over the tokens of each sequence of the hold-out.
-        tokens_N: the sequences' tokens.
-        gap_N: fixed minus oracle, summed over the tokens of each sequence of the subset; 0 for the others.
-        gap_tokens_N: those tokens; 0 for the others.
-
-    Returns:
-        The ratio; None where the interval of fixed minus oracle reaches 0.
-    """
-    inside_N = gap_tokens_N > 0
-    gap = mean_interval(gap_N[inside_N], gap_tokens_N[inside_N])
-    if gap is None or gap[0] <= 0:
-        return Estimate(None, None)
-
-    def ratio(*strata: np.ndarray, axis: int = -1) -> np.ndarray:
-        at = np.concatenate(strata, axis=axis).astype(int)
-        return _mean(gain_N[at], tokens_N[at], axis) / _mean(gap_N[at], gap_tokens_N[at], axis)
-
-    places = np.arange(len(gain_N))  # the subset and the rest are resampled apart, so that no resample lacks the subset
-    strata = tuple(part for part in (places[inside_N], places[~inside_N]) if len(part) > 1)
-    if sum(map(len, strata)) < len(places):
-        strata = (places,)
-    return Estimate(float(ratio(places)), _bootstrapped(strata, ratio, paired=False))
+def mean_of(sum_N: np.ndarray, tokens_N: np.ndarray) -> Estimate:
+    """The mean per token of what is summed over each sequence; see `means_of`."""
+    return means_of(sum_N[:, None], tokens_N)[0]
 
 
 def mean_interval(sum_N: np.ndarray, tokens_N: np.ndarray) -> tuple[float, float] | None:
     """95 % interval of the mean per token, sequences resampled; None for a single sequence.
 
-    Args:
-        sum_N: a quantity summed over the tokens of each sequence; a difference of two routers' makes it paired.
-        tokens_N: the sequences' tokens.
-
     >>> mean_interval(np.array([2.0, 2.0, 2.0]), np.array([1, 1, 1]))
     (2.0, 2.0)
     """
-    if len(sum_N) < 2:
-        return None
-    if np.ptp(sum_N / tokens_N) == 0:  # all alike: scipy has nothing to resample
-        return (float(sum_N[0] / tokens_N[0]),) * 2
-    return _bootstrapped((sum_N, tokens_N), _mean)
+    return mean_of(sum_N, tokens_N).interval
 
 
-def _mean(sums: np.ndarray, tokens: np.ndarray, axis: int = -1) -> np.ndarray:
-    return sums.sum(axis=axis) / tokens.sum(axis=axis)
+def means_of(sum_NK: np.ndarray, tokens_N: np.ndarray) -> list[Estimate]:
+    """Means per token of K quantities, with 95 % intervals, sequences resampled; none for a single sequence.
+
+    Args:
+        sum_NK: quantities summed over the tokens of each sequence; a difference of two routers' makes it paired.
+        tokens_N: the sequences' tokens.
+    """
+    value_K = sum_NK.sum(0) / tokens_N.sum()
+    if len(sum_NK) < 2:
+        return [Estimate(float(value), None) for value in value_K]
+    return _estimates(value_K, [sum_NK, tokens_N[:, None]], (len(sum_NK),), np.divide)
 
 
-def _bootstrapped(
-    parts: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray], paired: bool = True
-) -> tuple[float, float]:
-    found = stats.bootstrap(
-        parts, statistic,
-        n_resamples=RESAMPLES, batch=500, confidence_level=LEVEL, paired=paired, method="percentile", vectorized=True,
-        rng=np.random.default_rng(0),
-    ).confidence_interval  # fmt: skip
-    return float(found.low), float(found.high)
+def gap_between(ours: Sequences, whole: Sequences, above: Sequences, below: Sequences) -> Estimate:
+    """Gap closed by `ours` from the fixed pattern towards the oracle; see `gaps_between`."""
+    return gaps_between([ours], whole, above, below)[0]
+
+
+def gaps_between(ours: Sequence[Sequences], whole: Sequences, above: Sequences, below: Sequences) -> list[Estimate]:
+    """Gap closed by each of `ours` from the fixed pattern towards the oracle.
+
+    Args:
+        ours, whole: the routers and the fixed pattern, on the same tokens.
+        above, below: the fixed pattern and the oracle on a subset of their sequences.
+    """
+    gap_N, gap_tokens_N = np.zeros(len(whole.loss_N)), np.zeros(len(whole.loss_N))
+    at = np.searchsorted(whole.sequence_N, below.sequence_N)
+    gap_N[at], gap_tokens_N[at] = above.loss_N - below.loss_N, below.tokens_N
+    gain_NK = np.stack([whole.loss_N - one.loss_N for one in ours], axis=1)
+    return gaps_closed(gain_NK, whole.tokens_N, gap_N, gap_tokens_N)
+
+
+def gaps_closed(
+    gain_NK: np.ndarray, tokens_N: np.ndarray, gap_N: np.ndarray, gap_tokens_N: np.ndarray
+) -> list[Estimate]:
+    """(fixed - router) / (fixed - oracle), losses per token, with 95 % intervals; one resampling serves both.
+
+    Args:
+        gain_NK: fixed minus router, summed over the tokens of each sequence of the hold-out.
+        tokens_N: the sequences' tokens.
+        gap_N: fixed minus oracle, summed over the tokens of each sequence of the subset; 0 for the others.
+        gap_tokens_N: those tokens; 0 for the others.
+
+    Returns:
+        The ratios; none where the interval of fixed minus oracle reaches 0.
+    """
+    inside_N = gap_tokens_N > 0
+    gap = mean_interval(gap_N[inside_N], gap_tokens_N[inside_N])
+    if gap is None or gap[0] <= 0:
+        return [Estimate(None, None)] * gain_NK.shape[1]
+    places = np.arange(len(tokens_N))  # the subset and the rest are resampled apart: no resample lacks the subset
+    strata = tuple(part for part in (places[inside_N], places[~inside_N]) if len(part) > 1)
+    if sum(map(len, strata)) < len(places):
+        strata = (places,)
+
+    def ratio(gain: np.ndarray, tokens: np.ndarray, gap: np.ndarray, gap_tokens: np.ndarray) -> np.ndarray:
+        return (gain / tokens) / (gap / gap_tokens)
+
+    order = np.concatenate(strata)
+    sums = [part[order].reshape(len(order), -1) for part in (gain_NK, tokens_N, gap_N, gap_tokens_N)]
+    return _estimates(ratio(*(part.sum(0) for part in sums)), sums, tuple(map(len, strata)), ratio)
+
+
+def _estimates(
+    value_K: np.ndarray, sums: Sequence[np.ndarray], sizes: tuple[int, ...], statistic: Callable[..., np.ndarray]
+) -> list[Estimate]:
+    """K values with their 95 % percentile intervals (those that `scipy.stats.bootstrap` would give).
+
+    Args:
+        sums: what is summed over sequences, (N, K) or (N, 1) each.
+        sizes: of the strata that follow one another in N, which are resampled apart.
+        statistic: of the sums of every resample.
+    """
+    blocks = _kept(sizes) if sum(sizes) <= KEPT else _blocks(sizes)
+    found_RK = np.concatenate([statistic(*(block @ part for part in sums)) for block in blocks])
+    low_K, high_K = np.percentile(found_RK, [100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2], axis=0).tolist()
+    return [
+        Estimate(value, interval)
+        for value, interval in zip(value_K.tolist(), zip(low_K, high_K, strict=True), strict=True)
+    ]
+
+
+def _blocks(sizes: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """How often each sequence is drawn, (BLOCK, N) resamples at a time; the same whenever it is asked."""
+    rng = np.random.default_rng(0)
+    for _ in range(RESAMPLES // BLOCK):
+        yield np.concatenate([_counts(rng.integers(0, size, (BLOCK, size)), size) for size in sizes], axis=1)
+
+
+def _counts(drawn: np.ndarray, size: int) -> np.ndarray:
+    rows = np.arange(len(drawn))[:, None] * size
+    return np.bincount((drawn + rows).ravel(), minlength=len(drawn) * size).reshape(-1, size).astype(float)
+
+
+@functools.lru_cache(maxsize=4)
+def _kept(sizes: tuple[int, ...]) -> list[np.ndarray]:
+    return [*_blocks(sizes)]

@@ -9,7 +9,6 @@ from typing import Any
 
 from duo import figures, registry, stages
 from duo.comparison import Comparison
-from duo.data.module import TextData
 from duo.files import is_chief, replacing
 from duo.provenance import provenance
 from duo.recipe import Recipe
@@ -52,9 +51,9 @@ def work(recipe: Recipe, name: str, command: str, folder: Path, cache: Path, say
 
 
 def _single(recipe: Recipe, name: str, command: str, folder: Path, cache: Path, say: stages.Say) -> Result:
-    start, data = time.time(), TextData(recipe.data, recipe.backbone.vocabulary, cache)
-    say("data", f"{recipe.data.source} documents, prepared once in {cache / 'data'}")
-    data.setup()
+    published = recipe.leaderboard.backbone
+    say("data", f"{'published tokens' if published else f'{recipe.data.source} documents'}, kept in {cache / 'data'}")
+    start, data = time.time(), stages.data_of(recipe, cache)
     _check_begun(folder, stages.backbone_digest(recipe, data))
     backbone, router = stages.made(recipe, data, say)
     ours = stages.scored(recipe, backbone, router, data, say)

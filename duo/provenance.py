@@ -26,13 +26,21 @@ def provenance(
         commit = ""
     return {
         "commit": commit if in_checkout and commit else None,
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device.type} {platform.machine()}",
+        **environment(device),
         "seed": seed,
         "seconds": round(seconds, 1),
         "command": command,
         "sources": sources,
+    }
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What numbers depend on beside the recipe: versions and device; where both are the same, they are exactly so."""
+    return {
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}, "
+        f"{torch.get_num_threads()} threads",
     }

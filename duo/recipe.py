@@ -15,12 +15,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from duo import registry
-from duo.backbone import BackboneConfig
 from duo.budget import Budget
 from duo.data.config import DataConfig
 from duo.reading import check_keys, merged, parsed, read
-from duo.registry import check_options, unknown
+from duo.registry import check_options
 from duo.router import Router, Spec
+from duo.sections import CompareConfig, LeaderboardConfig, SeededBackboneConfig
 from duo.training.config import Stage1Config, Stage3Config
 from duo.training.options import check_trainer
 
@@ -29,59 +29,12 @@ NO_IDENTITY = {
     "": {"output", "cache"},
     "stage1": {"log_every", "checkpoint_every"},
     "stage3": {"log_every", "checkpoint_every"},
+    "leaderboard": {"store"},
     "trainer": {
         "accelerator", "devices", "num_nodes", "strategy", "logger", "enable_progress_bar", "enable_model_summary",
         "default_root_dir", "profiler",
     },
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class SeededBackboneConfig(BackboneConfig):
-    """A backbone and the seed it is trained from."""
-
-    seed: int = 0
-    """Seed of the initial weights and of stage 1's random routes."""
-
-
-@dataclass(frozen=True)
-class CompareConfig:
-    """Rows beside one another, each a recipe of its own: what it changes in this one.
-
-    Raises:
-        ValueError: rows that are compared with are not there, or a number is impossible.
-    """
-
-    rows: dict[str, Any] = field(default_factory=dict)
-    """Changes of the recipe by row name (null leaves a row out); none: an ordinary run."""
-    over: dict[str, Any] = field(default_factory=dict)
-    """Keys and the values they go through, as in {budget.big: [4, 6]}: a group of rows for each combination."""
-    minus: list[str] = field(default_factory=list)
-    """Rows from which the others of their group are subtracted, on the same tokens."""
-    gap: list[str] = field(default_factory=list)
-    """The two rows, of the best fixed pattern and of the oracle, between which gap closed is measured."""
-    seeds: int = 1
-    """Seeds from which each router that learns is trained; its losses are averaged."""
-
-    def __post_init__(self) -> None:
-        for name in (*self.minus, *self.gap):
-            if self.rows.get(name) is None:
-                raise ValueError(unknown("row in compare.minus or compare.gap:", name, self.names))
-        if len(self.gap) not in (0, 2) or self.seeds < 1:
-            raise ValueError(
-                f"compare.gap={self.gap} must name two rows (or none), compare.seeds={self.seeds} be 1 or more"
-            )
-        for name, change in self.rows.items():
-            if change is not None and not isinstance(change, dict):
-                raise ValueError(f"compare.rows.{name}={change!r} must hold keys of the recipe, or be null")
-        for key, values in self.over.items():
-            if not isinstance(values, list) or not values:
-                raise ValueError(f"compare.over: {key}={values!r} must be a list of values")
-
-    @property
-    def names(self) -> list[str]:
-        """The rows that are there."""
-        return [name for name, change in self.rows.items() if change is not None]
 
 
 @dataclass(frozen=True)
@@ -102,6 +55,7 @@ class Recipe:
     null_draws: int = 0
     """Draws of labels that no route knows, to measure how much of the gain over the best fixed pattern is luck."""
     compare: CompareConfig = field(default_factory=CompareConfig)
+    leaderboard: LeaderboardConfig = field(default_factory=LeaderboardConfig)
     seed: int = 0
     """Seed of the router's initial weights and of every draw in evaluation."""
     output: str | None = None
@@ -193,7 +147,7 @@ class Recipe:
 
     def _check_row(self, row: Recipe, change: dict[str, Any]) -> None:
         """Raises ValueError where a row cannot stand beside the others, or says what does nothing."""
-        idle = {"output", "cache", "null_draws", "compare"} & {*change}
+        idle = {"output", "cache", "null_draws", "compare", "leaderboard"} & {*change}
         if idle:
             raise ValueError(f"{', '.join(sorted(idle))} cannot be set for a row: set it for all, or run it alone")
         same = [replace(recipe.data, batch_size=1) for recipe in (self, row)]

@@ -102,7 +102,17 @@ def said(error: BaseException) -> str:
 
 def package(point: EntryPoint) -> str:
     """The name and version of the package that registers a router."""
-    return f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
+    return " ".join(_package(point))
+
+
+def package_of(name: str) -> tuple[str, str]:
+    """Name and version of the package that registers a router; raises ValueError where there is no such router."""
+    load(name)
+    return _package(available()[name][0])
+
+
+def _package(point: EntryPoint) -> tuple[str, str]:
+    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
 
 
 def _point(kind: type[Router]) -> EntryPoint | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from duo.files import replacing
 from duo.intervals import Estimate, Sequences, gap_between
@@ -120,14 +120,8 @@ def gap_closed(row: Row, fixed: Row, oracle: Row, holdout: str) -> Estimate:
 
 def save_json(values: dict[str, Any], parts: dict[str, Scores], folder: Path, name: str) -> None:
     """Writes what scores are made of (`sequences.safetensors`), and then the JSON, with this format's version."""
-    arrays = {
-        f"{part}/{holdout}/{field}": np.ascontiguousarray(value)
-        for part, scores in parts.items()
-        for holdout, score in scores.items()
-        for field, value in score.sequences._asdict().items()
-    }
     with replacing(folder / "sequences.safetensors") as path:
-        save_file(arrays, path)
+        path.write_bytes(arrays_of(parts))
     with replacing(folder / name) as path:
         path.write_text(json.dumps({"schema": SCHEMA} | values, indent=1, allow_nan=False) + "\n")
 
@@ -146,6 +140,18 @@ def read_json(folder: Path, name: str, build: Callable[[dict[str, Any], dict[str
         return build(values, arrays)
     except Exception as error:  # safetensors has exceptions of its own
         raise ValueError(f"{path} cannot be read ({error}): delete it to evaluate again") from error
+
+
+def arrays_of(parts: dict[str, Scores]) -> bytes:
+    """What scores are made of, as safetensors."""
+    return save(
+        {
+            f"{part}/{holdout}/{name}": np.ascontiguousarray(value)
+            for part, scores in parts.items()
+            for holdout, score in scores.items()
+            for name, value in score.sequences._asdict().items()
+        }
+    )
 
 
 def scores_json(scores: Scores) -> dict[str, Any]:

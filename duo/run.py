@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +13,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.text import Text
 
-from duo import registry
+from duo import quiet, registry
 from duo.files import is_chief, replacing
 from duo.knobs import knobs, summary
 from duo.reading import recipes
@@ -79,7 +77,7 @@ def compute(recipe: Recipe, name: str, command: str, folder: Path, console: Cons
     def say(stage: str, text: str) -> None:
         console.print(Text.assemble((stage, "bold"), f"  {text}"))
 
-    quieten()
+    quiet.quieten()
     done = jobs.finished(recipe, folder)
     return done or jobs.work(recipe, name, command, folder, cache_folder(recipe, folder), say)
 
@@ -142,12 +140,6 @@ def show_help() -> None:
     for key, default, sentence in knobs():
         shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else default
         console.print(f"  {key}={shown}\n      {sentence}")
-
-
-def quieten() -> None:
-    """Leaves out what Lightning says of devices and products, and warnings that are not a user's."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning|torch")
 
 
 if __name__ == "__main__":

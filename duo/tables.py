@@ -55,7 +55,7 @@ def table(result: Result, holdout: str, subset: bool = False) -> Table:
     for name, score in rows.items():
         bits = "" if score.bits_per_byte is None else f"{score.bits_per_byte:.3f}"
         perplexity = "" if score.perplexity is None else f"{score.perplexity:.1f}"
-        _add(view, name, score, [_signed(difference(score, rows["random"])), perplexity, bits], [], subset)
+        _add(view, name, score, [signed(difference(score, rows["random"])), perplexity, bits], [], subset)
     return view
 
 
@@ -76,8 +76,8 @@ def comparison_table(comparison: Comparison, group: str, holdout: str, subset: b
     for bound in (False, True):
         for name, score in scores.items():
             if rows[name].bound is bound:
-                differences = [_signed(difference(score, scores[other])) for other in minus]
-                closed = [_share(comparison.gap_closed(group, name, holdout))] if comparison.gap else []
+                differences = [signed(difference(score, scores[other])) for other in minus]
+                closed = [share(comparison.gap_closed(group, name, holdout))] if comparison.gap else []
                 _add(view, name, score, differences, [f"{score.passes:.4g}", str(rows[name].seeds), *closed], subset)
         view.add_section()
     return view
@@ -110,7 +110,7 @@ def _across(score: Score, column: list[Score]) -> str:
     lowest = min(column, key=lambda other: other.loss)
     low, _ = difference(score, lowest).interval or (np.inf, np.inf)
     mark = "*" if score is lowest else "=" if low <= 0 else " "
-    return f"{score.loss:.4f}{mark} {_signed(difference(score, column[-1]))}"
+    return f"{score.loss:.4f}{mark} {signed(difference(score, column[-1]))}"
 
 
 def gap_line(result: Result, holdout: str) -> str:
@@ -165,7 +165,7 @@ def _plain(title: str) -> Table:
 def _add(view: Table, name: str, score: Score, before: list[str], after: list[str], subset: bool) -> None:
     view.add_row(
         name,
-        f"{score.loss:.4f} {_half(score.loss_interval)}",
+        f"{score.loss:.4f} {half(score.loss_interval)}",
         *before,
         "/".join(f"{share:.2f}" for share in score.share.values()),
         f"{score.flops_per_token / 1e6:.3f}",
@@ -180,15 +180,18 @@ def _where(score: Score, subset: bool) -> str:
     return f"{'the subset of searches' if subset else 'whole hold-out'}, {score.tokens:,} tokens"
 
 
-def _signed(estimate: Estimate) -> str:
-    return f"{estimate.value:+.4f} {_half(estimate.interval)}"
+def signed(estimate: Estimate) -> str:
+    """A difference, and half its interval."""
+    return f"{estimate.value:+.4f} {half(estimate.interval)}"
 
 
-def _share(estimate: Estimate) -> str:
-    return "" if estimate.value is None else f"{estimate.value:.1%} {_half(estimate.interval, 100)}%"
+def share(estimate: Estimate) -> str:
+    """A share in percent, and half its interval."""
+    return "" if estimate.value is None else f"{estimate.value:.1%} {half(estimate.interval, 100)}%"
 
 
-def _half(interval: Interval, scale: float = 1) -> str:
+def half(interval: Interval, scale: float = 1) -> str:
+    """Half the width of an interval."""
     digits = 4 if scale == 1 else 1
     return "" if interval is None else f"±{(interval[1] - interval[0]) / 2 * scale:.{digits}f}"
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import random_tokens, toy_backbone
+from scipy import stats
 
 from duo import Budget, Router, Spec, one_hot, replay
 from duo.data import Batch
 from duo.evaluate import evaluate
-from duo.intervals import Estimate, gap_closed, mean_interval
+from duo.intervals import Estimate, gaps_closed, mean_interval
 from routers.fixed import Fixed
 from routers.oracle import Oracle
 from routers.random import Random
@@ -167,16 +168,16 @@ def test_gap_closed_is_the_ratio_of_gain_and_gap_with_an_interval_around_it():
     gain_N, tokens_N = generator.normal(1.0, 0.5, 200), np.full(200, 10)
     inside_N = np.arange(200) % 5 == 0
     gap_N, gap_tokens_N = np.where(inside_N, generator.normal(20.0, 2.0, 200), 0), np.where(inside_N, 4, 0)
-    closed = gap_closed(gain_N, tokens_N, gap_N, gap_tokens_N)
+    (closed,) = gaps_closed(gain_N[:, None], tokens_N, gap_N, gap_tokens_N)
     assert closed.value == pytest.approx((gain_N.sum() / 2000) / (gap_N.sum() / 160))
     assert closed.interval[0] < closed.value < closed.interval[1]
     assert closed.interval[1] - closed.interval[0] < 0.01
-    assert gap_closed(gap_N, gap_tokens_N + (gap_tokens_N == 0), gap_N, gap_tokens_N).value > 0
+    assert gaps_closed(gap_N[:, None], gap_tokens_N + (gap_tokens_N == 0), gap_N, gap_tokens_N)[0].value > 0
 
 
 def test_there_is_no_gap_closed_where_there_is_no_gap():
     tokens_N, noise_N = np.full(50, 10), np.random.default_rng(0).normal(0, 1, 50)
-    assert gap_closed(np.ones(50), tokens_N, noise_N - noise_N.mean(), tokens_N) == Estimate(None, None)
+    assert gaps_closed(np.ones((50, 2)), tokens_N, noise_N - noise_N.mean(), tokens_N) == [Estimate(None, None)] * 2
 
 
 @pytest.mark.parametrize(("sequences", "inside"), [(513, 8), (512, 2), (9, 8), (8, 8)])
@@ -188,6 +189,17 @@ def test_gap_closed_has_an_interval_however_small_the_subset(sequences, inside):
         np.arange(sequences) < inside,
     )
     gap_N = generator.normal(1, 0.05, sequences) * inside_N
-    found = gap_closed(gain_N, tokens_N, gap_N, tokens_N * inside_N)
+    (found,) = gaps_closed(gain_N[:, None], tokens_N, gap_N, tokens_N * inside_N)
     assert found.value == pytest.approx(gain_N.mean() / gap_N[inside_N].mean())
     assert found.interval[0] < found.value < found.interval[1]
+
+
+@pytest.mark.parametrize("sequences", [2, 40, 700])
+def test_intervals_are_those_of_scipy(sequences):
+    generator = np.random.default_rng(5)
+    sum_N, tokens_N = generator.normal(4, 1, sequences) * 64, generator.integers(1, 64, sequences)
+    found = stats.bootstrap(
+        (sum_N, tokens_N), lambda a, b, axis=-1: a.sum(axis=axis) / b.sum(axis=axis), n_resamples=2000, batch=500,
+        paired=True, method="percentile", vectorized=True, rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    assert mean_interval(sum_N, tokens_N) == pytest.approx((found.low, found.high), rel=1e-12)

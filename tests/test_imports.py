@@ -6,20 +6,20 @@ from conftest import ROOT
 
 ORDER = [  # a file imports from its own line or from lines below
     {"run", "plugins", "leaderboard"},
-    {"jobs", "knobs"},
+    {"jobs", "knobs", "quiet"},
     {"stages", "figures", "tables"},
     {"comparison"},
     {"report", "provenance"},
     {"recipe", "row"},
-    {"training", "evaluate", "testing", "reading"},
-    {"score", "registry", "data"},
+    {"training", "evaluate", "testing", "reading", "artefacts"},
+    {"sections", "score", "registry", "data"},
     {"intervals", "sources"},
     {"calibration"},
     {"router"},
     {"trial"},
     {"search"},
     {"flops", "meter"},
-    {"backbone", "files"},
+    {"backbone", "files", "store"},
     {"budget"},
 ]
 

@@ -67,14 +67,15 @@ class TextData(L.LightningDataModule):
         config: documents, sequence length, batch size.
         vocabulary: tokens of the tokenizer that is trained on the training documents.
         cache: folder of prepared data.
+        folder: tokens that are prepared already, for which no document is read.
     """
 
-    def __init__(self, config: DataConfig, vocabulary: int, cache: Path | str) -> None:
+    def __init__(self, config: DataConfig, vocabulary: int, cache: Path | str, folder: Path | None = None) -> None:
         super().__init__()
         self.config, self.vocabulary, self.cache = config, vocabulary, Path(cache)
         self.batch_size = config.batch_size
         self._order: tuple[int, ...] = (config.seed,)
-        self._folder: Path | None = None
+        self._folder = folder
 
     def prepare_data(self) -> None:
         """Prepares the tokens, or finds them in the cache."""
@@ -94,6 +95,11 @@ class TextData(L.LightningDataModule):
         other = copy.copy(self)
         other.batch_size, other._order = batch_size, (self.config.seed, seed)
         return other
+
+    def packed(self) -> dict[str, np.ndarray]:
+        """The packed sequences of every split, (N, T+1)."""
+        self.setup()
+        return {name: np.stack(split[:]["tokens"]) for name, split in self._splits.items()}
 
     @property
     def holdouts(self) -> list[str]:

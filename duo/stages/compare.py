@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from duo.data.module import TextData
 from duo.files import together
 from duo.recipe import Recipe
 from duo.row import Row, over_seeds
-from duo.stages.make import Say, learns, made
+from duo.stages.identity import data_of, learns
+from duo.stages.make import Say, made
 from duo.stages.score import about, scored
 
 
@@ -36,7 +36,7 @@ def _over_seeds(recipe: Recipe, seeds: int, cache: Path, say: Say, title: str) -
         rows = []
         for each in seeded(recipe, seeds):
             say("row", f"{title}, seed {each.seed}")
-            data = TextData(each.data, each.backbone.vocabulary, cache)
+            data = data_of(each, cache)
             backbone, router = made(each, data, say)
             rows.append(scored(each, backbone, router, data, say))
         return over_seeds(rows)

@@ -4,42 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import lightning as L
 import torch
 from filelock import FileLock, Timeout
-from torch import nn
 
-from duo import registry
-from duo.backbone import FORMAT, Backbone
-from duo.calibration import FORMAT as ROUTER_FORMAT
+from duo.artefacts import fetch_backbone
+from duo.backbone import Backbone
 from duo.data.module import TextData
 from duo.files import agreed, check_finite, is_chief, load_weights, save_weights, together, weights_digest
 from duo.meter import Meter
-from duo.recipe import Recipe, digest
+from duo.recipe import Recipe
 from duo.registry import blaming
 from duo.router import Router
-from duo.sources import source_digest
+from duo.stages.identity import Made, backbone_digest, learns, router_digest, store_of
 from duo.training.module import DuoModule
 from duo.training.trainer import fit
 
 Say = Callable[[str, str], None]
 """say(stage, what happens)"""
-
-
-Module = TypeVar("Module", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class Made(Generic[Module]):
-    """A trained module, the folder of its weights and logs, and its identity: of a backbone, its weights' digest."""
-
-    module: Module
-    folder: Path
-    digest: str
 
 
 def made(recipe: Recipe, data: TextData, say: Say) -> tuple[Made[Backbone], Made[Router]]:
@@ -51,29 +37,34 @@ def made(recipe: Recipe, data: TextData, say: Say) -> tuple[Made[Backbone], Made
     return backbone, router
 
 
-def backbone_digest(recipe: Recipe, data: TextData) -> str:
-    """What training a backbone depends on: its config, its stage, the training tokens, the code's format number."""
-    data.setup()
-    sizes = [recipe.data.tokens, recipe.data.batch_size, recipe.data.seed]
-    return digest([FORMAT, data.digests.train, sizes, recipe.identity("backbone", "stage1", "trainer")])
+def published_backbone(recipe: Recipe, cache: Path, say: Say) -> Made[Backbone]:
+    """A backbone of the leaderboard.
 
-
-def router_digest(recipe: Recipe, backbone: Made[Backbone], data: TextData) -> str:
-    """What a router depends on: the backbone's weights, all tokens, its part of the recipe, and its own source."""
-    about = recipe.identity("budget", "router", "stage3", "data", "trainer", "seed")
-    if recipe.stage3.freeze_backbone and not learns(recipe.new_router()):
-        about |= {"stage3": None, "trainer": None}  # nothing is trained
-    source = source_digest(registry.load(recipe.router["name"]))
-    return digest([backbone.digest, data.digests.whole, ROUTER_FORMAT, about, source])
+    Raises:
+        ValueError: it is not there, was changed, or has another shape than the recipe's.
+    """
+    published = recipe.leaderboard.backbone
+    assert published
+    folder, head = fetch_backbone(store_of(recipe), published, recipe.backbone, cache)
+    say("stage 1", f"using the published backbone {published[:12]}")
+    backbone = Backbone(recipe.backbone)
+    load_weights(backbone, folder / "backbone.safetensors")
+    if weights_digest(backbone) != head["weights"]:
+        raise ValueError(
+            f"{folder / 'backbone.safetensors'} is not the published backbone: delete it to fetch it again"
+        )
+    return Made(backbone.to(device_of(recipe)), folder, head["weights"])
 
 
 def trained_backbone(recipe: Recipe, data: TextData, say: Say) -> Made[Backbone]:
-    """Stage 1: the backbone under random routing, trained once and kept in the data's cache.
+    """Stage 1: the backbone under random routing, trained once and kept in the data's cache; or a published one.
 
     Raises:
         ValueError: a file there is damaged.
         FloatingPointError: the loss is not finite.
     """
+    if recipe.leaderboard.backbone:
+        return published_backbone(recipe, data.cache, say)
     torch.manual_seed(recipe.backbone.seed)
     backbone, folder = Backbone(recipe.backbone), data.cache / "backbones" / backbone_digest(recipe, data)[:16]
     weights = folder / "backbone.safetensors"
@@ -144,11 +135,6 @@ def _train_elsewhere(recipe: Recipe, router: Router, backbone: Made[Backbone], d
         raise ValueError(
             f"stage3.budget={budget} gives router {name!r} other weights than budget={recipe.budget}: leave it out"
         ) from error
-
-
-def learns(*modules: Router | Backbone) -> bool:
-    """Whether anything requires a gradient."""
-    return any(parameter.requires_grad for module in modules for parameter in module.parameters())
 
 
 @torch.no_grad()

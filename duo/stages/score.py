@@ -14,7 +14,8 @@ from duo.router import Router
 from duo.row import Row, Scores
 from duo.score import collapsed
 from duo.sources import module_digest
-from duo.stages.make import Made, Say, learns, trained_router
+from duo.stages.identity import Made, learns
+from duo.stages.make import Say, trained_router
 
 
 def about(recipe: Recipe) -> Row:
@@ -25,7 +26,8 @@ def about(recipe: Recipe) -> Row:
 
 def scored(recipe: Recipe, backbone: Made[Backbone], router: Made[Router], data: TextData, say: Say) -> Row:
     """The row of a trained router, out of the cache if it is there."""
-    folder = data.cache / "rows" / digest([router.digest, recipe.whole, module_digest(evaluate.__module__)])[:16]
+    parts = [recipe.whole, recipe.data.subset_sequences, recipe.data.subset_tokens]
+    folder = data.cache / "rows" / digest([router.digest, parts, module_digest(evaluate.__module__)])[:16]
     if agreed((folder / "row.json").exists()):
         return Row.load(folder)
     say("evaluation", f"{recipe.router['name']} on {', '.join(data.holdouts)}{'' if recipe.whole else ', subset'}")

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from duo.router import Spec
 from duo.testing import decisions, learning
 from duo.testing.checks import Check, Outcome, outcomes
+from duo.testing.holdout import looks_ahead
 from duo.testing.lab import SKIP_SPEC, SPEC, Build, is_bound
 
 CHECKS: tuple[Check, ...] = (
@@ -42,4 +43,4 @@ def run_checks(build: Build, spec: Spec = SPEC) -> Iterator[Outcome]:
     return outcomes(build, spec, CHECKS)
 
 
-__all__ = ["CHECKS", "SKIP_SPEC", "SPEC", "Build", "Check", "Outcome", "is_bound", "run_checks"]
+__all__ = ["CHECKS", "SKIP_SPEC", "SPEC", "Build", "Check", "Outcome", "is_bound", "looks_ahead", "run_checks"]

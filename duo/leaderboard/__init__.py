@@ -1,0 +1,1 @@
+"""The shared leaderboard: entries that anyone can add, and anyone can execute again."""

@@ -1,0 +1,134 @@
+"""python -m duo.leaderboard submit RUN | show | verify ENTRY | page DIR: results anyone can add and check."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from duo.artefacts import default_store
+from duo.leaderboard.board import STATUS
+from duo.quiet import quieten
+from duo.store import Store
+
+SETTINGS = ("leaderboard.store", "cache")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; returns its exit status: 0 done, 1 a mistake or an entry that is not so, 2 no such command."""
+    given = [argument for argument in arguments if argument.partition("=")[0] in SETTINGS]
+    options = parser().parse_args([argument for argument in arguments if argument not in given])
+    settings = dict(argument.split("=", 1) for argument in given)
+    quieten()
+    options.cache = Path(settings.get("cache") or user_cache_path("duo"))
+    try:
+        options.store = Store(settings.get("leaderboard.store") or default_store())
+        return int(options.command(options))
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their arguments."""
+    whole = argparse.ArgumentParser(
+        prog="python -m duo.leaderboard",
+        description="The shared leaderboard: rows that anyone can execute again.",
+        epilog="Anywhere: leaderboard.store=DIR (or s3://..., hf://..., sftp://...; by default the repository's "
+        "leaderboard folder), cache=DIR.",
+    )
+    commands = whole.add_subparsers(required=True, metavar="submit | show | verify | page")
+    submitting = commands.add_parser("submit", help="adds the rows of a finished run, after checking them")
+    submitting.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    submitting.add_argument("--note", default="", help="your own words, shown beside the rows")
+    submitting.add_argument("--backbone", default="default", metavar="NAME", help="what to call the run's backbone")
+    submitting.set_defaults(command=submit)
+    showing = commands.add_parser("show", help="the board, by track")
+    showing.add_argument("--track", default="", help="beginning of a track's digest, or its title")
+    showing.add_argument("--format", default="table", choices=("table", "markdown", "csv", "json"))
+    showing.add_argument("--no-passes", action="store_true", help="without rows whose deciding took extra passes")
+    showing.set_defaults(command=show)
+    verifying = commands.add_parser("verify", help="executes entries again and compares; exit status 0 if all are so")
+    verifying.add_argument("entry", nargs="*", metavar="ENTRY", help="beginning of an entry's digest")
+    verifying.add_argument("--all", action="store_true", help="every entry")
+    verifying.add_argument("--retrain", action="store_true", help="trains the router again, too")
+    verifying.add_argument("--mark", action="store_true", help="adds to the store that the entry was found to be so")
+    verifying.set_defaults(command=verify)
+    paging = commands.add_parser("page", help="writes the board as one HTML file that needs nothing else")
+    paging.add_argument("folder", type=Path, metavar="DIR", help="where to write index.html")
+    paging.set_defaults(command=page)
+    return whole
+
+
+def submit(options: argparse.Namespace) -> int:
+    """Adds the rows of a run."""
+    from duo.leaderboard.submit import Submission
+
+    added = Submission(options.store, options.cache, _say, options.note, options.backbone).run(options.run)
+    print(f"{len(added)} entries added to {options.store.location}")
+    return 0
+
+
+def show(options: argparse.Namespace) -> int:
+    """Prints the board."""
+    from duo.leaderboard.table import chosen, rendered
+    from duo.leaderboard.tracks import board_of
+
+    board = chosen(board_of(options.store), options.track, not options.no_passes)
+    print(rendered(board, options.format), end="")
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Executes entries again, each in a process of its own; exit status 1 where one is not so."""
+    every = options.store.digests("entries") if options.all else []
+    entries = every or [options.store.find("entries", beginning) for beginning in options.entry]
+    if not entries:
+        raise ValueError("which entry? Give the beginning of its digest, or --all")
+    if len(entries) == 1:
+        return _verify(options, entries[0])
+    flags = [flag for flag, on in (("--retrain", options.retrain), ("--mark", options.mark)) if on]
+    command = [sys.executable, "-m", "duo.leaderboard", f"leaderboard.store={options.store.location}", "verify", *flags]
+    return max(subprocess.run([*command, entry], check=False).returncode for entry in entries)
+
+
+def _verify(options: argparse.Namespace, digest: str) -> int:
+    from duo.leaderboard.verify import verify
+
+    try:
+        wrong = verify(options.store, digest, _say)
+        if options.retrain and not wrong:
+            wrong = verify(options.store, digest, _say, retrain=True)
+    except ValueError as error:
+        print(f"{digest[:12]}: cannot be verified: {error}", file=sys.stderr)
+        return 1
+    for sentence in wrong:
+        print(f"{digest[:12]}: {sentence}", file=sys.stderr)
+    level = STATUS[2 if options.retrain else 1]
+    if not wrong:
+        print(f"{digest[:12]}: {level}, and it is so")
+        if options.mark:
+            options.store.add("marks", {"entry": digest, "level": level}, {})
+    return int(bool(wrong))
+
+
+def page(options: argparse.Namespace) -> int:
+    """Writes the page."""
+    from duo.leaderboard.page import page as write
+    from duo.leaderboard.tracks import board_of
+
+    print(write(board_of(options.store), options.folder))
+    return 0
+
+
+def _say(stage: str, text: str) -> None:
+    if stage not in ("data", "stage 1", "row") and "reusing" not in text:
+        print(f"{stage}  {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,184 @@
+"""From a finished run to entries: what its recipe gives is taken from the cache or made again, checked, and added."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from duo import jobs, registry, stages
+from duo.artefacts import publish
+from duo.backbone import Backbone
+from duo.comparison import Comparison
+from duo.data.module import TextData
+from duo.leaderboard import entry
+from duo.leaderboard.canonical import canonical, line_of, public_command, to_yaml
+from duo.recipe import Recipe, load
+from duo.report import Result
+from duo.router import Router, Spec
+from duo.row import Row
+from duo.sources import source_digest
+from duo.store import Store
+from duo.testing import SKIP_SPEC, SPEC, looks_ahead, run_checks
+from duo.testing.holdout import TIES
+
+TOLERANCE = 1e-6  # nats between the loss that a run claims and the one its recipe gives
+
+
+class Candidate(NamedTuple):
+    """One row of a run, from one seed."""
+
+    name: str
+    recipe: Recipe
+    claimed: dict[str, float]
+    """The run's loss on each hold-out."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Adds rows of a run, as many as may be added; each seed is an entry of its own."""
+
+    store: Store
+    cache: Path
+    say: stages.Say
+    note: str = ""
+    """The submitter's words."""
+    called: str = "default"
+    """What the run's backbone is called, should it be new."""
+    there: set[tuple[str, str]] = field(default_factory=set)
+    """Recipe and source of what has been added."""
+
+    def run(self, folder: Path) -> list[str]:
+        """The digests of the new entries of a finished run; a row that is there already is not added again.
+
+        Raises:
+            ValueError: there is no finished run, or no row may be added.
+        """
+        recipe, result = _finished(folder)
+        self.there.update(_there(self.store))
+        added: list[str | None] = []
+        refused = []
+        for candidate in _candidates(recipe, result):
+            try:
+                added.append(self._add(candidate, result.provenance))
+            except ValueError as error:
+                refused.append(f"{candidate.name}: {error}")
+                self.say("refused", refused[-1])
+        if not added:
+            raise ValueError(f"no row was added; the first one, {refused[0]}")
+        return [digest for digest in added if digest]
+
+    def _add(self, candidate: Candidate, provenance: dict[str, Any]) -> str | None:
+        name, recipe, claimed = candidate
+        data = stages.data_of(recipe, self.cache)
+        backbone, router = stages.made(recipe, data, self.say)
+        row = stages.scored(recipe, backbone, router, data, self.say)
+        for holdout, loss in claimed.items():
+            found = {score.loss for score in (row.shown[holdout], row.subset[holdout])}
+            if min(abs(loss - other) for other in found) > TOLERANCE:
+                raise ValueError(f"the run says that its loss on {holdout} is {loss}, its recipe gives {found}")
+        published = recipe.leaderboard.backbone or self._publish(recipe, backbone, data)
+        public = canonical(recipe, published)
+        identity = public.digest, source_digest(type(router.module))
+        if identity in self.there:
+            self.say("known", f"{name}, seed {recipe.seed}")
+            return None
+        admit(recipe, row, backbone.module, router.module, data)
+        package, version = registry.package_of(row.router)
+        head = {
+            "name": name,
+            "note": self.note,
+            "recipe": public.digest,
+            "line": line_of(public),
+            "seed": public.seed,
+            "backbone": published,
+            "package": {"name": package, "version": version, "source": identity[1]},
+            "provenance": {key: provenance[key] for key in ("commit", "versions", "device", "seconds")}
+            | {"command": public_command(provenance["command"])},
+        }
+        weights = (router.folder / "router.safetensors").read_bytes()
+        digest = entry.add(
+            self.store, head, row, {"recipe.yaml": to_yaml(public).encode(), "router.safetensors": weights}
+        )
+        self.there.add(identity)
+        self.say("added", f"{name}, seed {recipe.seed}: {digest[:12]}")
+        return digest
+
+    def _publish(self, recipe: Recipe, backbone: stages.Made[Backbone], data: TextData) -> str:
+        about = {
+            "name": self.called,
+            "seed": recipe.backbone.seed,
+            "stage1": asdict(recipe.stage1),
+            "train_tokens": recipe.stage1.steps * recipe.data.batch_size * recipe.data.tokens,
+        }
+        return publish(self.store, backbone.module, backbone.folder / "backbone.safetensors", data, about)
+
+
+def admit(recipe: Recipe, row: Row, backbone: Backbone, router: Router, data: TextData) -> None:
+    """Raises ValueError where a row may not stand on the leaderboard, and says why."""
+    if is_reference(row):
+        return
+    for holdout, score in row.shown.items():
+        if not score.within_budget:
+            over = score.flops_per_token / score.budget_flops_per_token - 1
+            raise ValueError(f"on {holdout} it is not within the budget: FLOPs {over:+.1%}, shares {score.share}")
+    build = functools.partial(registry.load(row.router), **row.options)
+    for outcome in run_checks(build, _spec(recipe)):
+        if outcome.error is not None:
+            raise ValueError(f"a check failed, {outcome.check}: {outcome.error}")
+    for holdout in () if row.bound else data.holdouts:
+        share = looks_ahead(backbone, router, data.holdout(holdout))
+        if share > TIES:
+            raise ValueError(f"on {holdout} it looks ahead: later tokens move decisions in {share:.1%} of sequences")
+
+
+def is_reference(row: Row) -> bool:
+    """Whether a row sends all tokens through one kind of FFN at every layer: a line that others are seen beside."""
+    return all(1.0 in (score.share["small"], score.share["big"]) for score in row.shown.values())
+
+
+def _spec(recipe: Recipe) -> Spec:
+    """The checks' own small Spec; where the options need the recipe's layers, one with those."""
+    spec = SKIP_SPEC if recipe.budget.skip else SPEC
+    try:
+        registry.build(recipe.router["name"], spec, recipe.router_options())
+    except ValueError:
+        return Spec(recipe.backbone.layers, SPEC.width, recipe.budget)
+    return spec
+
+
+def _finished(folder: Path) -> tuple[Recipe, Result | Comparison]:
+    try:
+        recipe = load(str(folder / "recipe.yaml"))
+        result = jobs.finished(recipe, folder)
+    except ValueError as error:
+        raise ValueError(f"{folder} holds no run to submit: {error}") from error
+    if result is None:
+        raise ValueError(f"{folder} holds no finished run: let python -m duo.run finish it")
+    return recipe, result
+
+
+def _candidates(recipe: Recipe, result: Result | Comparison) -> Iterator[Candidate]:
+    """The rows of a run: of a single one, its baselines and bounds among them."""
+    if isinstance(result, Result):
+        for name, row in ({"router": recipe} | stages.beside(recipe)).items():
+            losses = {holdout: score.loss for holdout, score in result.subset[name].items()}
+            yield Candidate(result.router if name == "router" else name, row, losses)
+        return
+    for group, rows in recipe.groups().items():
+        for name, row in rows.items():
+            found = result.groups[group][name]
+            for number, each in enumerate(stages.seeded(row, found.seeds)):
+                yield Candidate(name, each, {key: losses[number] for key, losses in found.seed_losses.items()})
+
+
+def _there(store: Store) -> Iterator[tuple[str, str]]:
+    """Recipe and source of every entry that can be read."""
+    for digest in store.digests("entries"):
+        try:
+            head = store.head("entries", digest)
+            yield head["recipe"], head["package"]["source"]
+        except (ValueError, KeyError, TypeError):
+            continue

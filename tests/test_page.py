@@ -1,0 +1,378 @@
+"""The leaderboard's page, in a real browser, with a board that strangers wrote."""
+
+import shutil
+import sys
+import time
+from dataclasses import replace
+from urllib.parse import urlencode
+
+import pytest
+
+from duo.intervals import Estimate
+from duo.leaderboard.board import Board, Line, Standing, Track
+from duo.leaderboard.page import page
+
+pytest.importorskip("plotly", reason="the page draws with plotly: pip install 'duo-llm[leaderboard]'")
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium drives the browser: pip install selenium")
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.select import Select  # noqa: E402
+
+HOSTILE = (
+    "<script>window.hacked = 1</script></script><img src=x onerror='window.hacked = 1'><!--<script> & \u2028 ' \" `"
+    "<b>b</b><a href='javascript:window.hacked=1'>a</a> $plotly %{x} \ud800 " + "long" * 60
+)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+DRIVER = shutil.which("chromedriver")
+OPTIONS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --allow-file-access-from-files"
+)
+NAMES = "return [...document.querySelectorAll(arguments[0])].map(node => node.textContent.toWellFormed())"
+ROWS = "#lines tbody .name button"
+ANSWER = """const [act, done] = arguments, start = performance.now();
+new Function(act)();
+requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - start)));"""
+
+
+def toy_standing(loss, passes=0.0, **changes):
+    values = {
+        "loss": loss, "interval": (loss - 0.01, loss + 0.02), "above": Estimate(0.02, (0.01, 0.03)),
+        "gap_closed": Estimate(0.5, None), "tokens": 4096, "share": {"skip": 0.25, "small": 0.25, "big": 0.5},
+        "flops": 2e6 - 1e5 * loss, "budget_flops": 2e6, "deciding_flops": 1e4, "passes": passes,
+        "seconds_per_token": 1e-4, "heat": [[0.0, 0.5], [1.0, 0.25], [0.1, 0.2]],
+    }  # fmt: skip
+    return Standing(**values | changes)
+
+
+def toy_line(name, loss, kind="deployable", rank=None, passes=0.0, budget=2e6, **changes):
+    values = {
+        "router": name, "options": {"alpha": 10.0, "odd": float("nan")}, "package": "duo-llm 0.1.0",
+        "status": "claimed", "seeds": [0, 1], "entries": ["0a" * 32, "1b" * 32], "note": f"a note on {name}",
+        "recipe": f"router: {name}\n", "command": f"python -m duo.run recipe={name}",
+        "provenance": {"commit": "5b187d3"},
+        "holdouts": {
+            hold: toy_standing(loss + add, passes, budget_flops=budget) for hold, add in (("held", 0), ("other", 1))
+        },
+    }  # fmt: skip
+    return Line(name=name, kind=kind, rank=rank, **values | changes)
+
+
+def toy_track(title, lines):
+    return Track(title, title, {"digest": "b", "layers": 3}, {"big": 2.0, "skip": 0.0}, ["held", "other"], lines)
+
+
+def toy_lines(budget):
+    """Four deployable lines, one of them with extra passes, a reference and a bound; losses fall with the budget."""
+    shift = 0.2 - budget / 1e7
+    losses = {"first": 3.1, "second": 3.2, "costly": 3.3, "fixed_best": 3.4}
+    return [
+        *(
+            toy_line(name, loss + shift, rank=rank, passes=1.5 if name == "costly" else 0.0, budget=budget)
+            for rank, (name, loss) in enumerate(losses.items(), 1)
+        ),
+        toy_line("all big", 2.9 + shift, "reference", budget=budget),
+        toy_line("oracle", 2.8 + shift, "bound", budget=budget),
+    ]
+
+
+def toy_board():
+    """Two budgets of one backbone, and a track of another with one hostile line."""
+    fields = ("router", "package", "note", "recipe", "command", "status")
+    hostile = toy_line(
+        HOSTILE, 3.0, rank=1, **dict.fromkeys(fields, HOSTILE), options={HOSTILE: HOSTILE}, entries=[HOSTILE],
+        provenance={HOSTILE: {HOSTILE: [HOSTILE]}}, holdouts={HOSTILE: toy_standing(3.0)},
+    )  # fmt: skip
+    strange = Track("strange", HOSTILE, {"digest": HOSTILE, HOSTILE: HOSTILE}, {HOSTILE: 1.0}, [HOSTILE], [hostile])
+    return Board([toy_track("one", toy_lines(2e6)), toy_track("two", toy_lines(3e6)), strange], [HOSTILE])
+
+
+def large_board(count=2000):
+    lines = [toy_line(f"line {place}", 3 + place / 1e4, rank=place + 1) for place in range(count)]
+    heat = [[place / 192 for place in range(start, start + 16)] for start in range(0, 192, 16)]
+    for line in lines:
+        line.holdouts.update({name: replace(standing, heat=heat) for name, standing in line.holdouts.items()})
+    return Board([toy_track("large", [replace(line, recipe="key: value\n" * 300) for line in lines])], [])
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A browser of its own for this file."""
+    if not CHROMIUM or not DRIVER:
+        pytest.skip("chromium and chromedriver are not on the PATH")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for option in (*OPTIONS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return page(toy_board(), tmp_path_factory.mktemp("board"))
+
+
+@pytest.fixture
+def look(browser, written):
+    """Opens the page anew at a track; afterwards nothing has run, nothing was asked for, nothing has complained."""
+
+    def opened(track="one", holdout="held", path=written):
+        browser.get("about:blank")
+        browser.get_log("performance")
+        browser.get(f"{path.as_uri()}#{urlencode({'track': track, 'holdout': holdout})}")
+        return browser
+
+    view(browser)
+    yield opened
+    assert browser.execute_script("return window.hacked === undefined")
+    assert browser.get_log("browser") == []
+    requests = [entry["message"] for entry in browser.get_log("performance") if "requestWillBeSent" in entry["message"]]
+    assert len(requests) == 1
+    assert "index.html" in requests[0]
+
+
+def view(browser, width=1280, height=900, scheme="light"):
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+
+
+def names(browser, rows=ROWS):
+    return browser.execute_script(NAMES, rows)
+
+
+def find(browser, selector):
+    return browser.find_element(By.CSS_SELECTOR, selector)
+
+
+def until(browser, script, *arguments):
+    """What the script returns, once that is something."""
+    end = time.monotonic() + 20
+    while not (found := browser.execute_script(script, *arguments)):
+        assert time.monotonic() < end, f"never came: {script}"
+        time.sleep(0.02)
+    return found
+
+
+def drawn(browser, count):
+    """Waits until as many points of lines are drawn, each with its interval."""
+    bars = "return document.querySelectorAll('#plot .trace .errorbar').length === arguments[0]"
+    until(browser, bars, count)
+
+
+def test_the_same_board_gives_the_same_bytes(written, tmp_path):
+    assert page(toy_board(), tmp_path / "new" / "folder").read_bytes() == written.read_bytes()
+
+
+def test_a_missing_library_is_told_with_the_way_out(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    with pytest.raises(ValueError, match=r"pip install 'duo-llm\[leaderboard\]'"):
+        page(toy_board(), tmp_path)
+
+
+def test_lines_stand_by_rank_with_references_and_bounds_apart(look):
+    browser = look()
+    assert names(browser) == ["first", "second", "costly", "fixed_best", "all big", "oracle"]
+    assert names(browser, ".kind b") == ["Deployable", "References", "Bounds"]
+    assert find(browser, "#count").text == "6 lines"
+    first = names(browser, "#lines tbody.deployable tr:nth-child(3) > *")
+    assert first[0] == "2"
+    assert first[3:6] == ["3.2000[3.1900, 3.2200]", "+0.0200 *[0.0100, 0.0300]", "50.0 %"]
+
+
+def test_sorting_keeps_the_kinds_apart(look):
+    browser = look()
+    header = find(browser, "thead .loss button")
+    for order, expected in (
+        ("ascending", ["first", "second", "costly", "fixed_best"]),
+        ("descending", ["fixed_best", "costly", "second", "first"]),
+    ):
+        header.click()
+        assert find(browser, "thead .loss").get_attribute("aria-sort") == order
+        assert names(browser) == [*expected, "all big", "oracle"]
+    assert len(browser.find_elements(By.CSS_SELECTOR, "[aria-sort]")) == 1
+    ends = "const rows = document.querySelectorAll(arguments[0]); return [4, 5].map(place => rows[place].textContent)"
+    for key in "rank name router above gap share flops deciding passes time seeds status".split():
+        script = f"document.querySelector('thead .{key} button').click(); {ends}"
+        assert browser.execute_script(script, ROWS) == ["all big", "oracle"]
+
+
+def test_filters_choose_lines_of_the_table_and_of_the_plot(look):
+    browser = look()
+    drawn(browser, 6)
+    find(browser, "#filter").send_keys("FIRST note")
+    assert names(browser) == ["first"]
+    assert find(browser, "#count").text == "1 of 6 lines"
+    drawn(browser, 1)
+    find(browser, "#filter").clear()
+    find(browser, "#single").click()
+    assert names(browser) == ["first", "second", "fixed_best", "all big", "oracle"]
+    find(browser, "[value=reference]").click()
+    find(browser, "[value=deployable]").click()
+    assert names(browser) == ["oracle"]
+    drawn(browser, 1)
+
+
+def test_every_line_is_a_point_and_baselines_go_through_the_budgets(look):
+    browser = look()
+    drawn(browser, 6)
+    traces = "return document.querySelector('#plot').data.map(({name, x, customdata}) => [name, x, !!customdata])"
+    curves = {name: x for name, x, lines in browser.execute_script(traces) if not lines}
+    labels = "return document.querySelector('#plot').layout.annotations.map(({text}) => text)"
+    assert curves == {"oracle": [2, 3], "fixed_best": [2, 3]}
+    assert browser.execute_script(labels) == [
+        "budget",
+        "oracle",
+        "oracle by budget",
+        "fixed_best",
+        "fixed_best by budget",
+    ]
+    assert browser.execute_script("return document.querySelectorAll('#plot .shapelayer path').length") == 3
+
+
+def test_a_line_opens_on_its_command_recipe_and_route(look):
+    browser = look()
+    find(browser, "#lines tbody tr:nth-child(3) .loss").click()
+    assert find(browser, "#panel-title").text == "second"
+    assert names(browser, "#panel pre") == ["python -m duo.run recipe=second", "router: second\n"]
+    text = find(browser, "#panel").text
+    assert all(part in text for part in ("a note on second", "5b187d3", "0a" * 32, "1b" * 32, "Route on held"))
+    cells = "const c = document.querySelector('canvas'); return [...c.getContext('2d').getImageData(0, 1, 1, 2).data]"
+    assert browser.execute_script(cells) == [253, 231, 37, 255, 68, 1, 84, 255]  # layer 1 all big, layer 0 never
+
+
+def test_everything_can_be_done_from_the_keyboard(look):
+    browser = look()
+    find(browser, "thead .loss button").send_keys(Keys.SPACE, Keys.ENTER)
+    assert names(browser)[0] == "fixed_best"
+    for _ in range(10):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+    active = browser.switch_to.active_element
+    assert active.text == "fixed_best"
+    assert "none" not in active.value_of_css_property("outline-style")
+    active.send_keys(Keys.ARROW_DOWN)
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    assert find(browser, "#panel-title").text == "costly"
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert not find(browser, "#panel").is_displayed()
+    assert browser.switch_to.active_element.text == "costly"
+
+
+def test_a_point_tells_its_line_and_opens_it(look):
+    browser = look("strange")
+    drawn(browser, 1)
+    x, y = browser.execute_script(
+        "const b = document.querySelector('#plot .point').getBoundingClientRect(); "
+        "return [b.x + b.width / 2, b.y + b.height / 2]"
+    )
+    mouse = {"x": x, "y": y, "button": "left", "clickCount": 1}
+    for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+        if kind == "mousePressed":
+            hint = until(
+                browser, "const h = document.querySelector('#hint'); return !h.hidden && h.textContent.toWellFormed()"
+            )
+            assert hint.count("window.hacked = 1</script>") == 2  # name and command
+            assert "loss 3.0000 [2.9900, 3.0200]" in hint
+        browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": kind} | mouse)
+    until(browser, "return document.querySelector('#panel').open")
+
+
+def test_what_strangers_wrote_is_text_wherever_it_stands(look):
+    browser = look("strange")
+    drawn(browser, 1)
+    find(browser, ROWS).click()
+    shown = HOSTILE.replace("\ud800", "\ufffd")
+    for selector in (
+        ROWS,
+        "#panel-title",
+        "#panel .command",
+        ".words",
+        "#left li",
+        "#track option:checked",
+        "#holdout option",
+    ):
+        assert names(browser, selector) == [shown], selector
+    assert browser.execute_script("return document.querySelectorAll('img, a[href^=javascript], iframe').length") == 0
+    assert browser.execute_script("return document.scripts.length") == 3
+
+
+def test_the_policy_lets_no_other_script_run_and_no_request_leave(browser, written):
+    browser.get(written.as_uri())
+    tried = browser.execute_async_script("""const done = arguments[0], script = document.createElement('script');
+        script.textContent = 'window.ran = 1';
+        document.body.append(script);
+        document.body.insertAdjacentHTML('beforeend', '<img src="x" onerror="window.ran = 1">');
+        const end = () => setTimeout(() => done(window.ran ?? 'refused'), 100);
+        fetch('http://localhost:9/').then(() => done('left'), end);""")
+    assert tried == "refused"
+    complaints = [entry["message"] for entry in browser.get_log("browser")]
+    assert all("Content Security Policy" in complaint for complaint in complaints)
+    assert all(any(part in complaint for complaint in complaints) for part in ("script-src", "img-src", "localhost:9"))
+
+
+def test_track_and_holdout_are_in_the_address(look):
+    browser = look("two", "other")
+    assert Select(find(browser, "#track")).first_selected_option.text == "two"
+    assert names(browser, "tbody .loss .large")[0] == "4.0000"
+    Select(find(browser, "#holdout")).select_by_visible_text("held")
+    until(browser, "return location.hash === '#track=two&holdout=held'")
+    Select(find(browser, "#track")).select_by_visible_text("one")
+    until(browser, "return location.hash === '#track=one&holdout=held'")
+    assert names(browser, "tbody .loss .large")[0] == "3.1000"
+    browser.back()
+    until(browser, "return document.querySelector('#track').selectedOptions[0].text === 'two'")
+    assert names(browser, "tbody .loss .large")[0] == "3.0000"
+
+
+def test_a_phone_never_scrolls_the_page_sideways(browser, look):
+    view(browser, 360, 740)
+    look("strange")
+    drawn(browser, 1)
+    assert browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [360, 360]
+    assert browser.execute_script("const s = document.querySelector('#scroll'); return s.scrollWidth > s.clientWidth")
+    find(browser, ROWS).click()
+    width = "const p = document.querySelector('#panel'); return [p.clientWidth >= p.scrollWidth, p.offsetWidth <= 360]"
+    assert browser.execute_script(width) == [True, True]
+
+
+def test_dark_and_light_follow_the_system_plot_included(look):
+    browser, seen = look(), {}
+    for scheme in ("light", "dark"):
+        view(browser, scheme=scheme)
+        expected = {"light": "rgb(28, 33, 40)", "dark": "rgb(228, 231, 235)"}[scheme]
+        ink = "const t = document.querySelector('#plot .ytitle'); return t && getComputedStyle(t).fill === arguments[0]"
+        until(browser, ink, expected)
+        seen[scheme] = find(browser, "body").value_of_css_property("background-color")
+    assert seen == {"light": "rgba(255, 255, 255, 1)", "dark": "rgba(17, 20, 24, 1)"}
+
+
+def test_an_empty_board_says_so(look, tmp_path):
+    browser = look(path=page(Board([], []), tmp_path))
+    assert "There are no entries yet." in find(browser, "main").text
+    assert not find(browser, "#left").is_displayed()
+
+
+@pytest.mark.long
+def test_two_thousand_lines_are_written_soon_and_answer_at_once(look, tmp_path):
+    board, start = large_board(), time.monotonic()
+    path = page(board, tmp_path)
+    assert time.monotonic() - start < 10
+    sort = "document.querySelector('thead .loss button').click()"
+    fill = "const f = document.querySelector('#filter'); f.value = '99'; f.dispatchEvent(new Event('input'))"
+    answers = {sort: [], fill: []}
+    for _ in range(3):
+        for act, times in answers.items():
+            browser = look("large", path=path)
+            drawn(browser, 2000)
+            times.append(browser.execute_async_script(ANSWER, act))
+    assert {act: min(times) for act, times in answers.items() if min(times) > 300} == {}
+    assert find(browser, "#count").text == "38 of 2,000 lines"
+    find(browser, "#filter").send_keys(Keys.CONTROL, "a", Keys.BACKSPACE)
+    find(browser, ".more button").click()
+    assert len(names(browser)) == 400
+    assert browser.switch_to.active_element.text == "line 200"
