@@ -15,7 +15,7 @@ import fsspec
 HEADS = {"entries": "result.json", "backbones": "backbone.json", "tokens": "tokens.json", "marks": "mark.json"}
 """Kinds of folders, and the file of each that names the others with their digests; its own digest names the folder."""
 
-MOST_HEAD, MOST_FILE = 4 << 20, 1 << 30  # bytes
+MOST = 1 << 30  # bytes of a file
 NAME = re.compile(r"[a-z]+\.(json|yaml|safetensors)")
 
 
@@ -58,17 +58,20 @@ class Store:
         Raises:
             ValueError: it is not there (half-written folders have none), was changed, or is no JSON object.
         """
-        data = self._read(f"{kind}/{digest}/{HEADS[kind]}", MOST_HEAD)
+        data = self._read(f"{kind}/{digest}/{HEADS[kind]}", 4 << 20)
         if sha256(data) != digest:
             raise ValueError(f"{kind}/{digest[:12]}/{HEADS[kind]} was changed: its digest is not its folder's name")
-        values = json.loads(data, parse_constant=_refuse)
+        try:
+            values = json.loads(data, parse_constant=_refuse)
+        except ValueError as error:
+            raise ValueError(f"{kind}/{digest[:12]}/{HEADS[kind]} is no JSON: {error}") from error
         listed = values.get("files") if isinstance(values, dict) else None
         if not isinstance(listed, dict) or not all(NAME.fullmatch(name) for name in listed):
             raise ValueError(f"{kind}/{digest[:12]}/{HEADS[kind]} does not list its files")
         return values
 
-    def file(self, kind: str, digest: str, name: str) -> bytes:
-        """Another file of the folder.
+    def file(self, kind: str, digest: str, name: str, most: int = MOST) -> bytes:
+        """Another file of the folder, of at most so many bytes.
 
         Raises:
             ValueError: the head does not list it, or it is missing, was changed or is too large.
@@ -76,7 +79,7 @@ class Store:
         listed = self.head(kind, digest)["files"].get(name)
         if listed is None:
             raise ValueError(f"{kind}/{digest[:12]} has no file {name}")
-        data = self._read(f"{kind}/{digest}/{name}", MOST_FILE)
+        data = self._read(f"{kind}/{digest}/{name}", most)
         if sha256(data) != listed:
             raise ValueError(f"{kind}/{digest[:12]}/{name} was changed: its digest is not the one that is listed")
         return data
@@ -116,7 +119,7 @@ class Store:
             except FileNotFoundError:
                 raise ValueError(f"{path} is not in leaderboard.store={self.location}") from None
         if len(data) > most:
-            raise ValueError(f"{path} is larger than {most >> 20} MiB")
+            raise ValueError(f"{path} is larger than {most >> 10} KiB")
         return data
 
     @contextlib.contextmanager

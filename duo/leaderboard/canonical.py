@@ -55,7 +55,10 @@ def from_yaml(text: str) -> Recipe:
     Raises:
         ValueError: it is no recipe, or not as `canonical` makes it (it names files, say).
     """
-    values = yaml.safe_load(text)
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"recipe.yaml is no YAML: {error}") from error
     if not isinstance(values, dict) or "base" in values:
         raise ValueError("recipe.yaml is no resolved recipe")
     with tempfile.TemporaryDirectory() as folder:

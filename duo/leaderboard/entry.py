@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Annotated, Any
 
 import msgspec
@@ -14,6 +16,10 @@ from duo.row import PARTS, Row, arrays_of
 from duo.store import Store, sha256
 
 SCHEMA = 1
+MOST = {"recipe.yaml": 64 << 10, "router.safetensors": 1 << 30, "sequences.safetensors": 64 << 20}
+"""The files of an entry, and the bytes that each may have."""
+
+PLACE = re.compile(r"""(?:^|[\s"'=:\[(])(?:/[\w.~+-]+){2,}|\b[A-Za-z]:\\\\""")  # an absolute path inside JSON or YAML
 
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Label = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -114,7 +120,7 @@ def read(store: Store, digest: str) -> Entry:
     """
     values = store.head("entries", digest)
     head = _head(values, digest)
-    sequences = store.file("entries", digest, "sequences.safetensors")
+    sequences = store.file("entries", digest, "sequences.safetensors", MOST["sequences.safetensors"])
     try:
         row = Row.of(values["row"], load(sequences))
         for part in PARTS:
@@ -122,9 +128,7 @@ def read(store: Store, digest: str) -> Entry:
                 _check(score.sequences, score.loss, f"{part}/{holdout}")
     except Exception as error:  # safetensors has exceptions of its own
         raise ValueError(f"entries/{digest[:12]}/sequences.safetensors: {error}") from error
-    recipe = store.file("entries", digest, "recipe.yaml")
-    if len(recipe) > 1 << 16:
-        raise ValueError(f"entries/{digest[:12]}/recipe.yaml is larger than 64 KiB")
+    recipe = store.file("entries", digest, "recipe.yaml", MOST["recipe.yaml"])
     return Entry(digest, head, row, recipe.decode(errors="replace"))
 
 
@@ -134,8 +138,11 @@ def add(store: Store, head: dict[str, Any], row: Row, files: dict[str, bytes]) -
     Raises:
         ValueError: a field is not what it should be, or the store cannot be written.
     """
-    files = files | {"sequences.safetensors": arrays_of(row.parts())}
     head = {"schema": SCHEMA, **head, "row": row.to_json()}
+    for text in (json.dumps(head), files["recipe.yaml"].decode()):
+        if place := PLACE.search(text):
+            raise ValueError(f"it names a place on this machine, {place.group().strip()!r}: entries are for everyone")
+    files = files | {"sequences.safetensors": arrays_of(row.parts())}
     _head(head | {"files": {name: sha256(data) for name, data in files.items()}}, "new")
     return store.add("entries", head, files)
 
@@ -145,7 +152,7 @@ def _head(values: dict[str, Any], digest: str) -> Head:
         head = msgspec.convert(values, Head)
     except msgspec.ValidationError as error:
         raise ValueError(f"entries/{digest[:12]}/result.json: {error}") from error
-    if {*head.files} != {"recipe.yaml", "router.safetensors", "sequences.safetensors"}:
+    if {*head.files} != {*MOST}:
         raise ValueError(f"entries/{digest[:12]}/result.json: its files are {', '.join(sorted(head.files))}")
     return head
 

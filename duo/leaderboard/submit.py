@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,15 +14,13 @@ from duo.backbone import Backbone
 from duo.comparison import Comparison
 from duo.data.module import TextData
 from duo.leaderboard import entry
+from duo.leaderboard.admission import check_budget, check_conformance, check_looking_ahead
 from duo.leaderboard.canonical import canonical, line_of, public_command, to_yaml
 from duo.recipe import Recipe, load
 from duo.report import Result
-from duo.router import Router, Spec
 from duo.row import Row
 from duo.sources import source_digest
 from duo.store import Store
-from duo.testing import SKIP_SPEC, SPEC, looks_ahead, run_checks
-from duo.testing.holdout import TIES
 
 TOLERANCE = 1e-6  # nats between the loss that a run claims and the one its recipe gives
 
@@ -49,6 +47,8 @@ class Submission:
     """What the run's backbone is called, should it be new."""
     there: set[tuple[str, str]] = field(default_factory=set)
     """Recipe and source of what has been added."""
+    conform: set[str] = field(default_factory=set)
+    """Routers that have passed the checks."""
 
     def run(self, folder: Path) -> list[str]:
         """The digests of the new entries of a finished run; a row that is there already is not added again.
@@ -85,7 +85,8 @@ class Submission:
         if identity in self.there:
             self.say("known", f"{name}, seed {recipe.seed}")
             return None
-        admit(recipe, row, backbone.module, router.module, data)
+        self._check(recipe, row)
+        check_looking_ahead(row, backbone.module, router.module, data)
         package, version = registry.package_of(row.router)
         head = {
             "name": name,
@@ -106,6 +107,13 @@ class Submission:
         self.say("added", f"{name}, seed {recipe.seed}: {digest[:12]}")
         return digest
 
+    def _check(self, recipe: Recipe, row: Row) -> None:
+        check_budget(row)
+        asked = json.dumps([recipe.router, asdict(recipe.budget)])
+        if asked not in self.conform:
+            check_conformance(recipe, row)
+            self.conform.add(asked)
+
     def _publish(self, recipe: Recipe, backbone: stages.Made[Backbone], data: TextData) -> str:
         about = {
             "name": self.called,
@@ -114,39 +122,6 @@ class Submission:
             "train_tokens": recipe.stage1.steps * recipe.data.batch_size * recipe.data.tokens,
         }
         return publish(self.store, backbone.module, backbone.folder / "backbone.safetensors", data, about)
-
-
-def admit(recipe: Recipe, row: Row, backbone: Backbone, router: Router, data: TextData) -> None:
-    """Raises ValueError where a row may not stand on the leaderboard, and says why."""
-    if is_reference(row):
-        return
-    for holdout, score in row.shown.items():
-        if not score.within_budget:
-            over = score.flops_per_token / score.budget_flops_per_token - 1
-            raise ValueError(f"on {holdout} it is not within the budget: FLOPs {over:+.1%}, shares {score.share}")
-    build = functools.partial(registry.load(row.router), **row.options)
-    for outcome in run_checks(build, _spec(recipe)):
-        if outcome.error is not None:
-            raise ValueError(f"a check failed, {outcome.check}: {outcome.error}")
-    for holdout in () if row.bound else data.holdouts:
-        share = looks_ahead(backbone, router, data.holdout(holdout))
-        if share > TIES:
-            raise ValueError(f"on {holdout} it looks ahead: later tokens move decisions in {share:.1%} of sequences")
-
-
-def is_reference(row: Row) -> bool:
-    """Whether a row sends all tokens through one kind of FFN at every layer: a line that others are seen beside."""
-    return all(1.0 in (score.share["small"], score.share["big"]) for score in row.shown.values())
-
-
-def _spec(recipe: Recipe) -> Spec:
-    """The checks' own small Spec; where the options need the recipe's layers, one with those."""
-    spec = SKIP_SPEC if recipe.budget.skip else SPEC
-    try:
-        registry.build(recipe.router["name"], spec, recipe.router_options())
-    except ValueError:
-        return Spec(recipe.backbone.layers, SPEC.width, recipe.budget)
-    return spec
 
 
 def _finished(folder: Path) -> tuple[Recipe, Result | Comparison]:

@@ -10,9 +10,9 @@ import numpy as np
 
 from duo.intervals import Estimate, Sequences, gaps_between, means_of
 from duo.leaderboard import entry
+from duo.leaderboard.admission import is_reference
 from duo.leaderboard.board import STATUS, Board, Line, Standing, Track
 from duo.leaderboard.entry import Entry
-from duo.leaderboard.submit import is_reference
 from duo.recipe import digest
 from duo.row import Row, on_same_tokens, over_seeds
 from duo.score import Score

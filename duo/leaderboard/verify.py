@@ -14,9 +14,9 @@ import numpy as np
 from duo import registry, stages
 from duo.files import load_weights
 from duo.leaderboard import entry
+from duo.leaderboard.admission import check_budget, check_conformance, check_looking_ahead
 from duo.leaderboard.canonical import from_yaml, line_of
 from duo.leaderboard.entry import Entry
-from duo.leaderboard.submit import admit
 from duo.provenance import environment
 from duo.recipe import Recipe
 from duo.row import PARTS, Row
@@ -50,7 +50,7 @@ def verify(store: Store, digest: str, say: stages.Say, retrain: bool = False) ->
         at_store = replace(recipe, leaderboard=replace(recipe.leaderboard, store=store.location))
         if retrain:
             return [*_retrained(claimed, at_store, Path(folder), say)]
-        return [*_executed(store, claimed, at_store, Path(folder), say)]
+        return _executed(store, claimed, at_store, Path(folder), say)
 
 
 def _inconsistent(claimed: Entry, recipe: Recipe) -> Iterator[str]:
@@ -86,7 +86,7 @@ def _check_source(claimed: Entry) -> None:
         )
 
 
-def _executed(store: Store, claimed: Entry, recipe: Recipe, cache: Path, say: stages.Say) -> Iterator[str]:
+def _executed(store: Store, claimed: Entry, recipe: Recipe, cache: Path, say: stages.Say) -> list[str]:
     data = stages.data_of(recipe, cache)
     backbone = stages.published_backbone(recipe, cache, say)
     weights = cache / "router.safetensors"
@@ -96,15 +96,17 @@ def _executed(store: Store, claimed: Entry, recipe: Recipe, cache: Path, say: st
     device = stages.device_of(recipe)
     made = stages.Made(router.to(device), cache, claimed.digest)
     row = stages.scored(recipe, backbone, made, data, say)
-    same = environment(device) == {
-        "versions": claimed.head.provenance.versions,
-        "device": claimed.head.provenance.device,
-    }
-    yield from differences(claimed.row, row, 0.0 if same else ELSEWHERE)
+    here = {"versions": claimed.head.provenance.versions, "device": claimed.head.provenance.device}
+    wrong = [*differences(claimed.row, row, 0.0 if environment(device) == here else ELSEWHERE)]
+    if wrong:
+        return wrong
     try:
-        admit(recipe, row, backbone.module, router, data)
+        check_budget(row)
+        check_conformance(recipe, row)
+        check_looking_ahead(row, backbone.module, router, data)
     except ValueError as error:
-        yield f"row: {error}"
+        return [f"row: {error}"]
+    return []
 
 
 def _retrained(claimed: Entry, recipe: Recipe, cache: Path, say: stages.Say) -> Iterator[str]:

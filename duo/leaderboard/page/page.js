@@ -101,11 +101,13 @@ function showMore(kind, rows) {
   rows[before].node.querySelector("button").focus();
 }
 
+const counted = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
+
 function update() {
   const rows = matching();
   showRows(rows);
-  const all = state.rows.length.toLocaleString("en");
-  find("#count").textContent = rows.length === state.rows.length ? `${all} lines` : `${rows.length} of ${all} lines`;
+  const all = counted(state.rows.length, "line", "lines");
+  find("#count").textContent = rows.length === state.rows.length ? all : `${rows.length.toLocaleString("en")} of ${all}`;
   plotSoon(rows);
 }
 
@@ -140,7 +142,7 @@ function walk(event) {
 function fillLeftOut() {
   if (!board.left_out.length) return;
   find("#left").hidden = false;
-  find("#left summary").textContent = `${board.left_out.length} entries are not shown`;
+  find("#left summary").textContent = `${counted(board.left_out.length, "entry is", "entries are")} not shown`;
   find("#left ul").append(...board.left_out.map((sentence) => make("li", sentence)));
 }
 

@@ -76,7 +76,8 @@ function facts({ line, standing }) {
       return [column.label + (column.unit && ` (${column.unit})`), small ? `${large}  ${small}` : String(large)];
     }),
   );
-  return definitions({ Kind: line.kind, Rank: line.rank ?? "none", Package: line.package, ...shown });
+  const tokens = standing.tokens.toLocaleString("en");
+  return definitions({ Kind: line.kind, Rank: line.rank ?? "none", Package: line.package, ...shown, "Scored tokens": tokens });
 }
 
 function openPanel(row) {

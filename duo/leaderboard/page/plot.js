@@ -25,9 +25,11 @@ function points(kind, rows) {
   };
 }
 
+// The router without options, as in the gap closed, or else a line of that router and that name: a name alone is free.
 function baseline(track, holdout, name) {
-  const lines = track.lines.filter((line) => line.name === name && Object.hasOwn(line.holdouts, holdout));
-  return (lines.find((line) => line.router === name) ?? lines[0])?.holdouts[holdout];
+  const lines = track.lines.filter((line) => line.router === name && Object.hasOwn(line.holdouts, holdout));
+  const bare = lines.find((line) => !Object.keys(line.options).length);
+  return (bare ?? lines.find((line) => line.name === name))?.holdouts[holdout];
 }
 
 // The same baseline at this budget and at others: of tracks with this backbone and as many tokens.
@@ -52,7 +54,7 @@ function baselines(track, holdout, budget) {
   if (Number.isFinite(budget)) {
     const dotted = { width: 1, color: colour("strong"), dash: "dot" };
     drawn.shapes.push({ type: "line", yref: "paper", y0: 0, y1: 1, x0: budget, x1: budget, line: dotted });
-    drawn.annotations.push(label("budget", { yref: "paper", y: 1, x: budget, yshift: 8 }));
+    drawn.annotations.push(label("budget", { x: budget, xanchor: "right", xshift: -4, yref: "paper", y: 0, yshift: 8 }));
   }
   for (const [name, dash] of Object.entries(BASELINES)) {
     const line = { width: 1, color: colour("muted") };
@@ -121,6 +123,7 @@ function showHint({ bbox, customdata: { line, standing } }) {
   hint.replaceChildren(
     make("b", line.name || "(no name)"),
     make("div", `loss ${loss(standing.loss)} ${between(standing.interval, loss)}`),
+    make("div", `on ${standing.tokens.toLocaleString("en")} tokens`),
     make("div", `${number(standing.flops / 1e6, 3)} MFLOPs per token`),
     ...(recipe ? [make("div", `recipe ${recipe}`)] : []),
     make("code", line.command),

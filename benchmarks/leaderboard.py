@@ -1,0 +1,70 @@
+"""The page of a large leaderboard, from reading the entries to the written file.
+
+    python benchmarks/leaderboard.py STORE [--entries 2000]
+
+STORE is a leaderboard with at least one entry; copies of its first deployable one, each under a name, a seed's line and
+losses of its own, fill a store in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from duo.leaderboard.page import page
+from duo.leaderboard.table import rendered
+from duo.leaderboard.tracks import board_of
+from duo.store import Store, sha256
+
+
+def fill(store: Store, source: Store, entries: int) -> None:
+    """Copies an entry so many times, each with other losses."""
+    board = board_of(source)
+    digest = board.tracks[0].lines[0].entries[0]
+    head = source.head("entries", digest)
+    files = {name: source.file("entries", digest, name) for name in head.pop("files")}
+    files["router.safetensors"] = b""  # not read by the page
+    for name in source.digests("backbones"):
+        kept = source.head("backbones", name)
+        store.add("backbones", {key: value for key, value in kept.items() if key != "files"}, {})
+    arrays, generator = load(files["sequences.safetensors"]), np.random.default_rng(0)
+    for number in range(entries):
+        for part in ("scores", "subset"):
+            for holdout, score in head["row"][part].items():
+                name = f"{part}/{holdout}/loss_N"
+                arrays[name] = arrays[name] * generator.uniform(0.999, 1.001, len(arrays[name]))
+                score["loss"] = float(arrays[name].sum() / arrays[f"{part}/{holdout}/tokens_N"].sum())
+        head |= {"name": f"router {number}", "line": sha256(f"{number}".encode())}
+        store.add("entries", head, files | {"sequences.safetensors": save(arrays)})
+
+
+def main() -> None:
+    """Fills a store and times the board, its formats and the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store")
+    parser.add_argument("--entries", type=int, default=2000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(f"{folder}/board")
+        fill(store, Store(options.store), options.entries)
+        start = time.perf_counter()
+        board = board_of(store)
+        read = time.perf_counter()
+        path = page(board, Path(folder) / "site")
+        written = time.perf_counter()
+        rendered(board, "table")
+        shown = time.perf_counter()
+        lines = sum(len(track.lines) for track in board.tracks)
+        print(
+            f"{lines} lines: read and ordered in {read - start:.1f} s, page of {path.stat().st_size / 1e6:.1f} MB in "
+            f"{written - read:.1f} s, table in {shown - written:.1f} s"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""What a row must do to stand on the leaderboard; each raises ValueError with the reason where it does not."""
+
+from __future__ import annotations
+
+import functools
+
+from duo import registry
+from duo.backbone import Backbone
+from duo.data.module import TextData
+from duo.recipe import Recipe
+from duo.router import Router, Spec
+from duo.row import Row
+from duo.testing import SKIP_SPEC, SPEC, looks_ahead, run_checks
+from duo.testing.holdout import TIES
+
+
+def is_reference(row: Row) -> bool:
+    """Whether a row sends all tokens through one kind of FFN at every layer: a line that others are seen beside."""
+    return all(1.0 in (score.share["small"], score.share["big"]) for score in row.shown.values())
+
+
+def check_budget(row: Row) -> None:
+    """Every hold-out costs at most 1 % more than the budget, with no module whose budget is 0; references are free."""
+    for holdout, score in row.shown.items():
+        if not (score.within_budget or is_reference(row)):
+            over = score.flops_per_token / score.budget_flops_per_token - 1
+            raise ValueError(f"on {holdout} it is not within the budget: FLOPs {over:+.1%}, shares {score.share}")
+
+
+def check_conformance(recipe: Recipe, row: Row) -> None:
+    """The conformance suite passes, on its own small Spec, or on one of the recipe's layers where options need that."""
+    if is_reference(row):
+        return
+    build = functools.partial(registry.load(row.router), **row.options)
+    for outcome in run_checks(build, _spec(recipe)):
+        if outcome.error is not None:
+            raise ValueError(f"a check failed, {outcome.check}: {outcome.error}")
+
+
+def check_looking_ahead(row: Row, backbone: Backbone, router: Router, data: TextData) -> None:
+    """On the hold-outs themselves, no later token and no label moves a decision; bounds are seen to read labels."""
+    for holdout in () if row.bound else data.holdouts:
+        share = looks_ahead(backbone, router, data.holdout(holdout))
+        if share > TIES:
+            raise ValueError(f"on {holdout} it looks ahead: later tokens move decisions in {share:.1%} of sequences")
+
+
+def _spec(recipe: Recipe) -> Spec:
+    spec = SKIP_SPEC if recipe.budget.skip else SPEC
+    try:
+        registry.build(recipe.router["name"], spec, recipe.router_options())
+    except ValueError:
+        return Spec(recipe.backbone.layers, SPEC.width, recipe.budget)
+    return spec

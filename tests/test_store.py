@@ -1,0 +1,171 @@
+"""Folders named by their content, wherever they are."""
+
+import json
+import subprocess
+import sys
+import threading
+
+import pytest
+from pyftpdlib.authorizers import DummyAuthorizer
+from pyftpdlib.handlers import FTPHandler
+from pyftpdlib.servers import ThreadedFTPServer
+
+from duo.store import HEADS, Store, sha256
+
+FILES = {"recipe.yaml": b"a: 1\n", "router.safetensors": b"\0\1" * 1000}
+
+ADDING = """
+import sys
+from duo.store import Store
+store = Store(sys.argv[1])
+for number in range(50):
+    store.add("entries", {"who": sys.argv[2], "number": number}, {"recipe.yaml": b"same"})
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A real remote store: an FTP server of our own."""
+    authorizer = DummyAuthorizer()
+    folder = str(tmp_path_factory.mktemp("remote"))
+    authorizer.add_user("duo", "secret", folder, perm="elradfmw")
+    authorizer.add_user("guest", "secret", folder, perm="elr")
+    handler = type("Handler", (FTPHandler,), {"authorizer": authorizer, "passive_ports": None})
+    with ThreadedFTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"timeout": 0.1}, daemon=True)
+        thread.start()
+        yield f"ftp://duo:secret@127.0.0.1:{running.address[1]}/board"
+        running.close_all()
+
+
+@pytest.fixture(params=["local", "memory", "ftp"])
+def store(request, tmp_path):
+    """An empty store of every kind."""
+    place = {"local": f"{tmp_path}/board", "memory": f"memory://{tmp_path}/board"}
+    return Store(place.get(request.param) or f"{request.getfixturevalue('server')}/{tmp_path.name}")
+
+
+def test_what_is_added_is_found_by_its_digest_and_read_as_it_was(store):
+    assert store.digests("entries") == []
+    digest = store.add("entries", {"name": "ours", "loss": 4.25}, FILES)
+    assert store.add("entries", {"name": "ours", "loss": 4.25}, FILES) == digest
+    assert store.digests("entries") == [digest]
+    assert store.find("entries", digest[:6]) == digest
+    head = store.head("entries", digest)
+    assert (head["name"], head["loss"], {*head["files"]}) == ("ours", 4.25, {*FILES})
+    assert {name: store.file("entries", digest, name) for name in FILES} == FILES
+    other = store.add("entries", {"name": "theirs", "loss": 4.25}, FILES)
+    assert store.digests("entries") == sorted([digest, other])
+
+
+def test_two_processes_that_add_at_the_same_time_lose_nothing(tmp_path):
+    processes = [
+        subprocess.Popen([sys.executable, "-c", ADDING, str(tmp_path / "board"), who]) for who in ("one", "two")
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
+    store = Store(str(tmp_path / "board"))
+    found = {(head["who"], head["number"]) for head in (store.head("entries", d) for d in store.digests("entries"))}
+    assert found == {(who, number) for who in ("one", "two") for number in range(50)}
+
+
+def test_a_changed_byte_anywhere_is_found(tmp_path):
+    store = Store(str(tmp_path))
+    digest = store.add("entries", {"name": "ours"}, FILES)
+    for name in (*FILES, HEADS["entries"]):
+        path = tmp_path / "entries" / digest / name
+        before = path.read_bytes()
+        for place in {0, len(before) // 2, len(before) - 1}:
+            path.write_bytes(before[:place] + bytes([before[place] ^ 1]) + before[place + 1 :])
+            with pytest.raises(ValueError, match=rf"{name} was changed"):
+                [store.file("entries", digest, file) for file in FILES]
+        path.write_bytes(before[:-1])
+        with pytest.raises(ValueError, match=rf"{name} was changed"):
+            [store.file("entries", digest, file) for file in FILES]
+        path.unlink()
+        with pytest.raises(ValueError, match=f"{name} is not in"):
+            [store.file("entries", digest, file) for file in FILES]
+        path.write_bytes(before)
+
+
+@pytest.mark.parametrize("name", ["../evil.json", "/etc/passwd", "a/b.json", "..", "router.pkl", "x.py"])
+def test_no_file_leaves_its_folder(tmp_path, name):
+    head = json.dumps({"files": {name: sha256(b"")}}).encode()
+    folder = tmp_path / "entries" / sha256(head)
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_bytes(head)
+    with pytest.raises(ValueError, match="does not list its files"):
+        Store(str(tmp_path)).head("entries", sha256(head))
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"files": 3}', b'{"files": {}, "loss": NaN}', b""])
+def test_what_is_no_head_is_refused(tmp_path, content):
+    folder = tmp_path / "entries" / sha256(content)
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_bytes(content)
+    with pytest.raises(ValueError, match=f"{sha256(content)[:12]}/result.json (is no JSON|does not list its files)"):
+        Store(str(tmp_path)).head("entries", sha256(content))
+
+
+def test_a_disk_that_fills_leaves_nothing_half_written(tmp_path, monkeypatch):
+    store = Store(str(tmp_path))
+    whole = store.add("entries", {"name": "whole"}, FILES)
+    write, written = type(store._files).pipe_file, []
+
+    def full(self, path, value, **options):
+        if len(written) == room:
+            write(self, path, value[: len(value) // 2], **options)
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        write(self, path, value, **options)
+
+    monkeypatch.setattr(type(store._files), "pipe_file", full)
+    for room in range(3):
+        written.clear()
+        with pytest.raises(ValueError, match=r"leaderboard.store=.* cannot be written: No space left"):
+            store.add("entries", {"name": "half", "room": room}, FILES)
+        assert store.digests("entries") == [whole]
+        assert [path.name for path in (tmp_path / "entries").iterdir()] == [whole]
+
+
+def test_a_writer_that_is_killed_leaves_no_entry_behind(tmp_path):
+    script = "import os, sys\nfrom duo.store import Store\nimport fsspec.implementations.local as local\n"
+    script += "move = local.LocalFileSystem.mv\ncount = [0]\n"
+    script += "def mv(self, *paths, **options):\n    count[0] += 1\n    move(self, *paths, **options)\n"
+    script += "    count[0] == 2 and os._exit(9)\nlocal.LocalFileSystem.mv = mv\n"
+    script += "Store(sys.argv[1]).add('entries', {}, {'recipe.yaml': b'a', 'router.safetensors': b'b'})"
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == 9
+    store = Store(str(tmp_path))
+    (half,) = store.digests("entries")
+    with pytest.raises(ValueError, match="result.json is not in"):
+        store.head("entries", half)
+    assert store.add("entries", {}, {"recipe.yaml": b"a", "router.safetensors": b"b"}) == half
+    assert store.head("entries", half)
+
+
+def test_a_store_that_cannot_be_reached_or_written_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"leaderboard.store=nosuch://x cannot be reached"):
+        Store("nosuch://x")
+    with pytest.raises(ValueError, match=r"leaderboard.store=ftp://127.0.0.1:9/x cannot be reached: .*refused"):
+        Store("ftp://127.0.0.1:9/x").digests("entries")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(ValueError, match=r"leaderboard.store=.*file cannot be written"):
+        Store(str(tmp_path / "file")).add("entries", {}, {})
+
+
+def test_a_read_only_store_is_read_and_named(server):
+    digest = Store(server).add("entries", {"name": "ours"}, FILES)
+    guest = Store(server.replace("duo:", "guest:"))
+    assert guest.file("entries", digest, "recipe.yaml") == FILES["recipe.yaml"]
+    with pytest.raises(ValueError, match=r"leaderboard.store=.* cannot be written: .*(privileges|denied|permission)"):
+        guest.add("entries", {"name": "theirs"}, FILES)
+    assert guest.digests("entries") == [digest]
+
+
+def test_a_beginning_that_fits_none_or_several_is_an_error(tmp_path):
+    store = Store(str(tmp_path))
+    for number in range(20):
+        store.add("marks", {"number": number}, {})
+    with pytest.raises(ValueError, match=r"0 marks begin with 'xyz'"):
+        store.find("marks", "xyz")
+    with pytest.raises(ValueError, match=r"marks begin with ''"):
+        store.find("marks", "")
