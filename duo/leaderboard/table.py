@@ -87,11 +87,11 @@ def _markdown(board: Board) -> str:
     return "\n".join(parts) + "\n"
 
 
-INTRODUCTION = """Made by `python -m duo.leaderboard show --format markdown > LEADERBOARD.md`; CI checks that it is
-up to date. Every row can be executed again from its entry: `python -m duo.leaderboard verify ENTRY`. Rows compare
-within one backbone, one set of tokens and one budget. Behind `±` stands half the width of a 95 % interval; `minus above` is the
-paired difference to the row above, `*` where its interval is clear of 0. `bound`: it read the labels. `reference`:
-outside the budget rule, unranked. `passes`: extra ones through the backbone, marked `+`."""
+INTRODUCTION = """Made by `python -m duo.leaderboard show --format markdown > LEADERBOARD.md`; CI checks that it is up
+to date. Every row can be executed again from its entry: `python -m duo.leaderboard verify ENTRY`. Rows compare within
+one backbone, one set of tokens and one budget. Behind `±` stands half the width of a 95 % interval; `minus above` is
+the paired difference to the row above, `*` where its interval is clear of 0. `bound`: it read the labels.
+`reference`: outside the budget rule, unranked. `passes`: extra ones through the backbone, marked `+`."""
 
 
 def _csv(board: Board) -> str:
