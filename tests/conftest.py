@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -14,7 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # two workers with two threads each wou
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
 
-from duo import Backbone, BackboneConfig
+from duo import Backbone, BackboneConfig, run
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,15 +46,29 @@ def random_tokens(batch, tokens, vocabulary=64, seed=0):
     return torch.randint(vocabulary, (batch, tokens), generator=torch.Generator().manual_seed(seed))
 
 
-def command(*arguments, check=0, cwd=None, timeout=300, **environment):
-    """Runs `python -m duo.run` as a user would; returns what it printed."""
+def command(*arguments, check=0, cwd=None, **environment):
+    """Runs `python -m duo.run` as a user would; returns what it printed.
+
+    Here in this process, to spare the seconds that the imports take; in one of its own where it needs a folder or an
+    environment.
+    """
+    if cwd or environment:
+        status, printed = _elsewhere(arguments, cwd, environment)
+    else:
+        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+            status = run.main([*map(str, arguments)])
+        printed = out.getvalue() + err.getvalue()
+    assert status == check, f"exit status {status}\n{printed}"
+    assert "Traceback" not in printed
+    return printed
+
+
+def _elsewhere(arguments, cwd, environment):
     done = subprocess.run(
         [sys.executable, "-m", "duo.run", *map(str, arguments)],
-        cwd=cwd, timeout=timeout, capture_output=True, text=True, env=os.environ | environment, check=False,
+        cwd=cwd, timeout=300, capture_output=True, text=True, env=os.environ | environment, check=False,
     )  # fmt: skip
-    assert done.returncode == check, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.stdout + done.stderr
+    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="session")
