@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
+import msgspec
 import numpy as np
 from filelock import FileLock
+from msgspec import Meta, Struct, to_builtins
 from safetensors.numpy import load, save
 from tokenizers import Tokenizer
 
@@ -17,9 +20,52 @@ from duo.backbone import Backbone, BackboneConfig
 from duo.data.module import TextData
 from duo.data.tokens import digests_of, write
 from duo.files import replacing, weights_digest
-from duo.store import Store
+from duo.store import HEADS, Store
 
 SCHEMA = 1
+T = TypeVar("T")
+
+Version = Annotated[int, Meta(ge=SCHEMA, le=SCHEMA)]
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[\w .,:=+-]*$")]
+Count = Annotated[int, Meta(ge=1, le=1 << 48)]
+
+
+class About(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a backbone comes from, as its maker says."""
+
+    name: Label
+    train_tokens: Annotated[int, Meta(ge=0, le=1 << 62)]
+    seed: int
+    stage1: dict[Label, Any]
+
+
+class BackboneHead(Struct, frozen=True, forbid_unknown_fields=True):
+    """`backbone.json`: a published backbone."""
+
+    schema: Version
+    about: About
+    config: dict[Label, str | int | float | bool | None]
+    """Fields of `BackboneConfig`."""
+    weights: Digest
+    """Of the parameters themselves (`duo.files.weights_digest`)."""
+    parameters: Count
+    tokens: Digest
+    """The published tokens that it was trained on and is scored on."""
+    files: dict[str, Digest]
+
+
+class TokensHead(Struct, frozen=True, forbid_unknown_fields=True):
+    """`tokens.json`: a tokenizer, and packed sequences by split."""
+
+    schema: Version
+    digests: dict[Label, Digest]
+    """Of the tokenizer with the training tokens (`train`), and with all tokens (`whole`)."""
+    length: Annotated[int, Meta(ge=1, le=1 << 16)]
+    """Tokens of a sequence (T)."""
+    splits: dict[Label, Annotated[int, Meta(ge=1, le=1 << 24)]]
+    """Sequences of every split."""
+    files: dict[str, Digest]
 
 
 def default_store() -> str:
@@ -34,49 +80,67 @@ def default_store() -> str:
     return str(folder)
 
 
-def publish(store: Store, backbone: Backbone, weights: Path, data: TextData, about: dict[str, Any]) -> str:
-    """Adds a backbone, with the tokens it was trained on and is scored on; returns the backbone's digest.
+def publish(store: Store, backbone: Backbone, weights: Path, data: TextData, about: About) -> str:
+    """Adds a backbone with its tokens, unless both are there already; returns the backbone's digest.
 
     Args:
         weights: the backbone's safetensors file.
-        about: plain values that tell where the backbone comes from (name, stage, training tokens).
+        about: where the backbone comes from.
     """
-    tokens = {
-        name: packed.astype(np.uint16 if len(data.tokenizer.get_vocab()) <= 1 << 16 else np.int32)
-        for name, packed in data.packed().items()
-    }
-    head = {"schema": SCHEMA, "digests": data.digests._asdict(), "tokens": next(iter(tokens.values())).shape[1] - 1}
-    files = {"tokenizer.json": data.tokenizer.to_str().encode(), "tokens.safetensors": save(tokens)}
-    config = {key: value for key, value in asdict(backbone.config).items() if key != "seed"}
-    return store.add(
-        "backbones",
-        {
-            "schema": SCHEMA,
-            "about": about,
-            "config": config,
-            "weights": weights_digest(backbone),
-            "parameters": sum(backbone.parameter_counts().values()),
-            "tokens": store.add("tokens", head, files),
-        },
-        {"weights.safetensors": weights.read_bytes()},
+    for digest in store.digests("backbones"):
+        with contextlib.suppress(ValueError):
+            head = backbone_head(store, digest)
+            tokens = tokens_head(store, head.tokens)
+            if (head.weights, tokens.digests) == (weights_digest(backbone), data.digests._asdict()):
+                return digest
+    packed = data.packed()
+    smaller = np.uint16 if len(data.tokenizer.get_vocab()) <= 1 << 16 else np.int32
+    arrays = {name: tokens.astype(smaller) for name, tokens in packed.items()}
+    splits = {name: len(tokens) for name, tokens in packed.items()}
+    length = next(iter(packed.values())).shape[1] - 1
+    tokens_digest = store.add(
+        "tokens",
+        {"schema": SCHEMA, "digests": data.digests._asdict(), "length": length, "splits": splits},
+        {"tokenizer.json": data.tokenizer.to_str().encode(), "tokens.safetensors": save(arrays)},
     )
+    config = {key: value for key, value in asdict(backbone.config).items() if key != "seed"}
+    found = {
+        "schema": SCHEMA,
+        "about": to_builtins(about),
+        "config": config,
+        "weights": weights_digest(backbone),
+        "parameters": sum(backbone.parameter_counts().values()),
+        "tokens": tokens_digest,
+    }
+    return store.add("backbones", found, {"weights.safetensors": weights.read_bytes()})
 
 
-def fetch_tokens(store: Store, digest: str, cache: Path) -> Path:
+def backbone_head(store: Store, digest: str) -> BackboneHead:
+    """What is told of a published backbone; raises ValueError where it is missing, was changed or is malformed."""
+    return _converted(store, "backbones", digest, BackboneHead)
+
+
+def tokens_head(store: Store, digest: str) -> TokensHead:
+    """What is told of published tokens; raises ValueError where they are missing, were changed or are malformed."""
+    return _converted(store, "tokens", digest, TokensHead)
+
+
+def fetch_tokens(store: Store, digest: str, length: int, cache: Path) -> Path:
     """The folder of published tokens, as `TextData` reads it; what is there already is not fetched again.
 
     Raises:
-        ValueError: the tokens are missing or were changed, or are not what their head says.
+        ValueError: the tokens are missing or were changed, are not what their head says, or of another length.
     """
-    head = _head(store, "tokens", digest)
+    head = tokens_head(store, digest)
+    if head.length != length:
+        raise ValueError(f"the published tokens come in sequences of {head.length}: give data.tokens={head.length}")
     folder = cache / "data" / digest[:16]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            tokenizer = Tokenizer.from_str(store.file("tokens", digest, "tokenizer.json").decode())
-            splits = load(store.file("tokens", digest, "tokens.safetensors"))
-            packed = {name: tokens.astype(np.int32) for name, tokens in splits.items()}
-            if digests_of(tokenizer, packed)._asdict() != head["digests"]:
+            tokenizer, packed = _unpacked(store, digest)
+            sizes = {name: len(tokens) for name, tokens in packed.items()}
+            if digests_of(tokenizer, packed)._asdict() != head.digests or sizes != head.splits:
                 raise ValueError(f"tokens/{digest[:12]} are not those that their tokens.json names")
             half_done = folder.with_suffix(".part")
             shutil.rmtree(half_done, ignore_errors=True)
@@ -86,27 +150,37 @@ def fetch_tokens(store: Store, digest: str, cache: Path) -> Path:
     return folder
 
 
-def fetch_backbone(store: Store, digest: str, config: BackboneConfig, cache: Path) -> tuple[Path, dict[str, Any]]:
+def fetch_backbone(store: Store, digest: str, config: BackboneConfig, cache: Path) -> tuple[Path, BackboneHead]:
     """The folder with `backbone.safetensors` of a published backbone, and what is told of it.
 
     Raises:
         ValueError: the backbone is missing or was changed, or has another shape than `config`.
     """
-    head = _head(store, "backbones", digest)
+    head = backbone_head(store, digest)
     ours = asdict(config)
-    other = {key: value for key, value in head["config"].items() if ours.get(key) != value}
+    other = {key: value for key, value in head.config.items() if ours.get(key) != value}
     if other:
         wanted = " ".join(f"backbone.{key}={'null' if value is None else value}" for key, value in other.items())
         raise ValueError(f"leaderboard.backbone={digest[:12]} has another shape than the recipe says: give {wanted}")
     folder = cache / "backbones" / digest[:16]
     if not (folder / "backbone.safetensors").exists():
         with replacing(folder / "backbone.safetensors") as path:
-            path.write_bytes(store.file("backbones", digest, "weights.safetensors"))
+            path.write_bytes(store.file("backbones", digest, "weights.safetensors", to_builtins(head)))
     return folder, head
 
 
-def _head(store: Store, kind: str, digest: str) -> dict[str, Any]:
-    head = store.head(kind, digest)
-    if head.get("schema") != SCHEMA:
-        raise ValueError(f"{kind}/{digest[:12]} has schema {head.get('schema')!r}, this duo reads {SCHEMA}")
-    return head
+def _unpacked(store: Store, digest: str) -> tuple[Tokenizer, dict[str, np.ndarray]]:
+    head = to_builtins(tokens_head(store, digest))
+    try:
+        tokenizer = Tokenizer.from_str(store.file("tokens", digest, "tokenizer.json", head).decode())
+        splits = load(store.file("tokens", digest, "tokens.safetensors", head))
+    except Exception as error:  # tokenizers and safetensors have exceptions of their own
+        raise ValueError(f"tokens/{digest[:12]} cannot be read: {error}") from error
+    return tokenizer, {name: tokens.astype(np.int32) for name, tokens in splits.items()}
+
+
+def _converted(store: Store, kind: str, digest: str, shape: type[T]) -> T:
+    try:
+        return msgspec.convert(store.head(kind, digest), shape)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{kind}/{digest[:12]}/{HEADS[kind]}: {error}") from error

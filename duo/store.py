@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import re
 import uuid
 from collections.abc import Iterator
@@ -15,8 +16,12 @@ import fsspec
 HEADS = {"entries": "result.json", "backbones": "backbone.json", "tokens": "tokens.json", "marks": "mark.json"}
 """Kinds of folders, and the file of each that names the others with their digests; its own digest names the folder."""
 
-MOST = 1 << 30  # bytes of a file
-NAME = re.compile(r"[a-z]+\.(json|yaml|safetensors)")
+MOST_HEAD, MOST_FILE = 256 << 10, 1 << 30  # bytes
+NAME, DIGEST = re.compile(r"[a-z]+\.(json|yaml|safetensors)"), re.compile("[0-9a-f]{64}")
+
+
+class Unfinished(ValueError):
+    """A folder without a head: it is being written, or whoever wrote it was stopped."""
 
 
 class Store:
@@ -30,16 +35,25 @@ class Store:
 
     def __init__(self, location: str) -> None:
         self.location = location
+        self._shown = re.sub("//[^/@]*@", "//", location)  # without a password
         with self._blaming("reached"):
-            self._files, self._root = fsspec.url_to_fs(location, use_listings_cache=False)
+            self._files, self._root = fsspec.url_to_fs(location)
+
+    def exists(self) -> bool:
+        """Whether anything is at the location."""
+        with self._blaming("read"):
+            self._files.invalidate_cache()
+            return bool(self._files.exists(self._root))
 
     def digests(self, kind: str) -> list[str]:
-        """Names of the folders of a kind that are whole, as far as their names say."""
+        """Names of the folders of a kind; some may be unfinished."""
         with self._blaming("read"):
-            if not self._files.exists(f"{self._root}/{kind}"):
+            self._files.invalidate_cache()
+            try:
+                paths = self._files.ls(f"{self._root}/{kind}", detail=False)
+            except FileNotFoundError:
                 return []
-            found = [path.rstrip("/").rpartition("/")[2] for path in self._files.ls(f"{self._root}/{kind}", False)]
-        return sorted(name for name in found if re.fullmatch("[0-9a-f]{64}", name))
+        return sorted(name for path in paths if DIGEST.fullmatch(name := path.rstrip("/").rpartition("/")[2]))
 
     def find(self, kind: str, beginning: str) -> str:
         """The whole digest of the one folder whose name begins so.
@@ -47,93 +61,106 @@ class Store:
         Raises:
             ValueError: there is none, or several.
         """
-        found = [digest for digest in self.digests(kind) if beginning and digest.startswith(beginning)]
+        known = self.digests(kind)
+        found = [digest for digest in known if beginning and digest.startswith(beginning)]
         if len(found) != 1:
-            raise ValueError(f"{len(found)} {kind} begin with {beginning!r} in leaderboard.store={self.location}")
+            some = (
+                f"there are {', '.join(digest[:12] for digest in known[:5])}, ..." if known else "there are none at all"
+            )
+            raise ValueError(f"{len(found)} {kind} begin with {beginning!r}, give the beginning of one; {some}")
         return found[0]
 
     def head(self, kind: str, digest: str) -> dict[str, Any]:
         """The file that the folder is named after.
 
         Raises:
-            ValueError: it is not there (half-written folders have none), was changed, or is no JSON object.
+            Unfinished: it is not there.
+            ValueError: it was changed, or is no JSON object of finite numbers that lists its files.
         """
-        data = self._read(f"{kind}/{digest}/{HEADS[kind]}", 4 << 20)
-        if sha256(data) != digest:
-            raise ValueError(f"{kind}/{digest[:12]}/{HEADS[kind]} was changed: its digest is not its folder's name")
+        name = f"{kind}/{digest[:12]}/{HEADS[kind]}"
         try:
-            values = json.loads(data, parse_constant=_refuse)
-        except ValueError as error:
-            raise ValueError(f"{kind}/{digest[:12]}/{HEADS[kind]} is no JSON: {error}") from error
+            data = self._read(kind, digest, HEADS[kind], MOST_HEAD)
+        except FileNotFoundError:
+            raise Unfinished(f"{name} is missing") from None
+        if sha256(data) != digest:
+            raise ValueError(f"{name} was changed: its digest is not its folder's name")
+        try:
+            values = json.loads(data, parse_constant=_refuse, parse_float=_finite)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{name} is no JSON: {error}") from error
         listed = values.get("files") if isinstance(values, dict) else None
-        if not isinstance(listed, dict) or not all(NAME.fullmatch(name) for name in listed):
-            raise ValueError(f"{kind}/{digest[:12]}/{HEADS[kind]} does not list its files")
+        if not isinstance(listed, dict) or not all(NAME.fullmatch(file) for file in listed):
+            raise ValueError(f"{name} does not list its files")
         return values
 
-    def file(self, kind: str, digest: str, name: str, most: int = MOST) -> bytes:
+    def file(self, kind: str, digest: str, name: str, head: dict[str, Any], most: int = MOST_FILE) -> bytes:
         """Another file of the folder, of at most so many bytes.
 
         Raises:
             ValueError: the head does not list it, or it is missing, was changed or is too large.
         """
-        listed = self.head(kind, digest)["files"].get(name)
+        shown = f"{kind}/{digest[:12]}/{name}"
+        listed = head["files"].get(name)
         if listed is None:
-            raise ValueError(f"{kind}/{digest[:12]} has no file {name}")
-        data = self._read(f"{kind}/{digest}/{name}", most)
+            raise ValueError(f"{shown} is not listed")
+        try:
+            data = self._read(kind, digest, name, most)
+        except FileNotFoundError:
+            raise ValueError(f"{shown} is missing") from None
         if sha256(data) != listed:
-            raise ValueError(f"{kind}/{digest[:12]}/{name} was changed: its digest is not the one that is listed")
+            raise ValueError(f"{shown} was changed: its digest is not the one that is listed")
         return data
 
     def add(self, kind: str, head: dict[str, Any], files: dict[str, bytes]) -> str:
         """Adds a folder and returns its digest; the head is written last, so that a half-written one is never seen.
 
         Raises:
-            ValueError: the location cannot be written; nothing of the folder is left.
+            ValueError: the head is too large, or the location cannot be written.
         """
         listed = {name: sha256(data) for name, data in files.items()}
-        top = json.dumps(head | {"files": listed}, indent=1, allow_nan=False).encode()
+        top = json.dumps(head | {"files": listed}, indent=1, sort_keys=True, allow_nan=False).encode()
+        if len(top) > MOST_HEAD:
+            raise ValueError(f"{HEADS[kind]} would be larger than {MOST_HEAD >> 10} KiB: shorten notes and options")
         digest = sha256(top)
         folder = f"{self._root}/{kind}/{digest}"
         with self._blaming("written"):
-            if self._files.exists(f"{folder}/{HEADS[kind]}"):
-                return digest
-            try:
-                self._files.makedirs(folder, exist_ok=True)
-                for name, data in (*files.items(), (HEADS[kind], top)):
-                    self._write(f"{folder}/{name}", data)
-            except BaseException:
-                with contextlib.suppress(Exception):
-                    self._files.rm(folder, recursive=True)
-                raise
+            self._files.makedirs(folder, exist_ok=True)
+            for name, data in (*files.items(), (HEADS[kind], top)):
+                self._write(f"{folder}/{name}", data)
         return digest
 
     def _write(self, path: str, data: bytes) -> None:
+        """Writes a file under another name first; somebody else may be writing the same."""
         temporary = f"{path}.{uuid.uuid4().hex}"
-        self._files.pipe_file(temporary, data)
-        self._files.mv(temporary, path)
+        try:
+            self._files.pipe_file(temporary, data)
+            self._files.mv(temporary, path)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self._files.rm(temporary)
+            raise
 
-    def _read(self, path: str, most: int) -> bytes:
+    def _read(self, kind: str, digest: str, name: str, most: int) -> bytes:
+        if not DIGEST.fullmatch(digest):
+            raise ValueError(f"{digest[:70]!r} is no digest of {kind}: 64 digits from 0 to f")
         with self._blaming("read"):
-            try:
-                data: bytes = self._files.cat_file(f"{self._root}/{path}", start=0, end=most + 1)
-            except FileNotFoundError:
-                raise ValueError(f"{path} is not in leaderboard.store={self.location}") from None
+            data: bytes = self._files.cat_file(f"{self._root}/{kind}/{digest}/{name}", start=0, end=most + 1)
         if len(data) > most:
-            raise ValueError(f"{path} is larger than {most >> 10} KiB")
+            raise ValueError(f"{kind}/{digest[:12]}/{name} is larger than {most >> 10} KiB")
         return data
 
     @contextlib.contextmanager
     def _blaming(self, done: str) -> Iterator[None]:
-        """Whatever a file system raises becomes a ValueError that names the location."""
+        """Whatever a file system raises becomes a ValueError that names the location, but that a file is not there."""
         try:
             yield
-        except ValueError as error:
-            if "leaderboard.store" in str(error):
+        except FileNotFoundError:
+            if done == "read":
                 raise
-            raise ValueError(f"leaderboard.store={self.location} cannot be {done}: {error}") from error
+            raise ValueError(f"leaderboard.store={self._shown} cannot be {done}: no such place") from None
         except Exception as error:  # every driver has exceptions of its own
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise ValueError(f"leaderboard.store={self.location} cannot be {done}: {reason}") from error
+            raise ValueError(f"leaderboard.store={self._shown} cannot be {done}: {reason}") from error
 
 
 def sha256(data: bytes) -> str:
@@ -143,3 +170,7 @@ def sha256(data: bytes) -> str:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no number")
+
+
+def _finite(text: str) -> float:
+    return value if math.isfinite(value := float(text)) else _refuse(text)

@@ -39,7 +39,9 @@ requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() -
 def toy_standing(loss, passes=0.0, **changes):
     values = {
         "loss": loss, "interval": (loss - 0.01, loss + 0.02), "above": Estimate(0.02, (0.01, 0.03)),
-        "gap_closed": Estimate(0.5, None), "tokens": 4096, "share": {"skip": 0.25, "small": 0.25, "big": 0.5},
+        "significant": True,
+        "gap_closed": Estimate(0.5, None), "tokens": 4096, "subset": False,
+        "share": {"skip": 0.25, "small": 0.25, "big": 0.5},
         "flops": 2e6 - 1e5 * loss, "budget_flops": 2e6, "deciding_flops": 1e4, "passes": passes,
         "seconds_per_token": 1e-4, "heat": [[0.0, 0.5], [1.0, 0.25], [0.1, 0.2]],
     }  # fmt: skip

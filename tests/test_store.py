@@ -1,5 +1,6 @@
 """Folders named by their content, wherever they are."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.handlers import FTPHandler
 from pyftpdlib.servers import ThreadedFTPServer
 
-from duo.store import HEADS, Store, sha256
+from duo.store import HEADS, Store, Unfinished, sha256
 
 FILES = {"recipe.yaml": b"a: 1\n", "router.safetensors": b"\0\1" * 1000}
 
@@ -53,7 +54,7 @@ def test_what_is_added_is_found_by_its_digest_and_read_as_it_was(store):
     assert store.find("entries", digest[:6]) == digest
     head = store.head("entries", digest)
     assert (head["name"], head["loss"], {*head["files"]}) == ("ours", 4.25, {*FILES})
-    assert {name: store.file("entries", digest, name) for name in FILES} == FILES
+    assert {name: store.file("entries", digest, name, head) for name in FILES} == FILES
     other = store.add("entries", {"name": "theirs", "loss": 4.25}, FILES)
     assert store.digests("entries") == sorted([digest, other])
 
@@ -77,13 +78,13 @@ def test_a_changed_byte_anywhere_is_found(tmp_path):
         for place in {0, len(before) // 2, len(before) - 1}:
             path.write_bytes(before[:place] + bytes([before[place] ^ 1]) + before[place + 1 :])
             with pytest.raises(ValueError, match=rf"{name} was changed"):
-                [store.file("entries", digest, file) for file in FILES]
+                [store.file("entries", digest, file, store.head("entries", digest)) for file in FILES]
         path.write_bytes(before[:-1])
         with pytest.raises(ValueError, match=rf"{name} was changed"):
-            [store.file("entries", digest, file) for file in FILES]
+            [store.file("entries", digest, file, store.head("entries", digest)) for file in FILES]
         path.unlink()
-        with pytest.raises(ValueError, match=f"{name} is not in"):
-            [store.file("entries", digest, file) for file in FILES]
+        with pytest.raises(ValueError, match=f"{name} is missing"):
+            [store.file("entries", digest, file, store.head("entries", digest)) for file in FILES]
         path.write_bytes(before)
 
 
@@ -97,7 +98,13 @@ def test_no_file_leaves_its_folder(tmp_path, name):
         Store(str(tmp_path)).head("entries", sha256(head))
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"files": 3}', b'{"files": {}, "loss": NaN}', b""])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{", b"[]", b"\xff", b'{"files": 3}', b'{"files": {}, "loss": NaN}', b'{"files": {}, "loss": 1e999}', b"",
+        b'{"files": {}, "deep": ' + b"[" * 100000 + b"]" * 100000 + b"}",
+    ],
+)  # fmt: skip
 def test_what_is_no_head_is_refused(tmp_path, content):
     folder = tmp_path / "entries" / sha256(content)
     folder.mkdir(parents=True)
@@ -108,7 +115,7 @@ def test_what_is_no_head_is_refused(tmp_path, content):
 
 def test_a_disk_that_fills_leaves_nothing_half_written(tmp_path, monkeypatch):
     store = Store(str(tmp_path))
-    whole = store.add("entries", {"name": "whole"}, FILES)
+    store.add("entries", {"name": "whole"}, FILES)
     write, written = type(store._files).pipe_file, []
 
     def full(self, path, value, **options):
@@ -123,8 +130,19 @@ def test_a_disk_that_fills_leaves_nothing_half_written(tmp_path, monkeypatch):
         written.clear()
         with pytest.raises(ValueError, match=r"leaderboard.store=.* cannot be written: No space left"):
             store.add("entries", {"name": "half", "room": room}, FILES)
-        assert store.digests("entries") == [whole]
-        assert [path.name for path in (tmp_path / "entries").iterdir()] == [whole]
+        for digest in store.digests("entries"):
+            with contextlib.suppress(Unfinished):
+                assert store.head("entries", digest)["name"] == "whole"
+        assert not [*tmp_path.rglob("*.part")]
+
+
+def test_one_who_fails_leaves_what_another_wrote(tmp_path, monkeypatch):
+    store = Store(str(tmp_path))
+    digest = store.add("entries", {"name": "both"}, FILES)
+    monkeypatch.setattr(type(store._files), "mv", lambda *_, **__: (_ for _ in ()).throw(OSError(5, "broken")))
+    with pytest.raises(ValueError, match="broken"):
+        store.add("entries", {"name": "both"}, FILES)
+    assert store.head("entries", digest)["name"] == "both"
 
 
 def test_a_writer_that_is_killed_leaves_no_entry_behind(tmp_path):
@@ -136,7 +154,7 @@ def test_a_writer_that_is_killed_leaves_no_entry_behind(tmp_path):
     assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == 9
     store = Store(str(tmp_path))
     (half,) = store.digests("entries")
-    with pytest.raises(ValueError, match="result.json is not in"):
+    with pytest.raises(ValueError, match="result.json is missing"):
         store.head("entries", half)
     assert store.add("entries", {}, {"recipe.yaml": b"a", "router.safetensors": b"b"}) == half
     assert store.head("entries", half)
@@ -155,7 +173,7 @@ def test_a_store_that_cannot_be_reached_or_written_is_named(tmp_path):
 def test_a_read_only_store_is_read_and_named(server):
     digest = Store(server).add("entries", {"name": "ours"}, FILES)
     guest = Store(server.replace("duo:", "guest:"))
-    assert guest.file("entries", digest, "recipe.yaml") == FILES["recipe.yaml"]
+    assert guest.file("entries", digest, "recipe.yaml", guest.head("entries", digest)) == FILES["recipe.yaml"]
     with pytest.raises(ValueError, match=r"leaderboard.store=.* cannot be written: .*(privileges|denied|permission)"):
         guest.add("entries", {"name": "theirs"}, FILES)
     assert guest.digests("entries") == [digest]
@@ -165,6 +183,8 @@ def test_a_beginning_that_fits_none_or_several_is_an_error(tmp_path):
     store = Store(str(tmp_path))
     for number in range(20):
         store.add("marks", {"number": number}, {})
+    with pytest.raises(ValueError, match="is no digest of marks"):
+        store.head("marks", "../../secret")
     with pytest.raises(ValueError, match=r"0 marks begin with 'xyz'"):
         store.find("marks", "xyz")
     with pytest.raises(ValueError, match=r"marks begin with ''"):

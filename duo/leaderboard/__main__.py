@@ -20,7 +20,7 @@ SETTINGS = ("leaderboard.store", "cache")
 
 def main(arguments: Sequence[str]) -> int:
     """The command; returns its exit status: 0 done, 1 a mistake or an entry that is not so, 2 no such command."""
-    given = [argument for argument in arguments if argument.partition("=")[0] in SETTINGS]
+    given = [argument for argument in arguments if argument.startswith(tuple(f"{name}=" for name in SETTINGS))]
     options = parser().parse_args([argument for argument in arguments if argument not in given])
     settings = dict(argument.split("=", 1) for argument in given)
     quieten()
@@ -68,16 +68,17 @@ def submit(options: argparse.Namespace) -> int:
     """Adds the rows of a run."""
     from duo.leaderboard.submit import Submission
 
-    added = Submission(options.store, options.cache, _say, options.note, options.backbone).run(options.run)
-    print(f"{len(added)} entries added to {options.store.location}")
-    return 0
+    added, refused = Submission(options.store, options.cache, _say, options.note, options.backbone).run(options.run)
+    print(f"{len(added)} entries added, {len(refused)} refused")
+    return int(bool(refused))
 
 
 def show(options: argparse.Namespace) -> int:
-    """Prints the board."""
+    """Prints the board; raises ValueError where there is none."""
     from duo.leaderboard.table import chosen, rendered
     from duo.leaderboard.tracks import board_of
 
+    _check_there(options.store)
     board = chosen(board_of(options.store), options.track, not options.no_passes)
     print(rendered(board, options.format), end="")
     return 0
@@ -85,6 +86,7 @@ def show(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """Executes entries again, each in a process of its own; exit status 1 where one is not so."""
+    _check_there(options.store)
     every = options.store.digests("entries") if options.all else []
     entries = every or [options.store.find("entries", beginning) for beginning in options.entry]
     if not entries:
@@ -93,7 +95,13 @@ def verify(options: argparse.Namespace) -> int:
         return _verify(options, entries[0])
     flags = [flag for flag, on in (("--retrain", options.retrain), ("--mark", options.mark)) if on]
     command = [sys.executable, "-m", "duo.leaderboard", f"leaderboard.store={options.store.location}", "verify", *flags]
-    return max(subprocess.run([*command, entry], check=False).returncode for entry in entries)
+    codes = {entry: subprocess.run([*command, entry], check=False).returncode for entry in entries}
+    for entry, code in codes.items():
+        if code not in (0, 1):
+            print(f"{entry[:12]}: its process ended with {code}, not verified", file=sys.stderr)
+    wrong = sum(code != 0 for code in codes.values())
+    print(f"{len(codes) - wrong} of {len(codes)} entries are so")
+    return int(wrong > 0)
 
 
 def _verify(options: argparse.Namespace, digest: str) -> int:
@@ -121,8 +129,14 @@ def page(options: argparse.Namespace) -> int:
     from duo.leaderboard.page import page as write
     from duo.leaderboard.tracks import board_of
 
+    _check_there(options.store)
     print(write(board_of(options.store), options.folder))
     return 0
+
+
+def _check_there(store: Store) -> None:
+    if not store.exists():
+        raise ValueError("there is nothing at leaderboard.store: python -m duo.leaderboard submit RUN makes it")
 
 
 def _say(stage: str, text: str) -> None:

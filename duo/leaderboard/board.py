@@ -21,10 +21,14 @@ class Standing:
     """95 % bootstrap interval over sequences."""
     above: Estimate
     """Loss minus that of the deployable line above, on the same tokens; none for the first and for other kinds."""
+    significant: bool
+    """Whether that difference is clear of 0."""
     gap_closed: Estimate
     """Of the gap between the best fixed pattern and the oracle; none where either is missing."""
     tokens: int
     """Scored tokens."""
+    subset: bool
+    """Whether these are the subset of searches, and not the whole hold-out."""
     share: dict[str, float]
     """Share of skip, small and big among the modules used."""
     flops: float
@@ -39,11 +43,6 @@ class Standing:
     """Wall time, on whatever machine the entry was made."""
     heat: list[list[float]]
     """Share of big, by layer (outer) and by equal parts of the positions (inner)."""
-
-    @property
-    def significant(self) -> bool:
-        """Whether the difference to the line above is clear of 0."""
-        return self.above.interval is not None and not self.above.interval[0] <= 0 <= self.above.interval[1]
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Line:
     recipe: str
     """The resolved recipe of its first entry, as YAML."""
     command: str
-    """What made its first entry."""
+    """What runs its first entry's recipe from the beginning."""
     provenance: dict[str, Any]
     """Commit, versions and device of its first entry, as claimed."""
     holdouts: dict[str, Standing]

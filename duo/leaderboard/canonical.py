@@ -10,10 +10,13 @@ from pathlib import Path
 import yaml
 from omegaconf import OmegaConf
 
-from duo.recipe import NO_IDENTITY, Recipe, digest, load
+from duo.data.config import DataConfig
+from duo.recipe import NO_IDENTITY, Recipe, load
 from duo.sections import CompareConfig, LeaderboardConfig
-from duo.training.config import Stage1Config
+from duo.stages import learns
+from duo.training.config import Stage1Config, Stage3Config
 
+KEPT = ("tokens", "batch_size", "subset_sequences", "subset_tokens", "seed")  # of the data, on published tokens
 PRIVATE = ("output=", "cache=", "leaderboard.store=", "data.train=", "data.holdouts", "data.calibration")
 
 
@@ -28,8 +31,9 @@ def canonical(recipe: Recipe, backbone: str) -> Recipe:
     return replace(
         recipe,
         backbone=replace(recipe.backbone, seed=0),
-        data=replace(recipe.data, source="builtin", train=[], holdouts={}, calibration={}, column="text"),
+        data=DataConfig(**{key: getattr(recipe.data, key) for key in KEPT}),
         stage1=Stage1Config(),
+        stage3=recipe.stage3 if learns(recipe.new_router()) else Stage3Config(),
         trainer={key: value for key, value in recipe.trainer.items() if key not in NO_IDENTITY["trainer"]},
         compare=CompareConfig(),
         leaderboard=LeaderboardConfig(backbone=backbone),
@@ -37,11 +41,6 @@ def canonical(recipe: Recipe, backbone: str) -> Recipe:
         output=None,
         cache=None,
     )
-
-
-def line_of(recipe: Recipe) -> str:
-    """Identity of a recipe without its seed."""
-    return digest(recipe.identity() | {"seed": None})
 
 
 def to_yaml(recipe: Recipe) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -9,18 +10,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from duo import jobs, registry, stages
-from duo.artefacts import publish
+from duo.artefacts import About, publish
 from duo.backbone import Backbone
 from duo.comparison import Comparison
 from duo.data.module import TextData
 from duo.leaderboard import entry
 from duo.leaderboard.admission import check_budget, check_conformance, check_looking_ahead
-from duo.leaderboard.canonical import canonical, line_of, public_command, to_yaml
+from duo.leaderboard.canonical import canonical, public_command, to_yaml
+from duo.leaderboard.entry import Entry
+from duo.leaderboard.schema import head_of
+from duo.leaderboard.verify import ELSEWHERE, differences
 from duo.recipe import Recipe, load
 from duo.report import Result
 from duo.row import Row
 from duo.sources import source_digest
-from duo.store import Store
+from duo.store import Store, sha256
 
 TOLERANCE = 1e-6  # nats between the loss that a run claims and the one its recipe gives
 
@@ -45,30 +49,27 @@ class Submission:
     """The submitter's words."""
     called: str = "default"
     """What the run's backbone is called, should it be new."""
-    there: set[tuple[str, str]] = field(default_factory=set)
-    """Recipe and source of what has been added."""
     conform: set[str] = field(default_factory=set)
     """Routers that have passed the checks."""
 
-    def run(self, folder: Path) -> list[str]:
-        """The digests of the new entries of a finished run; a row that is there already is not added again.
+    def run(self, folder: Path) -> tuple[list[str], list[str]]:
+        """Digests of the new entries of a finished run, and what was refused; a row that is there is not added again.
 
         Raises:
             ValueError: there is no finished run, or no row may be added.
         """
         recipe, result = _finished(folder)
-        self.there.update(_there(self.store))
         added: list[str | None] = []
         refused = []
         for candidate in _candidates(recipe, result):
             try:
                 added.append(self._add(candidate, result.provenance))
-            except ValueError as error:
+            except (ValueError, FloatingPointError) as error:
                 refused.append(f"{candidate.name}: {error}")
                 self.say("refused", refused[-1])
         if not added:
             raise ValueError(f"no row was added; the first one, {refused[0]}")
-        return [digest for digest in added if digest]
+        return [digest for digest in added if digest], refused
 
     def _add(self, candidate: Candidate, provenance: dict[str, Any]) -> str | None:
         name, recipe, claimed = candidate
@@ -81,31 +82,32 @@ class Submission:
                 raise ValueError(f"the run says that its loss on {holdout} is {loss}, its recipe gives {found}")
         published = recipe.leaderboard.backbone or self._publish(recipe, backbone, data)
         public = canonical(recipe, published)
-        identity = public.digest, source_digest(type(router.module))
-        if identity in self.there:
+        text, source = to_yaml(public).encode(), source_digest(type(router.module))
+        if any(not [*differences(one.row, row, ELSEWHERE)] for one in self._same(sha256(text), source)):
             self.say("known", f"{name}, seed {recipe.seed}")
             return None
         self._check(recipe, row)
-        check_looking_ahead(row, backbone.module, router.module, data)
+        check_looking_ahead(row, backbone.module, router.module, data, recipe.seed)
         package, version = registry.package_of(row.router)
         head = {
             "name": name,
             "note": self.note,
-            "recipe": public.digest,
-            "line": line_of(public),
-            "seed": public.seed,
-            "backbone": published,
-            "package": {"name": package, "version": version, "source": identity[1]},
+            "package": {"name": package, "version": version, "source": source},
             "provenance": {key: provenance[key] for key in ("commit", "versions", "device", "seconds")}
             | {"command": public_command(provenance["command"])},
         }
         weights = (router.folder / "router.safetensors").read_bytes()
-        digest = entry.add(
-            self.store, head, row, {"recipe.yaml": to_yaml(public).encode(), "router.safetensors": weights}
-        )
-        self.there.add(identity)
+        digest = entry.add(self.store, head, row, {"recipe.yaml": text, "router.safetensors": weights})
         self.say("added", f"{name}, seed {recipe.seed}: {digest[:12]}")
         return digest
+
+    def _same(self, recipe: str, source: str) -> Iterator[Entry]:
+        """Entries that can be read, of the same recipe and the same source of the router."""
+        for digest in self.store.digests("entries"):
+            with contextlib.suppress(ValueError):
+                head = head_of(self.store.head("entries", digest), digest)
+                if (head.files["recipe.yaml"], head.package.source) == (recipe, source):
+                    yield entry.read(self.store, digest)
 
     def _check(self, recipe: Recipe, row: Row) -> None:
         check_budget(row)
@@ -115,12 +117,8 @@ class Submission:
             self.conform.add(asked)
 
     def _publish(self, recipe: Recipe, backbone: stages.Made[Backbone], data: TextData) -> str:
-        about = {
-            "name": self.called,
-            "seed": recipe.backbone.seed,
-            "stage1": asdict(recipe.stage1),
-            "train_tokens": recipe.stage1.steps * recipe.data.batch_size * recipe.data.tokens,
-        }
+        tokens = recipe.stage1.steps * recipe.data.batch_size * recipe.data.tokens
+        about = About(self.called, tokens, recipe.backbone.seed, asdict(recipe.stage1))
         return publish(self.store, backbone.module, backbone.folder / "backbone.safetensors", data, about)
 
 
@@ -147,13 +145,3 @@ def _candidates(recipe: Recipe, result: Result | Comparison) -> Iterator[Candida
             found = result.groups[group][name]
             for number, each in enumerate(stages.seeded(row, found.seeds)):
                 yield Candidate(name, each, {key: losses[number] for key, losses in found.seed_losses.items()})
-
-
-def _there(store: Store) -> Iterator[tuple[str, str]]:
-    """Recipe and source of every entry that can be read."""
-    for digest in store.digests("entries"):
-        try:
-            head = store.head("entries", digest)
-            yield head["recipe"], head["package"]["source"]
-        except (ValueError, KeyError, TypeError):
-            continue

@@ -20,7 +20,7 @@ from duo.tables import half, share, signed
 
 COLUMNS = (
     "rank", "name", "loss", "minus above", "gap closed", "skip/small/big", "MFLOPs", "to budget", "deciding", "passes",
-    "µs a token", "seeds", "status",
+    "µs, said", "seeds", "status",
 )  # fmt: skip
 NUMBERS = (
     "loss", "low", "high", "minus_above", "minus_above_low", "minus_above_high", "gap_closed", "gap_closed_low",
@@ -155,7 +155,7 @@ def _cells(line: Line, standing: Standing) -> list[str]:
     return [
         str(line.rank or line.kind),
         line.name if line.name == router or line.kind == "reference" else f"{line.name} ({router})",
-        f"{standing.loss:.4f} {half(standing.interval)}".strip(),
+        f"{standing.loss:.4f} {half(standing.interval)}".strip() + " on the subset" * standing.subset,
         (signed(standing.above) if standing.above.interval else "") + "*" * standing.significant,
         share(standing.gap_closed),
         "/".join(f"{standing.share[module]:.2f}" for module in MODULES),
@@ -170,9 +170,9 @@ def _cells(line: Line, standing: Standing) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no HTML, no other cell."""
+    """Text that Markdown shows as it is: no markup, no HTML, no link, no other cell."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{sign}" if sign in "\\`*_{}[]()#!|~" else sign for sign in text)
+    return "".join(f"\\{sign}" if sign in "\\`*_{}[]()#!|~$@:" else sign for sign in text).replace("www.", "www\\.")
 
 
 def _markdown_row(cells: tuple[str, ...] | list[str]) -> str:
@@ -181,4 +181,4 @@ def _markdown_row(cells: tuple[str, ...] | list[str]) -> str:
 
 def _harmless(text: str) -> str:
     """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text[:1] in ("=", "@", "\t", "\r") or (text[:1] in "+-" and not text[1:2].isdigit()) else text
+    return f"'{text}" if text.lstrip()[:1] in ("=", "@", "+", "-") or text[:1].isspace() else text

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from torch import nn
 
 from duo import registry
-from duo.artefacts import default_store, fetch_tokens
+from duo.artefacts import backbone_head, default_store, fetch_tokens
 from duo.backbone import FORMAT, Backbone
 from duo.calibration import FORMAT as ROUTER_FORMAT
 from duo.data.module import TextData
@@ -39,7 +39,7 @@ def data_of(recipe: Recipe, cache: Path) -> TextData:
     folder, published = None, recipe.leaderboard.backbone
     if published:
         store = store_of(recipe)
-        folder = fetch_tokens(store, store.head("backbones", published)["tokens"], cache)
+        folder = fetch_tokens(store, backbone_head(store, published).tokens, recipe.data.tokens, cache)
     data = TextData(recipe.data, recipe.backbone.vocabulary, cache, folder)
     data.setup()
     return data

@@ -49,11 +49,11 @@ def published_backbone(recipe: Recipe, cache: Path, say: Say) -> Made[Backbone]:
     say("stage 1", f"using the published backbone {published[:12]}")
     backbone = Backbone(recipe.backbone)
     load_weights(backbone, folder / "backbone.safetensors")
-    if weights_digest(backbone) != head["weights"]:
+    if weights_digest(backbone) != head.weights:
         raise ValueError(
             f"{folder / 'backbone.safetensors'} is not the published backbone: delete it to fetch it again"
         )
-    return Made(backbone.to(device_of(recipe)), folder, head["weights"])
+    return Made(backbone.to(device_of(recipe)), folder, head.weights)
 
 
 def trained_backbone(recipe: Recipe, data: TextData, say: Say) -> Made[Backbone]:

@@ -50,18 +50,17 @@ def score_of(backbone: Backbone, router: Router, data: TextData, seed: int, whol
 
 def beside(recipe: Recipe) -> dict[str, Recipe]:
     """The rows beside a run's router, as recipes: its baselines, and the bounds (on the subset alone)."""
-    layers = recipe.backbone.layers
-    baselines: dict[str, dict[str, Any]] = {
-        "all_small": {"name": "fixed", "pattern": [1] * layers},
-        "all_big": {"name": "fixed", "pattern": [2] * layers},
-        "random": {"name": "random"},
-        "fixed_best": {"name": "fixed_best"},
-    }
+    baselines = references(recipe.backbone.layers) | {name: {"name": name} for name in ("random", "fixed_best")}
     plain = replace(recipe, stage3=replace(recipe.stage3, freeze_backbone=True, budget=None), null_draws=0)
     return {
         name: replace(plain, router=router, whole=name in baselines)
         for name, router in (baselines | {name: {"name": name} for name in BOUNDS}).items()
     }
+
+
+def references(layers: int) -> dict[str, dict[str, Any]]:
+    """The rows outside every budget, as routers with their options: all small, and all big."""
+    return {name: {"name": "fixed", "pattern": [kind] * layers} for name, kind in (("all_small", 1), ("all_big", 2))}
 
 
 BOUNDS = ("best_of_random", "oracle")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import torch
@@ -11,34 +12,40 @@ from duo.backbone import PADDING, Backbone
 from duo.data.batch import Batch
 from duo.router import Router
 
-TIES = 0.002  # share of sequences in which nearly equal choices may swap where sums run in another order
+CUTS = 2  # places in each batch behind which everything is replaced
+TIES = 0.0005  # share of sequences in which nearly equal choices may swap where sums run in another order
 
 
 @torch.no_grad()
-def looks_ahead(backbone: Backbone, router: Router, batches: Iterable[Batch]) -> float:
+def looks_ahead(backbone: Backbone, router: Router, batches: Iterable[Batch], seed: int = 0) -> float:
     """Share of sequences in which other later tokens, and other labels from there on, move an earlier decision.
 
-    Each sequence is routed twice: as it is, and with all tokens behind one place replaced, the label at that place
-    among them. The places go through the whole length from batch to batch. More than TIES is looking ahead.
+    Each sequence is routed as it is, and with all tokens behind a place replaced, the label at that place among them.
+    The places go through the whole length from batch to batch. Every routing has a copy of the router of its own, so
+    that none can remember what another saw. More than TIES is looking ahead.
     """
     backbone.eval(), router.eval()
     moved = sequences = 0
     for number, batch in enumerate(batches):
         batch = batch.to(next(backbone.parameters()).device)
         tokens = batch.tokens_BT.shape[1]
-        seen = 1 + number * 37 % max(tokens - 1, 1)
-        other_BT = (batch.tokens_BT + 1 + number) % backbone.config.vocabulary
-        other_BT = torch.where(batch.tokens_BT == PADDING, PADDING, other_BT)
-        later_BT = torch.cat((batch.tokens_BT[:, :seen], other_BT[:, seen:]), dim=1)
-        labels_BT = torch.cat((batch.labels_BT[:, : seen - 1], later_BT[:, seen:], other_BT[:, :1]), dim=1)
-        routes = [
-            _route(backbone, router, one)[:, :seen]
-            for one in (batch, batch._replace(tokens_BT=later_BT, labels_BT=labels_BT))
-        ]
-        moved += int((routes[0] != routes[1]).flatten(1).any(1).sum())
-        sequences += len(batch.tokens_BT)
+        route_BTL = _route(backbone, router, batch, seed)
+        for cut in range(CUTS):
+            seen = 1 + (number * CUTS + cut) * 37 % max(tokens - 1, 1)
+            other_BTL = _route(backbone, router, _replaced(batch, seen, backbone.config.vocabulary), seed)
+            moved += int((route_BTL[:, :seen] != other_BTL[:, :seen]).flatten(1).any(1).sum())
+            sequences += len(batch.tokens_BT)
     return moved / max(sequences, 1)
 
 
-def _route(backbone: Backbone, router: Router, batch: Batch) -> Tensor:
-    return backbone(batch.tokens_BT, router.route(batch.trial(backbone))).weight_BTLM.argmax(-1)
+def _replaced(batch: Batch, seen: int, vocabulary: int) -> Batch:
+    """The batch with other tokens from place `seen` on, and the labels that go with them."""
+    other_BT = torch.where(batch.tokens_BT == PADDING, PADDING, (batch.tokens_BT + 1 + seen) % vocabulary)
+    later_BT = torch.cat((batch.tokens_BT[:, :seen], other_BT[:, seen:]), dim=1)
+    labels_BT = torch.cat((batch.labels_BT[:, : seen - 1], later_BT[:, seen:], other_BT[:, :1]), dim=1)
+    return batch._replace(tokens_BT=later_BT, labels_BT=labels_BT)
+
+
+def _route(backbone: Backbone, router: Router, batch: Batch, seed: int) -> Tensor:
+    gate = copy.deepcopy(router).route(batch.trial(backbone, seed=seed))
+    return backbone(batch.tokens_BT, gate).weight_BTLM.argmax(-1)

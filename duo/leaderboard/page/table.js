@@ -41,7 +41,8 @@ const COLUMNS = [
   {
     key: "loss", label: "Loss", unit: "nats/token",
     value: ({ standing }) => standing.loss,
-    show: ({ standing }) => [loss(standing.loss), between(standing.interval, loss)],
+    show: ({ standing }) =>
+      [loss(standing.loss), `${between(standing.interval, loss)}${standing.subset ? " subset" : ""}`],
   },
   {
     key: "above", label: "To line above", unit: "nats/token",

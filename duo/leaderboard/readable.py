@@ -1,0 +1,70 @@
+"""Which entries of a store can be shown: whole, within their budget, on the published tokens."""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from duo.artefacts import BackboneHead, TokensHead, backbone_head, tokens_head
+from duo.leaderboard import entry
+from duo.leaderboard.admission import check_budget, is_reference
+from duo.leaderboard.board import STATUS
+from duo.leaderboard.entry import Entry
+from duo.leaderboard.standings import OWN
+from duo.store import Store, Unfinished
+
+
+def readable(store: Store, left_out: list[str]) -> Iterator[tuple[Entry, BackboneHead]]:
+    """Entries that are whole, within their budget, and on the published tokens; with their backbones."""
+    heads = functools.cache(lambda digest: backbone_head(store, digest))
+    tokens = functools.cache(lambda digest: tokens_head(store, digest))
+    for name in store.digests("entries"):
+        try:
+            one = entry.read(store, name)
+            backbone = heads(one.backbone)
+            _check_tokens(one, backbone, tokens(backbone.tokens))
+            check_budget(one.row)
+            if is_reference(one.row) and one.head.package.name != OWN:
+                raise ValueError(f"all small and all big are those of {OWN}")
+            yield one, backbone
+        except Unfinished:
+            continue  # somebody is writing it
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            left_out.append(f"{name[:12]}: {said}")
+
+
+def _check_tokens(one: Entry, backbone: BackboneHead, tokens: TokensHead) -> None:
+    """Raises ValueError where a row is not of the published backbone and all of its tokens."""
+    row, data = one.row, one.settings["data"]
+    if row.digests != {"backbone": backbone.weights, "tokens": tokens.digests["whole"]}:
+        raise ValueError("row.digests are not those of its published backbone and tokens")
+    for holdout in row.subset:
+        split = f"holdouts.{holdout}"
+        first = zlib.crc32(split.encode()) << 31  # as TextData numbers them
+        held, wanted = tokens.splits[split], data["subset_sequences"]
+        some = np.arange(wanted) * held // wanted if wanted < held else np.arange(held)
+        most = min(data["subset_tokens"], tokens.length)
+        for scores, places, length in ((row.scores, np.arange(held), tokens.length), (row.subset, some, most)):
+            part = scores[holdout].sequences if scores else None
+            if part is not None and not (
+                np.array_equal(part.sequence_N, places + first)
+                and (part.tokens_N == length).all()
+                and part.used_TLM.shape[:2] == (length, backbone.config["layers"])
+            ):
+                raise ValueError(f"its sequences of {holdout} are not the published ones")
+
+
+def statuses_of(store: Store) -> dict[str, int]:
+    """The highest level that each entry's marks say, as its place in STATUS."""
+    found: dict[str, int] = {}
+    for name in store.digests("marks"):
+        try:
+            mark = store.head("marks", name)
+            found[mark["entry"]] = max(found.get(mark["entry"], 0), STATUS.index(mark["level"]))
+        except (ValueError, KeyError, TypeError):
+            continue  # no mark
+    return found
