@@ -2,13 +2,14 @@
 
     python benchmarks/leaderboard.py STORE [--entries 2000]
 
-STORE is a leaderboard with at least one entry; copies of its first deployable one, each under a name, a seed's line and
-losses of its own, fill a store in a temporary folder.
+STORE is the folder of a leaderboard; copies of its first deployable entry, each with a name, a source and losses of its
+own, fill a store in a temporary folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -27,11 +28,11 @@ def fill(store: Store, source: Store, entries: int) -> None:
     board = board_of(source)
     digest = board.tracks[0].lines[0].entries[0]
     head = source.head("entries", digest)
-    files = {name: source.file("entries", digest, name) for name in head.pop("files")}
+    files = {name: source.file("entries", digest, name, head) for name in head["files"]}
+    del head["files"]
     files["router.safetensors"] = b""  # not read by the page
-    for name in source.digests("backbones"):
-        kept = source.head("backbones", name)
-        store.add("backbones", {key: value for key, value in kept.items() if key != "files"}, {})
+    for kind in ("backbones", "tokens"):
+        shutil.copytree(Path(source.location) / kind, Path(store.location) / kind)
     arrays, generator = load(files["sequences.safetensors"]), np.random.default_rng(0)
     for number in range(entries):
         for part in ("scores", "subset"):
@@ -39,7 +40,7 @@ def fill(store: Store, source: Store, entries: int) -> None:
                 name = f"{part}/{holdout}/loss_N"
                 arrays[name] = arrays[name] * generator.uniform(0.999, 1.001, len(arrays[name]))
                 score["loss"] = float(arrays[name].sum() / arrays[f"{part}/{holdout}/tokens_N"].sum())
-        head |= {"name": f"router {number}", "line": sha256(f"{number}".encode())}
+        head |= {"name": f"router {number}", "package": head["package"] | {"source": sha256(f"{number}".encode())}}
         store.add("entries", head, files | {"sequences.safetensors": save(arrays)})
 
 

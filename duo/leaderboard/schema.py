@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -115,7 +114,7 @@ def head_of(values: dict[str, Any], name: str) -> Head:
         head = msgspec.convert(values, Head)
         row, shown = head.row, head.row.scores or head.row.subset
         for text in _texts(values):
-            if any(unicodedata.category(sign) in ("Cc", "Cf", "Cs") for sign in text):
+            if not text.isprintable():
                 raise ValueError(f"{text[:50]!r} holds signs that are not printed")
         if {*head.files} != {*MOST}:
             raise ValueError(f"its files are {', '.join(sorted(head.files))}")

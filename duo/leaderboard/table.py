@@ -20,7 +20,7 @@ from duo.tables import half, share, signed
 
 COLUMNS = (
     "rank", "name", "loss", "minus above", "gap closed", "skip/small/big", "MFLOPs", "to budget", "deciding", "passes",
-    "µs, said", "seeds", "status",
+    "µs", "seeds", "status",
 )  # fmt: skip
 NUMBERS = (
     "loss", "low", "high", "minus_above", "minus_above_low", "minus_above_high", "gap_closed", "gap_closed_low",
@@ -65,6 +65,8 @@ def _terminal(board: Board) -> str:
                 view.add_section()
             view.add_row(*(Text(cell) for cell in _cells(line, standing)))
         console.print(view)
+    if board.tracks:
+        console.print(LEGEND)
     for sentence in board.left_out:
         console.print(f"left out: {sentence}", soft_wrap=True)
     return file.getvalue()
@@ -87,11 +89,14 @@ def _markdown(board: Board) -> str:
     return "\n".join(parts) + "\n"
 
 
+LEGEND = "* clear of 0   ° on the subset of searches   + extra passes   µs a token, as its maker says"
+
 INTRODUCTION = """Made by `python -m duo.leaderboard show --format markdown > LEADERBOARD.md`; CI checks that it is up
 to date. Every row can be executed again from its entry: `python -m duo.leaderboard verify ENTRY`. Rows compare within
 one backbone, one set of tokens and one budget. Behind `±` stands half the width of a 95 % interval; `minus above` is
-the paired difference to the row above, `*` where its interval is clear of 0. `bound`: it read the labels.
-`reference`: outside the budget rule, unranked. `passes`: extra ones through the backbone, marked `+`."""
+the paired difference to the row above, `*` where its interval is clear of 0. `bound`: it read the labels. `°`: on the
+subset of searches. `reference`: outside the budget rule, unranked. `passes`: extra ones through the backbone, marked
+`+`. `µs`: a token, as its maker says."""
 
 
 def _csv(board: Board) -> str:
@@ -155,7 +160,7 @@ def _cells(line: Line, standing: Standing) -> list[str]:
     return [
         str(line.rank or line.kind),
         line.name if line.name == router or line.kind == "reference" else f"{line.name} ({router})",
-        f"{standing.loss:.4f} {half(standing.interval)}".strip() + " on the subset" * standing.subset,
+        f"{standing.loss:.4f} {half(standing.interval)}".strip() + "°" * standing.subset,
         (signed(standing.above) if standing.above.interval else "") + "*" * standing.significant,
         share(standing.gap_closed),
         "/".join(f"{standing.share[module]:.2f}" for module in MODULES),

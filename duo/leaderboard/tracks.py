@@ -76,13 +76,14 @@ def _track(
 def _groups(entries: list[Entry], statuses: dict[str, int], left_out: list[str]) -> Iterator[Group]:
     """Entries that differ in nothing but their seed; what is only claimed joins nothing that was executed again."""
     found: dict[tuple[str, int], dict[int, Entry]] = {}
+    known: dict[tuple[str, int], Entry] = {}
     for one in sorted(entries, key=lambda one: (-statuses.get(one.digest, 0), one.digest)):
-        status = statuses.get(one.digest, 0)
-        known = [seeds[one.seed] for (line, _), seeds in found.items() if line == one.line and one.seed in seeds]
-        if known:
-            left_out.append(f"{one.digest[:12]}: of the same recipe, source and seed as {known[0].digest[:12]}")
+        line = one.line
+        twin = known.setdefault((line, one.seed), one)
+        if twin is one:
+            found.setdefault((line, statuses.get(one.digest, 0)), {})[one.seed] = one
         else:
-            found.setdefault((one.line, status), {})[one.seed] = one
+            left_out.append(f"{one.digest[:12]}: of the same recipe, source and seed as {twin.digest[:12]}")
     return ([seeds[seed] for seed in sorted(seeds)] for seeds in found.values())
 
 
