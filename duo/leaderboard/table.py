@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -59,7 +60,8 @@ def _terminal(board: Board) -> str:
         view = Table(title=_title(track, holdout), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         view.collapse_padding = True
         for column in COLUMNS:
-            view.add_column(column, no_wrap=True, justify="left" if column in ("rank", "name", "status") else "right")
+            justify: Literal["left", "right"] = "left" if column in ("rank", "name", "status") else "right"
+            view.add_column(column, no_wrap=True, justify=justify, max_width=34 if column == "name" else None)
         for number, (line, standing) in enumerate(_rows(track, holdout)):
             if number and line.kind != track.lines[number - 1].kind:
                 view.add_section()
