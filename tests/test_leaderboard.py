@@ -451,3 +451,20 @@ def test_reading_entries_runs_no_code_of_theirs(board, monkeypatch):
     forged(board, lambda head, _: head["package"].update(source="0" * 64))
     rendered(board_of(board), "table")
     assert entry.read(board, board.digests("entries")[0])
+
+
+def test_mistakes_on_the_command_line_are_told_in_one_line(board, tmp_path, capsys):
+    for arguments, said in (
+        (["show", f"leaderboard.store={tmp_path}/nowhere"], "there is nothing at leaderboard.store"),
+        (["verify", f"leaderboard.store={board.location}"], "which entry"),
+        (["verify", "zzz", f"leaderboard.store={board.location}"], "0 entries begin with 'zzz'"),
+        (["show", "--track", "zzz", f"leaderboard.store={board.location}"], "no track begins with 'zzz'; there are: "),
+    ):
+        assert main(arguments) == 1
+        assert said in capsys.readouterr().err
+
+
+def test_the_page_is_written_by_the_command(board, tmp_path, capsys):
+    pytest.importorskip("plotly")
+    assert main(["page", f"{tmp_path}/site", f"leaderboard.store={board.location}"]) == 0
+    assert "softmax_budget" in (tmp_path / "site" / "index.html").read_text()
