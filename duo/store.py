@@ -8,7 +8,7 @@ import json
 import math
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import fsspec
@@ -29,12 +29,16 @@ class Store:
 
     Nothing is ever changed: what is added stands beside what is there, so that two people who add never conflict.
 
+    Args:
+        location: where the folders are.
+        changed: takes the sentence that names a changed file, which is then read all the same; by default an error.
+
     Raises:
         ValueError: nothing can be reached at the location; from every method.
     """
 
-    def __init__(self, location: str) -> None:
-        self.location = location
+    def __init__(self, location: str, changed: Callable[[str], object] | None = None) -> None:
+        self.location, self._changed = location, changed or _raise
         self._shown = re.sub("//[^/@]*@", "//", location)  # without a password
         with self._blaming("reached"):
             self._files, self._root = fsspec.url_to_fs(location)
@@ -83,7 +87,7 @@ class Store:
         except FileNotFoundError:
             raise Unfinished(f"{name} is missing") from None
         if sha256(data) != digest:
-            raise ValueError(f"{name} was changed: its digest is not its folder's name")
+            self._changed(f"{name} was changed: its digest is not its folder's name")
         try:
             values = json.loads(data, parse_constant=_refuse, parse_float=_finite)
         except (ValueError, RecursionError) as error:
@@ -108,7 +112,7 @@ class Store:
         except FileNotFoundError:
             raise ValueError(f"{shown} is missing") from None
         if sha256(data) != listed:
-            raise ValueError(f"{shown} was changed: its digest is not the one that is listed")
+            self._changed(f"{shown} was changed: its digest is not the one that is listed")
         return data
 
     def add(self, kind: str, head: dict[str, Any], files: dict[str, bytes]) -> str:
@@ -166,6 +170,10 @@ class Store:
 def sha256(data: bytes) -> str:
     """The digest of bytes, in hex."""
     return hashlib.sha256(data).hexdigest()
+
+
+def _raise(sentence: str) -> NoReturn:
+    raise ValueError(sentence)
 
 
 def _refuse(constant: str) -> NoReturn:

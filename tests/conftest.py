@@ -46,13 +46,13 @@ def random_tokens(batch, tokens, vocabulary=64, seed=0):
     return torch.randint(vocabulary, (batch, tokens), generator=torch.Generator().manual_seed(seed))
 
 
-def command(*arguments, check=0, cwd=None, **environment):
+def command(*arguments, check=0, cwd=None, fresh=False, **environment):
     """Runs `python -m duo.run` as a user would; returns what it printed.
 
-    Here in this process, to spare the seconds that the imports take; in one of its own where it needs a folder or an
-    environment.
+    Here in this process, to spare the seconds that the imports take; in one of its own where that is asked for, or it
+    needs a folder or an environment.
     """
-    if cwd or environment:
+    if cwd or environment or fresh:
         status, printed = _elsewhere(arguments, cwd, environment)
     else:
         with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:

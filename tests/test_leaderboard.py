@@ -188,6 +188,16 @@ def test_a_field_that_was_altered_is_named(board, change, named):
     assert any(named in sentence for sentence in verify(board, forged(board, change), quiet))
 
 
+def test_an_entry_that_was_changed_where_it_stands_is_named_with_the_field(board, capsys):
+    digest, head, _ = entry_of(board)
+    path = board_path(board) / "entries" / digest / "result.json"
+    path.write_text(path.read_text().replace(f"{head['row']['scores']['held']['flops_per_token']}", "1234.5", 1))
+    assert main(["verify", digest, f"leaderboard.store={board.location}"]) == 1
+    said = capsys.readouterr().err
+    assert "result.json was changed" in said
+    assert "row.scores.held.flops_per_token: the entry says 1234.5" in said
+
+
 @pytest.mark.long
 def test_weights_that_are_not_those_of_the_numbers_are_found(board):
     def noise(_, files):

@@ -41,18 +41,21 @@ def verify(store: Store, digest: str, say: stages.Say, retrain: bool = False) ->
     Raises:
         ValueError: the entry cannot be read, or cannot be run here: its router is not installed, or is another one.
     """
-    claimed = entry.read(store, digest)
-    _check_source(claimed)
+    wrong: list[str] = []
+    seeing = Store(store.location, wrong.append)  # goes on with changed files, to name what is changed in them
     try:
+        claimed = entry.read(seeing, digest)
+        _check_source(claimed)
         recipe = from_yaml(claimed.recipe)
     except ValueError as error:
-        return [f"recipe.yaml: {error}"]
-    wrong = [*_inconsistent(claimed)]
-    if wrong:
-        return wrong
+        if wrong:
+            return [*wrong, str(error)]
+        raise
+    wrong += _inconsistent(claimed)
     with tempfile.TemporaryDirectory() as folder:
         at_store = replace(recipe, leaderboard=replace(recipe.leaderboard, store=store.location))
-        return (_retrained if retrain else _executed)(store, claimed, at_store, Path(folder), say)
+        wrong += (_retrained if retrain else _executed)(seeing, claimed, at_store, Path(folder), say)
+    return [*dict.fromkeys(wrong)]
 
 
 def _inconsistent(claimed: Entry) -> Iterator[str]:
