@@ -314,6 +314,20 @@ def test_seeds_of_one_recipe_are_one_line_and_averaged(board):
     assert len(line.entries) == 2
 
 
+def test_seeds_that_do_not_go_together_are_left_out_and_the_others_show(board):
+    def cheat(head, files):
+        for seeded in head["row"]["scores"].values():
+            seeded["bits_per_byte"] = None
+        reseeded(8)(head, files)
+
+    shown = len(board_of(board).tracks[0].lines)
+    digest = forged(board, cheat)
+    found = board_of(board)
+    assert len(found.tracks[0].lines) == shown - 1
+    assert digest[:12] in found.left_out[0]
+    assert "seeds do not go together" in found.left_out[0]
+
+
 def test_what_is_only_claimed_joins_nothing_that_was_executed_again(board):
     honest = entry_of(board)[0]
     board.add("marks", {"entry": honest, "level": "re-executed"}, {})

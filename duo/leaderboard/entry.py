@@ -95,6 +95,8 @@ def _settings(text: str, row: RowHead) -> dict[str, Any]:
     for name, found in {"router": router["name"], "options": options, "budget": settings["budget"]}.items():
         if said[name] != found:
             raise ValueError(f"row.{name} is {said[name]}, the recipe says {found}")
+    if bool(row.scores) != settings["whole"]:
+        raise ValueError(f"whole={settings['whole']} and row.scores do not go together: give whole=true with them")
     if not (type(settings["seed"]) is int and DIGEST.fullmatch(settings["leaderboard"]["backbone"])):
         raise ValueError("seed or leaderboard.backbone is missing")
     return dict(settings)

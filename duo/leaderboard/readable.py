@@ -42,6 +42,9 @@ def _check_tokens(one: Entry, backbone: BackboneHead, tokens: TokensHead) -> Non
     row, data = one.row, one.settings["data"]
     if row.digests != {"backbone": backbone.weights, "tokens": tokens.digests["whole"]}:
         raise ValueError("row.digests are not those of its published backbone and tokens")
+    published = {name for name in tokens.splits if name.startswith("holdouts.")}
+    if {f"holdouts.{holdout}" for holdout in row.subset} != published:
+        raise ValueError(f"its hold-outs are {', '.join(row.subset)}, not the published ones")
     for holdout in row.subset:
         split = f"holdouts.{holdout}"
         first = zlib.crc32(split.encode()) << 31  # as TextData numbers them

@@ -10,7 +10,6 @@ import numpy as np
 from duo.artefacts import BackboneHead
 from duo.intervals import Estimate
 from duo.leaderboard import standings
-from duo.leaderboard.admission import check_budget
 from duo.leaderboard.board import STATUS, Board, Line, Standing, Track
 from duo.leaderboard.entry import Entry
 from duo.leaderboard.readable import readable, statuses_of
@@ -47,12 +46,10 @@ def _track(
 ) -> Track:
     rows, (first, backbone) = [], entries[0]
     for group in _groups([one for one, _ in entries], statuses, left_out):
-        row = over_seeds([one.row for one in group])
         try:
-            check_budget(row)
-            rows.append((group, row))
-        except ValueError as error:
-            left_out.append(f"{', '.join(one.digest[:12] for one in group)}: over their seeds {error}")
+            rows.append((group, over_seeds([one.row for one in group])))
+        except (KeyError, TypeError, ValueError) as error:  # numbers that one seed has and another has not
+            left_out.append(f"{', '.join(one.digest[:12] for one in group)}: seeds do not go together ({error})")
     budget, layers = first.row.budget, backbone.config["layers"]
     title = f"{backbone.about.name}: {budget['big']:g} big"
     title += f", {budget['skip']:g} skipped" * bool(budget["skip"]) + f" of {layers} layers"
@@ -63,13 +60,13 @@ def _track(
             "digest": first.backbone,
             "name": backbone.about.name,
             "layers": layers,
-            "width": backbone.config["width"],
+            "width": backbone.config.get("width"),
             "parameters": backbone.parameters,
             "train_tokens": backbone.about.train_tokens,
         },
         budget=budget,
         holdouts=[*first.row.subset],
-        lines=_lines(rows, statuses),
+        lines=_lines(rows, statuses) if rows else [],
     )
 
 
