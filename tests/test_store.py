@@ -4,12 +4,9 @@ import contextlib
 import json
 import subprocess
 import sys
-import threading
 
 import pytest
-from pyftpdlib.authorizers import DummyAuthorizer
-from pyftpdlib.handlers import FTPHandler
-from pyftpdlib.servers import ThreadedFTPServer
+import servers
 
 from duo.store import HEADS, Store, Unfinished, sha256
 
@@ -25,28 +22,32 @@ for number in range(50):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A real remote store: an FTP server of our own."""
-    authorizer = DummyAuthorizer()
-    folder = str(tmp_path_factory.mktemp("remote"))
-    authorizer.add_user("duo", "secret", folder, perm="elradfmw")
-    authorizer.add_user("guest", "secret", folder, perm="elr")
-    handler = type("Handler", (FTPHandler,), {"authorizer": authorizer, "passive_ports": None})
-    with ThreadedFTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"timeout": 0.1}, daemon=True)
-        thread.start()
-        yield f"ftp://duo:secret@127.0.0.1:{running.address[1]}/board"
-        running.close_all()
+def ftp(tmp_path_factory):
+    with servers.ftp(tmp_path_factory.mktemp("remote")) as location:
+        yield location
 
 
-@pytest.fixture(params=["local", "memory", "ftp"])
-def store(request, tmp_path):
-    """An empty store of every kind."""
-    place = {"local": f"{tmp_path}/board", "memory": f"memory://{tmp_path}/board"}
-    return Store(place.get(request.param) or f"{request.getfixturevalue('server')}/{tmp_path.name}")
+@pytest.fixture(scope="module")
+def sftp(tmp_path_factory):
+    with servers.sftp(tmp_path_factory.mktemp("remote")) as location:
+        yield location
 
 
-def test_what_is_added_is_found_by_its_digest_and_read_as_it_was(store):
+@pytest.fixture(scope="module")
+def s3():
+    with pytest.MonkeyPatch.context() as patch, servers.s3(patch) as location:
+        yield location
+
+
+@pytest.fixture(params=["local", "memory", "ftp", "sftp", "s3"])
+def place(request, tmp_path):
+    """Where no store is yet, of every kind."""
+    here = {"local": f"{tmp_path}/board", "memory": f"memory://{tmp_path}/board"}
+    return here.get(request.param) or f"{request.getfixturevalue(request.param)}/{tmp_path.name}"
+
+
+def test_what_is_added_is_found_by_its_digest_and_read_as_it_was(place):
+    store = Store(place)
     assert store.digests("entries") == []
     digest = store.add("entries", {"name": "ours", "loss": 4.25}, FILES)
     assert store.add("entries", {"name": "ours", "loss": 4.25}, FILES) == digest
@@ -59,12 +60,11 @@ def test_what_is_added_is_found_by_its_digest_and_read_as_it_was(store):
     assert store.digests("entries") == sorted([digest, other])
 
 
-def test_two_processes_that_add_at_the_same_time_lose_nothing(tmp_path):
-    processes = [
-        subprocess.Popen([sys.executable, "-c", ADDING, str(tmp_path / "board"), who]) for who in ("one", "two")
-    ]
+@pytest.mark.parametrize("place", ["local", "ftp", "sftp", "s3"], indirect=True)  # memory is of one process alone
+def test_two_processes_that_add_at_the_same_time_lose_nothing(place):
+    processes = [subprocess.Popen([sys.executable, "-c", ADDING, place, who]) for who in ("one", "two")]
     assert [process.wait() for process in processes] == [0, 0]
-    store = Store(str(tmp_path / "board"))
+    store = Store(place)
     found = {(head["who"], head["number"]) for head in (store.head("entries", d) for d in store.digests("entries"))}
     assert found == {(who, number) for who in ("one", "two") for number in range(50)}
 
@@ -170,9 +170,9 @@ def test_a_store_that_cannot_be_reached_or_written_is_named(tmp_path):
         Store(str(tmp_path / "file")).add("entries", {}, {})
 
 
-def test_a_read_only_store_is_read_and_named(server):
-    digest = Store(server).add("entries", {"name": "ours"}, FILES)
-    guest = Store(server.replace("duo:", "guest:"))
+def test_a_read_only_store_is_read_and_named(ftp):
+    digest = Store(ftp).add("entries", {"name": "ours"}, FILES)
+    guest = Store(ftp.replace("duo:", "guest:"))
     assert guest.file("entries", digest, "recipe.yaml", guest.head("entries", digest)) == FILES["recipe.yaml"]
     with pytest.raises(ValueError, match=r"leaderboard.store=.* cannot be written: .*(privileges|denied|permission)"):
         guest.add("entries", {"name": "theirs"}, FILES)
