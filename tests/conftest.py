@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # two workers with two threads each wou
     torch.set_num_threads(1)
 
 from duo import Backbone, BackboneConfig, run
+from duo.leaderboard import __main__ as leaderboard
+from duo.store import Store
 
 ROOT = Path(__file__).parents[1]
 
@@ -91,3 +94,25 @@ def small(files):
         "backbone.width=16", "budget.big=1", "stage1.steps=12", "stage1.warmup=2", "stage1.checkpoint_every=4",
         "stage1.log_every=2", "stage3.steps=8", "stage3.warmup=2", "stage3.checkpoint_every=4", "stage3.log_every=2",
     ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def finished(small, tmp_path_factory):
+    """A finished run of the learned router, and its cache."""
+    folder = tmp_path_factory.mktemp("leaderboard")
+    command(*small, f"output={folder}/run", f"cache={folder}/cache")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def submitted(finished):
+    """The store that the run was submitted to."""
+    settings = [f"leaderboard.store={finished}/board", f"cache={finished}/cache"]
+    assert leaderboard.main(["submit", f"{finished}/run", "--note", "<b>ours</b> | the first", *settings]) == 0
+    return finished / "board"
+
+
+@pytest.fixture
+def board(submitted, tmp_path):
+    """A store of one's own with the same content."""
+    return Store(str(shutil.copytree(submitted, tmp_path / "board")))

@@ -1,0 +1,148 @@
+"""Entries are other people's files: what cannot be shown is left out, and what they say is text."""
+
+import re
+
+import numpy as np
+import pytest
+from forging import board_path, entry_of, forged, reseeded, reshaped, setting, shifted
+from safetensors.numpy import load, save
+
+from duo.leaderboard import entry
+from duo.leaderboard.canonical import from_yaml, public_command
+from duo.leaderboard.page import page
+from duo.leaderboard.table import rendered
+from duo.leaderboard.tracks import board_of
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (setting("schema", value=2), "schema"),
+        (setting("row", "budget", "big", value=2), "row.budget"),
+        (setting("row", "options", value={"alpha": 3.0}), "row.options"),
+        (setting("row", "options", value={"a": "b" * 3000}), "2 KiB"),
+        (setting("row", "router", value="random"), "row.router"),
+        (setting("row", "digests", "tokens", value="0" * 64), "row.digests"),
+        (setting("row", "subset", "held", "tokens", value=7), "tokens=7"),
+        (setting("row", "scores", value={}), "not of the same hold-outs|give whole=true"),
+        (setting("row", "subset", value={}), "hold-outs"),
+        (setting("row", "collapsed", value={}), "hold-outs"),
+        (setting("row", "scores", "held", "flops_per_token", value=9e9), "budget that its FLOPs exceed"),
+        (setting("row", "scores", "held", "share", value={}), "share"),
+        (setting("name", value="a\x1b[2Jb"), "signs that are not printed"),
+        (setting("name", value="a\u202eb"), "signs that are not printed"),
+        (shifted, "not the published ones"),
+        (reshaped, "do not belong together"),
+        (lambda _, files: files.update({"recipe.yaml": b"seed: [" * 900}), "recipe.yaml"),
+        (setting("row", "scores", "held", "loss", value="4"), "loss"),
+        (setting("row", "scores", "held", "loss", value=1.5), "its loss is not that of its sequences"),
+        (setting("row", "scores", "held", "within_budget", value=False), "not within the budget"),
+        (setting("name", value=""), "name"),
+        (setting("surplus", value=1), "surplus"),
+        (lambda _, files: files.pop("router.safetensors"), "its files are"),
+        (lambda _, files: files.update({"sequences.safetensors": b"short"}), "sequences.safetensors"),
+        (lambda _, files: files.update({"recipe.yaml": b"a: 1\n" * 20000}), "larger than 64 KiB"),
+    ],
+)  # fmt: skip
+def test_an_entry_that_cannot_be_shown_is_left_out_with_its_reason_and_the_others_show(board, tmp_path, change, reason):
+    shown = len(board_of(board).tracks[0].lines)
+    digest = forged(board, change)
+    found = board_of(board)
+    assert len(found.tracks[0].lines) == shown
+    (sentence,) = found.left_out
+    assert sentence.startswith(digest[:12])
+    assert re.search(reason, sentence)
+    assert sentence in rendered(found, "table").replace("\n", " ")
+    assert page(found, tmp_path).exists()
+
+
+def test_numbers_that_are_none_are_left_out(board):
+    def nan(_, files):
+        sequences = load(files["sequences.safetensors"])
+        sequences["scores/held/loss_N"][0] = np.nan
+        files["sequences.safetensors"] = save(sequences)
+
+    forged(board, nan)
+    assert "no number" in board_of(board).left_out[0]
+
+
+def test_half_an_entry_is_not_seen(board):
+    path = board_path(board) / "entries" / ("0" * 64)
+    path.mkdir()
+    (path / "recipe.yaml").write_text("a: 1\n")
+    assert board_of(board).left_out == []
+
+
+def test_seeds_that_do_not_go_together_are_left_out_and_the_others_show(board):
+    def cheat(head, files):
+        for seeded in head["row"]["scores"].values():
+            seeded["bits_per_byte"] = None
+        reseeded(8)(head, files)
+
+    shown = len(board_of(board).tracks[0].lines)
+    digest = forged(board, cheat)
+    found = board_of(board)
+    assert len(found.tracks[0].lines) == shown - 1
+    assert digest[:12] in found.left_out[0]
+    assert "seeds do not go together" in found.left_out[0]
+
+
+HOSTILE = "<script>alert(1)</script> | [x](javascript:1) `a` =cmd"
+
+
+def test_names_are_text_in_every_format(board):
+    forged(board, lambda head, files: (head.update(name=HOSTILE), head["package"].update(source="2" * 64)))
+    forged(
+        board,
+        lambda head, files: (
+            head.update(name="=1+1"),
+            reseeded(9)(head, files),
+            head["package"].update(source="1" * 64),
+        ),
+    )
+    found = board_of(board)
+    markdown = rendered(found, "markdown")
+    assert "<script>" not in markdown
+    assert "&lt;script&gt;alert" in markdown
+    assert "](javascript" not in markdown
+    counts = {line.count("|") - line.count("\\|") for line in markdown.splitlines() if line.startswith("|")}
+    assert len(counts) == 1
+    assert "'=1+1" in rendered(found, "csv")
+
+
+def test_what_an_entry_says_of_its_recipe_is_read_without_the_environment_or_other_files(board):
+    _, _, files = entry_of(board)
+    text = files["recipe.yaml"].decode()
+    assert from_yaml(text)
+    for bad in ("output: ${oc.env:HOME}\n", "base: ../../secret.yaml\n", "!!python/object:os.system {}\n"):
+        with pytest.raises(ValueError, match=r"recipe.yaml|interpolation"):
+            from_yaml(bad + text)
+    with pytest.raises(ValueError, match="not resolved for a published backbone"):
+        from_yaml(
+            text.replace("train: []", "train: [/etc/passwd]")
+            .replace("source: builtin", "source: files")
+            .replace("holdouts: {}", "holdouts: {a: [/etc/passwd]}")
+        )
+
+
+@pytest.mark.parametrize("words", ["see /home/me/notes", "C:\\Users\\me", "token=/etc/secret/key"])
+def test_a_place_on_ones_machine_reaches_no_entry(board, words):
+    _, head, files = entry_of(board)
+    files.pop("sequences.safetensors")
+    row = entry.read(board, board.digests("entries")[0]).row
+    before = board.digests("entries")
+    with pytest.raises(ValueError, match="names a place on this machine"):
+        entry.add(board, {**head, "note": words}, row, files)
+    assert board.digests("entries") == before
+
+
+def test_commands_lose_what_belongs_to_one_machine():
+    said = "python -m duo.run recipe=/home/me/x.yaml output=/home/me/o cache=c data.train='[/home/me/*.txt]' seed=3"
+    assert public_command(said) == "python -m duo.run recipe=x.yaml seed=3"
+
+
+def test_reading_entries_runs_no_code_of_theirs(board, monkeypatch):
+    monkeypatch.setattr("importlib.metadata.EntryPoint.load", lambda point: pytest.fail(f"{point} was loaded"))
+    forged(board, lambda head, _: head["package"].update(source="0" * 64))
+    rendered(board_of(board), "table")
+    assert entry.read(board, board.digests("entries")[0])

@@ -1,0 +1,73 @@
+"""Boards to draw: one with a track that hostile strangers wrote, and a large one."""
+
+from dataclasses import replace
+
+from duo.intervals import Estimate
+from duo.leaderboard.board import Board, Line, Standing, Track
+
+HOSTILE = (
+    "<script>window.hacked = 1</script></script><img src=x onerror='window.hacked = 1'><!--<script> & \u2028 ' \" `"
+    "<b>b</b><a href='javascript:window.hacked=1'>a</a> $plotly %{x} \ud800 " + "long" * 60
+)
+
+
+def toy_standing(loss, passes=0.0, **changes):
+    values = {
+        "loss": loss, "interval": (loss - 0.01, loss + 0.02), "above": Estimate(0.02, (0.01, 0.03)),
+        "significant": True,
+        "gap_closed": Estimate(0.5, None), "tokens": 4096, "subset": False,
+        "share": {"skip": 0.25, "small": 0.25, "big": 0.5},
+        "flops": 2e6 - 1e5 * loss, "budget_flops": 2e6, "deciding_flops": 1e4, "passes": passes,
+        "seconds_per_token": 1e-4, "heat": [[0.0, 0.5], [1.0, 0.25], [0.1, 0.2]],
+    }  # fmt: skip
+    return Standing(**values | changes)
+
+
+def toy_line(name, loss, kind="deployable", rank=None, passes=0.0, budget=2e6, **changes):
+    values = {
+        "router": name, "options": {"alpha": 10.0, "odd": float("nan")}, "package": "duo-llm 0.1.0",
+        "status": "claimed", "seeds": [0, 1], "entries": ["0a" * 32, "1b" * 32], "note": f"a note on {name}",
+        "recipe": f"router: {name}\n", "command": f"python -m duo.run recipe={name}",
+        "provenance": {"commit": "5b187d3"},
+        "holdouts": {
+            hold: toy_standing(loss + add, passes, budget_flops=budget) for hold, add in (("held", 0), ("other", 1))
+        },
+    }  # fmt: skip
+    return Line(name=name, kind=kind, rank=rank, **values | changes)
+
+
+def toy_track(title, lines):
+    return Track(title, title, {"digest": "b", "layers": 3}, {"big": 2.0, "skip": 0.0}, ["held", "other"], lines)
+
+
+def toy_lines(budget):
+    """Four deployable lines, one of them with extra passes, a reference and a bound; losses fall with the budget."""
+    shift = 0.2 - budget / 1e7
+    losses = {"first": 3.1, "second": 3.2, "costly": 3.3, "fixed_best": 3.4}
+    return [
+        *(
+            toy_line(name, loss + shift, rank=rank, passes=1.5 if name == "costly" else 0.0, budget=budget)
+            for rank, (name, loss) in enumerate(losses.items(), 1)
+        ),
+        toy_line("all big", 2.9 + shift, "reference", budget=budget),
+        toy_line("oracle", 2.8 + shift, "bound", budget=budget),
+    ]
+
+
+def toy_board():
+    """Two budgets of one backbone, and a track of another with one hostile line."""
+    fields = ("router", "package", "note", "recipe", "command", "status")
+    hostile = toy_line(
+        HOSTILE, 3.0, rank=1, **dict.fromkeys(fields, HOSTILE), options={HOSTILE: HOSTILE}, entries=[HOSTILE],
+        provenance={HOSTILE: {HOSTILE: [HOSTILE]}}, holdouts={HOSTILE: toy_standing(3.0)},
+    )  # fmt: skip
+    strange = Track("strange", HOSTILE, {"digest": HOSTILE, HOSTILE: HOSTILE}, {HOSTILE: 1.0}, [HOSTILE], [hostile])
+    return Board([toy_track("one", toy_lines(2e6)), toy_track("two", toy_lines(3e6)), strange], [HOSTILE])
+
+
+def large_board(count=2000):
+    lines = [toy_line(f"line {place}", 3 + place / 1e4, rank=place + 1) for place in range(count)]
+    heat = [[place / 192 for place in range(start, start + 16)] for start in range(0, 192, 16)]
+    for line in lines:
+        line.holdouts.update({name: replace(standing, heat=heat) for name, standing in line.holdouts.items()})
+    return Board([toy_track("large", [replace(line, recipe="key: value\n" * 300) for line in lines])], [])
