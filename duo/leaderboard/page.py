@@ -73,10 +73,9 @@ def _data(board: Board) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Values that JSON has: what is not finite is none, and heat maps have the three digits that an eye can tell."""
+    """Values that JSON has: what is not finite is none. Heat maps, most of a board's numbers, are finite already."""
     if isinstance(value, Standing):
-        heat = [[round(share, 3) if math.isfinite(share) else None for share in row] for row in value.heat]
-        return _plain(vars(value) | {"heat": None}) | {"heat": heat}
+        return _plain(vars(value) | {"heat": None}) | {"heat": value.heat}
     if is_dataclass(value):
         return _plain(vars(value))
     if isinstance(value, dict):

@@ -133,10 +133,11 @@ def _standing(row: Row, holdout: str, above: Estimate, closed: Estimate) -> Stan
 
 
 def _heat(score: Score) -> list[list[float]]:
-    """Share of big by layer and by equal parts of the positions."""
+    """Share of big by layer and by equal parts of the positions, to the three digits that an eye can tell."""
     big_TL = score.sequences.used_TLM[..., 2]
     parts = np.array_split(big_TL, min(BINS, len(big_TL)))
-    return [[round(float(share), 3) for share in layer] for layer in np.stack([part.mean(0) for part in parts], axis=1)]
+    share_LX: list[list[float]] = np.stack([part.mean(0) for part in parts], axis=1, dtype=float).round(3).tolist()
+    return share_LX
 
 
 def _line(group: Group, row: Row, rank: int | None, holdouts: dict[str, Standing], statuses: dict[str, int]) -> Line:
