@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -51,3 +52,17 @@ class Batches(Sequence[Batch]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         return self._batch(self._rows[index * self._size : (index + 1) * self._size])
+
+
+def sequence_ids(split: str, rows: np.ndarray) -> np.ndarray:
+    """Ids of a split's sequences, as `Batch.sequence_B` has them; those of two splits lie 2^31 and more apart."""
+    return rows + (zlib.crc32(split.encode()) << 31)
+
+
+def subset_rows(held: int, wanted: int) -> np.ndarray:
+    """The sequences of a hold-out that searches are scored on: evenly spaced, all where not more are held.
+
+    >>> subset_rows(10, 4).tolist(), subset_rows(3, 4).tolist()
+    ([0, 2, 5, 7], [0, 1, 2])
+    """
+    return np.arange(wanted) * held // wanted if wanted < held else np.arange(held)

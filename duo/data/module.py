@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import lightning as L
 import numpy as np
 import torch
 
-from duo.data.batch import Batch, Batches
+from duo.data.batch import Batch, Batches, sequence_ids, subset_rows
 from duo.data.config import DataConfig
 from duo.data.tokens import prepare, read, token_bytes
 
@@ -118,9 +117,8 @@ class TextData(L.LightningDataModule):
     def subset(self, name: str) -> Batches:
         """The part of a hold-out that searches are scored on: the first tokens of evenly spaced sequences."""
         self.setup()
-        split, wanted = f"holdouts.{name}", self.config.subset_sequences
-        held = self._splits[split].num_rows
-        rows = np.arange(wanted) * held // wanted if wanted < held else np.arange(held)
+        split = f"holdouts.{name}"
+        rows = subset_rows(self._splits[split].num_rows, self.config.subset_sequences)
         return Batches(rows, self.config.batch_size, self._batch_of(split, self.config.subset_tokens))
 
     def calibration_set(self, name: str) -> Batches:
@@ -154,13 +152,13 @@ class TextData(L.LightningDataModule):
         return Batches(rows, self.config.batch_size, self._batch_of(split))
 
     def _batch_of(self, split: str, length: int | None = None) -> Callable[[np.ndarray], Batch]:
-        """What turns rows of a split into a batch. Ids of different splits lie 2^32 and more apart."""
-        first, domain = zlib.crc32(split.encode()) << 31, split.rpartition(".")[2]
+        """What turns rows of a split into a batch."""
+        domain = split.rpartition(".")[2]
 
         def batch(rows: np.ndarray) -> Batch:
             tokens = torch.from_numpy(np.stack(self._splits[split][rows]["tokens"])).long()
             tokens = tokens if length is None else tokens[:, : length + 1]
             bytes_B = torch.from_numpy(self._bytes_V)[tokens[:, 1:]].sum(1)
-            return Batch(tokens[:, :-1], tokens[:, 1:], torch.from_numpy(rows) + first, bytes_B, domain)
+            return Batch(tokens[:, :-1], tokens[:, 1:], torch.from_numpy(sequence_ids(split, rows)), bytes_B, domain)
 
         return batch

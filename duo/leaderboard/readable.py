@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
 
 from duo.artefacts import BackboneHead, TokensHead, backbone_head, tokens_head
+from duo.data.batch import sequence_ids, subset_rows
 from duo.leaderboard import entry
 from duo.leaderboard.admission import check_budget, is_reference
 from duo.leaderboard.board import STATUS
@@ -47,14 +47,12 @@ def _check_tokens(one: Entry, backbone: BackboneHead, tokens: TokensHead) -> Non
         raise ValueError(f"its hold-outs are {', '.join(row.subset)}, not the published ones")
     for holdout in row.subset:
         split = f"holdouts.{holdout}"
-        first = zlib.crc32(split.encode()) << 31  # as TextData numbers them
-        held, wanted = tokens.splits[split], data["subset_sequences"]
-        some = np.arange(wanted) * held // wanted if wanted < held else np.arange(held)
-        most = min(data["subset_tokens"], tokens.length)
-        for scores, places, length in ((row.scores, np.arange(held), tokens.length), (row.subset, some, most)):
+        held, most = tokens.splits[split], min(data["subset_tokens"], tokens.length)
+        some = subset_rows(held, data["subset_sequences"])
+        for scores, rows, length in ((row.scores, np.arange(held), tokens.length), (row.subset, some, most)):
             part = scores[holdout].sequences if scores else None
             if part is not None and not (
-                np.array_equal(part.sequence_N, places + first)
+                np.array_equal(part.sequence_N, sequence_ids(split, rows))
                 and (part.tokens_N == length).all()
                 and part.used_TLM.shape[:2] == (length, backbone.config["layers"])
             ):
