@@ -170,7 +170,7 @@ def _add(view: Table, name: str, score: Score, before: list[str], after: list[st
         "/".join(f"{share:.2f}" for share in score.share.values()),
         f"{score.flops_per_token / 1e6:.3f}",
         f"{score.flops_per_token / score.budget_flops_per_token - 1:+.1%}" + (" " if score.within_budget else "!"),
-        f"{score.deciding_flops_per_token / score.flops_per_token:.1%}",
+        times(score.deciding_flops_per_token / score.flops_per_token),
         *after,
         *([] if not subset else [""] if score.promised_loss is None else [f"{score.promised_loss:.4f}"]),
     )
@@ -188,6 +188,15 @@ def signed(estimate: Estimate) -> str:
 def share(estimate: Estimate) -> str:
     """A share in percent, and half its interval."""
     return "" if estimate.value is None else f"{estimate.value:.1%} {half(estimate.interval, 100)}%"
+
+
+def times(part: float) -> str:
+    """A part of a route's cost in percent; from ten times on, so many times.
+
+    >>> times(0.034), times(380.45)
+    ('3.4%', '380 x')
+    """
+    return f"{part:.1%}" if part < 10 else f"{part:,.0f} x"
 
 
 def half(interval: Interval, scale: float = 1) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Literal
@@ -17,7 +18,7 @@ from rich.text import Text
 from duo.backbone import MODULES
 from duo.intervals import Estimate
 from duo.leaderboard.board import Board, Line, Standing, Track
-from duo.tables import half, share, signed
+from duo.tables import half, share, signed, times
 
 COLUMNS = (
     "rank", "name", "loss", "minus above", "gap closed", "skip/small/big", "MFLOPs", "to budget", "deciding", "passes",
@@ -27,7 +28,7 @@ NUMBERS = (
     "loss", "low", "high", "minus_above", "minus_above_low", "minus_above_high", "gap_closed", "gap_closed_low",
     "gap_closed_high", *MODULES, "flops", "budget_flops", "deciding_flops", "passes", "seconds_per_token", "tokens",
 )  # fmt: skip
-WIDTH = 175
+WIDTH = 190
 
 
 def rendered(board: Board, format: str) -> str:
@@ -61,7 +62,7 @@ def _terminal(board: Board) -> str:
         view.collapse_padding = True
         for column in COLUMNS:
             justify: Literal["left", "right"] = "left" if column in ("rank", "name", "status") else "right"
-            view.add_column(column, no_wrap=True, justify=justify, max_width=34 if column == "name" else None)
+            view.add_column(column, no_wrap=True, justify=justify, max_width=46 if column == "name" else None)
         for number, (line, standing) in enumerate(_rows(track, holdout)):
             if number and line.kind != track.lines[number - 1].kind:
                 view.add_section()
@@ -168,9 +169,9 @@ def _cells(line: Line, standing: Standing) -> list[str]:
         "/".join(f"{standing.share[module]:.2f}" for module in MODULES),
         f"{standing.flops / 1e6:.3f}",
         f"{standing.flops / standing.budget_flops - 1:+.1%}",
-        f"{standing.deciding_flops / standing.flops:.1%}",
+        times(standing.deciding_flops / standing.flops),
         f"{standing.passes:.4g}" + "+" * (standing.passes > 0),
-        f"{standing.seconds_per_token * 1e6:.3g}",
+        f"{microseconds:,.0f}" if (microseconds := standing.seconds_per_token * 1e6) >= 100 else f"{microseconds:.1f}",
         str(len(line.seeds)),
         line.status,
     ]
@@ -179,7 +180,8 @@ def _cells(line: Line, standing: Standing) -> list[str]:
 def _escaped(text: str) -> str:
     """Text that Markdown shows as it is: no markup, no HTML, no link, no other cell."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{sign}" if sign in "\\`*_{}[]()#!|~$@:" else sign for sign in text).replace("www.", "www\\.")
+    text = "".join(f"\\{sign}" if sign in "\\`*_[]#!|~$@" else sign for sign in text).replace("www.", "www\\.")
+    return re.sub(r":(?=\S)|(?<=\])\(", r"\\\g<0>", text)  # of an address, a link or a sign that stands for a picture
 
 
 def _markdown_row(cells: tuple[str, ...] | list[str]) -> str:

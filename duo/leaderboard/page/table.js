@@ -23,6 +23,7 @@ function number(value, digits, sign = "") {
 const signed = (value) => number(value, 4, "+");
 const loss = (value) => number(value, 4);
 const percent = (value, sign = "") => (Number.isFinite(value) ? `${number(100 * value, 1, sign)} %` : "–");
+const times = (part) => (part < 10 ? percent(part) : `${number(part, 0)} ×`);
 const between = (interval, show) => (interval ? `[${interval.map((end) => show(end)).join(", ")}]` : "");
 const plain = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 const pairs = (options) => Object.entries(options).map(([key, value]) => `${key}=${plain(value)}`).join(", ");
@@ -69,7 +70,7 @@ const COLUMNS = [
   {
     key: "deciding", label: "Deciding", unit: "of FLOPs",
     value: ({ standing }) => standing.deciding_flops / standing.flops,
-    show: ({ standing }) => [percent(standing.deciding_flops / standing.flops)],
+    show: ({ standing }) => [times(standing.deciding_flops / standing.flops)],
   },
   {
     key: "passes", label: "Passes", unit: "extra",
@@ -79,7 +80,7 @@ const COLUMNS = [
   {
     key: "time", label: "Time", unit: "µs/token",
     value: ({ standing }) => standing.seconds_per_token,
-    show: ({ standing }) => [number(1e6 * standing.seconds_per_token, 1)],
+    show: ({ standing }) => [number(1e6 * standing.seconds_per_token, standing.seconds_per_token < 1e-4 ? 1 : 0)],
   },
   {
     key: "seeds", label: "Seeds", unit: "",
