@@ -128,10 +128,19 @@ class Store:
         digest = sha256(top)
         folder = f"{self._root}/{kind}/{digest}"
         with self._blaming("written"):
-            self._files.makedirs(folder, exist_ok=True)
+            self._make(folder)
             for name, data in (*files.items(), (HEADS[kind], top)):
                 self._write(f"{folder}/{name}", data)
         return digest
+
+    def _make(self, folder: str) -> None:
+        """Makes a folder; not every driver forgives that somebody else makes one of its parents at the same time."""
+        for _ in range(2):  # the store's folder, and the kind's in it
+            with contextlib.suppress(Exception):
+                self._files.makedirs(folder, exist_ok=True)
+                return
+            self._files.invalidate_cache()
+        self._files.makedirs(folder, exist_ok=True)
 
     def _write(self, path: str, data: bytes) -> None:
         """Writes a file under another name first; somebody else may be writing the same."""

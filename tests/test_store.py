@@ -145,6 +145,22 @@ def test_one_who_fails_leaves_what_another_wrote(tmp_path, monkeypatch):
     assert store.head("entries", digest)["name"] == "both"
 
 
+def test_folders_that_another_makes_at_the_same_time_are_no_error(ftp, monkeypatch):
+    store, other = Store(f"{ftp}/crowded"), Store(f"{ftp}/crowded")
+    make = type(store._files).mkdir
+
+    def crowded(self, path, **options):
+        if not path.endswith("crowded"):
+            return make(self, path, **options)
+        monkeypatch.setattr(type(self), "mkdir", make)
+        other.add("entries", {"name": "theirs"}, FILES)
+        return self.ftp.mkd(path)  # which is there by now
+
+    monkeypatch.setattr(type(store._files), "mkdir", crowded)
+    store.add("entries", {"name": "ours"}, FILES)
+    assert len(store.digests("entries")) == 2
+
+
 def test_a_writer_that_is_killed_leaves_no_entry_behind(tmp_path):
     script = "import os, sys\nfrom duo.store import Store\nimport fsspec.implementations.local as local\n"
     script += "move = local.LocalFileSystem.mv\ncount = [0]\n"
