@@ -171,10 +171,14 @@ def _cells(line: Line, standing: Standing) -> list[str]:
         f"{standing.flops / standing.budget_flops - 1:+.1%}",
         times(standing.deciding_flops / standing.flops),
         f"{standing.passes:.4g}" + "+" * (standing.passes > 0),
-        f"{microseconds:,.0f}" if (microseconds := standing.seconds_per_token * 1e6) >= 100 else f"{microseconds:.1f}",
+        _microseconds(standing.seconds_per_token),
         str(len(line.seeds)),
         line.status,
     ]
+
+
+def _microseconds(seconds: float) -> str:
+    return f"{seconds * 1e6:.1f}" if seconds < 1e-4 else f"{seconds * 1e6:,.0f}"
 
 
 def _escaped(text: str) -> str:
