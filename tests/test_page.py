@@ -1,31 +1,17 @@
 """The leaderboard's page, in a real browser, with a board that strangers wrote."""
 
-import shutil
 import sys
 import time
-from urllib.parse import urlencode
 
 import pytest
+from browsing import ROWS, By, drawn, find, names, opened, until, view, watched
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
 from toy_boards import HOSTILE, large_board, toy_board
 
 from duo.leaderboard.board import Board
 from duo.leaderboard.page import page
 
-pytest.importorskip("plotly", reason="the page draws with plotly: pip install 'duo-llm[leaderboard]'")
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium drives the browser: pip install selenium")
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.select import Select  # noqa: E402
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
-DRIVER = shutil.which("chromedriver")
-OPTIONS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage"
-)
-NAMES = "return [...document.querySelectorAll(arguments[0])].map(node => node.textContent.toWellFormed())"
-ROWS = "#lines tbody .name button"
 ANSWER = """const [act, done] = arguments, start = performance.now();
 new Function(act)();
 requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - start)));"""
@@ -34,16 +20,8 @@ requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() -
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """A browser of its own for this file."""
-    if not CHROMIUM or not DRIVER:
-        pytest.skip("chromium and chromedriver are not on the PATH")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for option in (*OPTIONS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
+    with opened(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -53,53 +31,9 @@ def written(tmp_path_factory):
 
 @pytest.fixture
 def look(browser, written):
-    """Opens the page anew at a track; afterwards nothing has run, nothing was asked for, nothing has complained."""
-
-    def opened(track="one", holdout="held", path=written):
-        browser.get_log("performance")
-        there = browser.current_url.partition("#")[0] == path.as_uri()
-        browser.get(f"{path.as_uri()}#{urlencode({'track': track, 'holdout': holdout})}")
-        if there:
-            browser.refresh()
-        return browser
-
-    view(browser)
-    yield opened
-    assert browser.execute_script("return window.hacked === undefined")
-    assert browser.get_log("browser") == []
-    requests = [entry["message"] for entry in browser.get_log("performance") if "requestWillBeSent" in entry["message"]]
-    assert len(requests) == 1
-    assert "index.html" in requests[0]
-
-
-def view(browser, width=1280, height=900, scheme="light"):
-    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-
-
-def names(browser, rows=ROWS):
-    return browser.execute_script(NAMES, rows)
-
-
-def find(browser, selector):
-    return browser.find_element(By.CSS_SELECTOR, selector)
-
-
-def until(browser, script, *arguments):
-    """What the script returns, once that is something."""
-    end = time.monotonic() + 20
-    while not (found := browser.execute_script(script, *arguments)):
-        assert time.monotonic() < end, f"never came: {script}"
-        time.sleep(0.02)
-    return found
-
-
-def drawn(browser, count):
-    """Waits until as many points of lines are drawn, each with its interval."""
-    bars = "return document.querySelectorAll('#plot .trace .errorbar').length === arguments[0]"
-    until(browser, bars, count)
+    """Opens the page anew at a track."""
+    with watched(browser, written) as at:
+        yield at
 
 
 def test_the_same_board_gives_the_same_bytes(written, tmp_path):

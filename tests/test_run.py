@@ -7,10 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, command, random_tokens, toy_backbone
+from conftest import command
 from safetensors.torch import load_file
 
-from duo import Budget, Spec, Trial
 from duo.reading import recipes
 
 SCORE = {
@@ -241,24 +240,3 @@ def test_help_lists_recipes_and_knobs_without_importing_lightning():
     assert "Optimizer steps." in printed
     code = "import sys, duo.run; duo.run.main(['--help']); sys.exit('lightning' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
-
-
-def readme_blocks():
-    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-
-
-def test_the_readmes_script_runs(tmp_path):
-    script = readme_blocks()[0]
-    assert len([line for line in script.splitlines() if line.strip()]) <= 15
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "text" in done.stdout
-    assert "loss=" in done.stdout
-
-
-def test_the_readmes_router_spends_its_budget():
-    names = {}
-    exec(readme_blocks()[1], names)
-    router = names["EarlyFirst"](Spec(3, 16, Budget(1))).eval()
-    trial = Trial(toy_backbone(), random_tokens(2, 5))
-    assert trial.run(router.route(trial)).weight_BTLM.argmax(-1).tolist() == [[[2, 1, 1]] * 5] * 2

@@ -8,7 +8,6 @@ from conftest import random_route, random_tokens, toy_backbone
 
 from duo import Budget, Trial, replay
 from duo.search import all_patterns, divergence, entropy, patterns_of
-from duo.search.patterns import Trie
 from duo.trial import token_loss
 
 SHAPES = [
@@ -204,23 +203,6 @@ def test_what_is_found_does_not_depend_on_the_memory():
     whole = trial.search(all_patterns(3, (0, 1, 2)), [Budget(1)], "same", table=True)
     little = trial.search(all_patterns(3, (0, 1, 2)), [Budget(1)], "same", table=True, memory=60_000)
     assert torch.allclose(whole.table_BTP, little.table_BTP, atol=1e-6)
-
-
-@pytest.mark.parametrize("modules", SETS)
-def test_the_tree_shares_every_common_beginning(modules):
-    pattern_PL = all_patterns(4, modules)[torch.randperm(len(modules) ** 4, generator=torch.Generator().manual_seed(0))]
-    pattern_PL = pattern_PL[: len(pattern_PL) // 2]
-    trie = Trie.of(pattern_PL)
-    for depth, level in enumerate(trie.levels, 1):
-        assert len(level.parent_J) == len({tuple(pattern[:depth]) for pattern in pattern_PL.tolist()})
-    rebuilt = []
-    for leaf in range(len(pattern_PL)):
-        node, modules_back = leaf, []
-        for level in reversed(trie.levels):
-            modules_back.append(int(level.module_J[node]))
-            node = int(level.parent_J[node])
-        rebuilt.append(modules_back[::-1])
-    assert torch.equal(torch.tensor(rebuilt), pattern_PL[trie.leaf_P])
 
 
 @pytest.mark.parametrize(

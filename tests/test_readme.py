@@ -1,0 +1,30 @@
+"""The README's code, as it stands there."""
+
+import re
+import subprocess
+import sys
+
+from conftest import ROOT, random_tokens, toy_backbone
+
+from duo import Budget, Spec, Trial
+
+
+def readme_blocks():
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_readmes_script_runs(tmp_path):
+    script = readme_blocks()[0]
+    assert len([line for line in script.splitlines() if line.strip()]) <= 15
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "text" in done.stdout
+    assert "loss=" in done.stdout
+
+
+def test_the_readmes_router_spends_its_budget():
+    names = {}
+    exec(readme_blocks()[1], names)
+    router = names["EarlyFirst"](Spec(3, 16, Budget(1))).eval()
+    trial = Trial(toy_backbone(), random_tokens(2, 5))
+    assert trial.run(router.route(trial)).weight_BTLM.argmax(-1).tolist() == [[[2, 1, 1]] * 5] * 2
