@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,7 @@ from duo.backbone import Backbone, BackboneConfig
 from duo.data.module import TextData
 from duo.data.tokens import digests_of, write
 from duo.files import replacing, weights_digest
-from duo.store import HEADS, Store
+from duo.store import HEADS, Store, Unreachable
 
 SCHEMA = 1
 T = TypeVar("T")
@@ -80,19 +79,35 @@ def default_store() -> str:
     return str(folder)
 
 
+def published(store: Store, backbone: Backbone, data: TextData) -> str | None:
+    """Digest of a published backbone with these weights and tokens, if there is one."""
+    for digest in store.digests("backbones"):
+        try:
+            head = backbone_head(store, digest)
+            tokens = tokens_head(store, head.tokens)
+        except Unreachable:
+            raise
+        except ValueError:
+            continue  # somebody else's, which is damaged
+        if (head.weights, tokens.digests) == (weights_digest(backbone), data.digests._asdict()):
+            return digest
+    return None
+
+
 def publish(store: Store, backbone: Backbone, weights: Path, data: TextData, about: About) -> str:
-    """Adds a backbone with its tokens, unless both are there already; returns the backbone's digest.
+    """Adds a backbone with its tokens, of all splits; returns the backbone's digest.
 
     Args:
         weights: the backbone's safetensors file.
         about: where the backbone comes from.
+
+    Raises:
+        ValueError: a field of `about` is not what it should be; nothing is added.
     """
-    for digest in store.digests("backbones"):
-        with contextlib.suppress(ValueError):
-            head = backbone_head(store, digest)
-            tokens = tokens_head(store, head.tokens)
-            if (head.weights, tokens.digests) == (weights_digest(backbone), data.digests._asdict()):
-                return digest
+    try:
+        msgspec.convert(to_builtins(about), About)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"the backbone cannot be called {about.name!r}: {error}") from error
     packed = data.packed()
     smaller = np.uint16 if len(data.tokenizer.get_vocab()) <= 1 << 16 else np.int32
     arrays = {name: tokens.astype(smaller) for name, tokens in packed.items()}
@@ -163,9 +178,11 @@ def fetch_backbone(store: Store, digest: str, config: BackboneConfig, cache: Pat
         wanted = " ".join(f"backbone.{key}={'null' if value is None else value}" for key, value in other.items())
         raise ValueError(f"leaderboard.backbone={digest[:12]} has another shape than the recipe says: give {wanted}")
     folder = cache / "backbones" / digest[:16]
-    if not (folder / "backbone.safetensors").exists():
-        with replacing(folder / "backbone.safetensors") as path:
-            path.write_bytes(store.file("backbones", digest, "weights.safetensors", to_builtins(head)))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "backbone.safetensors").exists():
+            with replacing(folder / "backbone.safetensors") as path:
+                path.write_bytes(store.file("backbones", digest, "weights.safetensors", to_builtins(head)))
     return folder, head
 
 

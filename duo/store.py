@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 HEADS = {"entries": "result.json", "backbones": "backbone.json", "tokens": "tokens.json", "marks": "mark.json"}
 """Kinds of folders, and the file of each that names the others with their digests; its own digest names the folder."""
@@ -24,6 +25,10 @@ class Unfinished(ValueError):
     """A folder without a head: it is being written, or whoever wrote it was stopped."""
 
 
+class Unreachable(ValueError):
+    """The location cannot be read or written, which says nothing of what lies there."""
+
+
 class Store:
     """Folders at an fsspec location (`DIR`, `s3://...`, `hf://...`, `sftp://...`, with its driver installed).
 
@@ -34,12 +39,12 @@ class Store:
         changed: takes the sentence that names a changed file, which is then read all the same; by default an error.
 
     Raises:
-        ValueError: nothing can be reached at the location; from every method.
+        Unreachable: nothing can be reached at the location; from every method.
     """
 
     def __init__(self, location: str, changed: Callable[[str], object] | None = None) -> None:
         self.location, self._changed = location, changed or _raise
-        self._shown = re.sub("//[^/@]*@", "//", location)  # without a password
+        self.shown = re.sub("//.*@", "//", location)  # without a password
         with self._blaming("reached"):
             self._files, self._root = fsspec.url_to_fs(location)
 
@@ -73,6 +78,11 @@ class Store:
             )
             raise ValueError(f"{len(found)} {kind} begin with {beginning!r}, give the beginning of one; {some}")
         return found[0]
+
+    def holds(self, kind: str, digest: str, name: str) -> bool:
+        """Whether a folder has a file of that name."""
+        with self._blaming("read"):
+            return bool(self._files.isfile(f"{self._root}/{kind}/{digest}/{name}"))
 
     def head(self, kind: str, digest: str) -> dict[str, Any]:
         """The file that the folder is named after.
@@ -156,24 +166,32 @@ class Store:
     def _read(self, kind: str, digest: str, name: str, most: int) -> bytes:
         if not DIGEST.fullmatch(digest):
             raise ValueError(f"{digest[:70]!r} is no digest of {kind}: 64 digits from 0 to f")
-        with self._blaming("read"):
-            data: bytes = self._files.cat_file(f"{self._root}/{kind}/{digest}/{name}", start=0, end=most + 1)
+        folder, shown = f"{self._root}/{kind}/{digest}", f"{kind}/{digest[:12]}/{name}"
+        if isinstance(self._files, LocalFileSystem) and any(map(self._files.islink, (folder, f"{folder}/{name}"))):
+            raise ValueError(f"{shown} is a link, which could lead anywhere")
+        try:
+            with self._blaming("read"):
+                data: bytes = self._files.cat_file(f"{folder}/{name}", start=0, end=most + 1)
+        except Unreachable as error:
+            if isinstance(error.__cause__, (IsADirectoryError, NotADirectoryError, PermissionError)):  # of this one
+                raise ValueError(f"{shown} cannot be read: {error.__cause__.strerror}") from error
+            raise
         if len(data) > most:
-            raise ValueError(f"{kind}/{digest[:12]}/{name} is larger than {most >> 10} KiB")
+            raise ValueError(f"{shown} is larger than {most >> 10} KiB")
         return data
 
     @contextlib.contextmanager
     def _blaming(self, done: str) -> Iterator[None]:
-        """Whatever a file system raises becomes a ValueError that names the location, but that a file is not there."""
+        """Whatever a file system raises becomes Unreachable and names the location, but that a file is not there."""
         try:
             yield
         except FileNotFoundError:
             if done == "read":
                 raise
-            raise ValueError(f"leaderboard.store={self._shown} cannot be {done}: no such place") from None
+            raise Unreachable(f"leaderboard.store={self.shown} cannot be {done}: no such place") from None
         except Exception as error:  # every driver has exceptions of its own
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise ValueError(f"leaderboard.store={self._shown} cannot be {done}: {reason}") from error
+            raise Unreachable(f"leaderboard.store={self.shown} cannot be {done}: {reason}") from error
 
 
 def sha256(data: bytes) -> str:

@@ -51,6 +51,15 @@ def setting(*path, value):
     return change
 
 
+def appended(text):
+    """A change that puts a line behind an entry's recipe."""
+
+    def change(_, files):
+        files["recipe.yaml"] += text.encode()
+
+    return change
+
+
 def elsewhere(change):
     """The same change in an entry that claims to come from another machine, where rounding is forgiven."""
 

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from forging import board_path, entry_of, forged, reseeded, reshaped, setting, shifted
+from forging import appended, board_path, entry_of, forged, reseeded, reshaped, setting, shifted
 from safetensors.numpy import load, save
 
 from duo.leaderboard import entry
@@ -54,6 +54,54 @@ def test_an_entry_that_cannot_be_shown_is_left_out_with_its_reason_and_the_other
     assert re.search(reason, sentence)
     assert sentence in rendered(found, "table").replace("\n", " ")
     assert page(found, tmp_path).exists()
+
+
+BOMB = "\n".join(f"b{place}: &b{place} [{', '.join([f'*b{place - 1}'] * 9)}]" for place in range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("x: 2020-01-01", "date where only plain values"),
+        ("x: !!binary aGVsbG8=", "bytes where only plain values"),
+        ("x: {1: 2, a: 3}", "dict where only plain values"),
+        ("x: &a [*a]", "alias"),
+        (f"b0: &b0 [0]\n{BOMB}", "alias"),
+        (f"x: 0x{'f' * 20000}", "too large"),
+        (f"seed: 0x{'f' * 20000}", "too large"),
+        ("x: .nan", "not finite"),
+        ("x: 1", "'x'"),
+        ("base: /etc/evil.yaml", "'base'"),
+        ("output: ../victim", "'output'"),
+        ("cache: ../victim", "'cache'"),
+        ("x: ${oc.env:HOME}", "interpolation"),
+        ("trainer: {default_root_dir: ../victim}", "trainer.default_root_dir"),
+        ("data: {source: files, train: ['/etc/*']}", "'data.source'"),
+        ("null_draws: 3", "'null_draws'"),
+        ("backbone: {seed: 3}", "'backbone.seed'"),
+    ],
+)
+def test_a_recipe_that_no_submission_makes_is_left_out_and_the_others_show(board, tmp_path, text, reason):
+    digest = forged(board, appended(f"{text}\n"))
+    found = board_of(board)
+    (sentence,) = found.left_out
+    assert sentence.startswith(digest[:12])
+    assert reason in sentence
+    assert len(found.tracks[0].lines) == 7
+    for format in ("table", "markdown", "csv", "json"):
+        assert rendered(found, format)
+    assert page(found, tmp_path).exists()
+
+
+def test_an_entry_without_its_weights_is_left_out(board):
+    digest = entry_of(board)[0]
+    (board_path(board) / "entries" / digest / "router.safetensors").unlink()
+    assert board_of(board).left_out == [f"{digest[:12]}: entries/{digest[:12]}/router.safetensors is missing"]
+
+
+def test_costs_too_large_to_add_up_are_left_out(board):
+    forged(board, setting("row", "scores", "held", "seconds_per_token", value=1.7e308))
+    assert "seconds_per_token" in board_of(board).left_out[0]
 
 
 def test_numbers_that_are_none_are_left_out(board):
@@ -125,13 +173,29 @@ def test_what_an_entry_says_of_its_recipe_is_read_without_the_environment_or_oth
         )
 
 
-@pytest.mark.parametrize("words", ["see /home/me/notes", "C:\\Users\\me", "token=/etc/secret/key"])
-def test_a_place_on_ones_machine_reaches_no_entry(board, words):
+PLACES = [
+    "see /home/me/notes", "C:\\Users\\me", "token=/etc/secret/key", "//home/me", "PATH:/root/x", "/.ssh/id_rsa",
+    "~root/x", "~/x", "D:/Users/me",
+]  # fmt: skip
+KEYS = ["hf_" + "aB3" * 10, "sk-" + "aB3" * 10, "AKIA" + "A1" * 8, "ghp_" + "aB3" * 12, "-----BEGIN PRIVATE KEY-----"]
+NEITHER = ["https://example.org/a/b", "3 tokens/s and/or 2", "a </b> tag", "1 / 2", "see ./here", "disk_usage"]
+
+
+@pytest.mark.parametrize("words", NEITHER)
+def test_words_that_only_look_like_a_place_or_a_key_are_fine(board, words):
+    _, head, files = entry_of(board)
+    files.pop("sequences.safetensors")
+    row = entry.read(board, board.digests("entries")[0]).row
+    assert entry.add(board, {**head, "note": words}, row, files)
+
+
+@pytest.mark.parametrize("words", [*PLACES, *KEYS])
+def test_a_place_on_ones_machine_or_a_key_reaches_no_entry(board, words):
     _, head, files = entry_of(board)
     files.pop("sequences.safetensors")
     row = entry.read(board, board.digests("entries")[0]).row
     before = board.digests("entries")
-    with pytest.raises(ValueError, match="names a place on this machine"):
+    with pytest.raises(ValueError, match="names a place on this machine|looks like a key"):
         entry.add(board, {**head, "note": words}, row, files)
     assert board.digests("entries") == before
 

@@ -111,9 +111,9 @@ def test_a_line_opens_on_its_command_recipe_and_route(look):
     browser = look()
     find(browser, "#lines tbody tr:nth-child(3) .loss").click()
     assert find(browser, "#panel-title").text == "second"
-    assert names(browser, "#panel pre") == ["python -m duo.run recipe=second", "router: second\n"]
+    assert names(browser, "#panel pre") == ["run second 0", "router: second\n"]
     text = find(browser, "#panel").text
-    assert all(part in text for part in ("a note on second", "5b187d3", "0a" * 32, "1b" * 32, "Route on held"))
+    assert all(part in text for part in ("a note on second", "5b187d3", "second 0", "second 1", "Route on held"))
     cells = "const c = document.querySelector('canvas'); return [...c.getContext('2d').getImageData(0, 1, 1, 2).data]"
     assert browser.execute_script(cells) == [253, 231, 37, 255, 68, 1, 84, 255]  # layer 1 all big, layer 0 never
 
@@ -162,13 +162,13 @@ def test_what_strangers_wrote_is_text_wherever_it_stands(look):
     for selector in (
         ROWS,
         "#panel-title",
-        "#panel .command",
         ".words",
         "#left li",
         "#track option:checked",
         "#holdout option",
     ):
         assert names(browser, selector) == [shown], selector
+    assert names(browser, "#panel .command") == [f"run {shown}"]
     assert browser.execute_script("return document.querySelectorAll('img, a[href^=javascript], iframe').length") == 0
     assert browser.execute_script("return document.scripts.length") == 3
 
@@ -224,7 +224,7 @@ def test_dark_and_light_follow_the_system_plot_included(look):
 
 
 def test_an_empty_board_says_so(look, tmp_path):
-    browser = look(path=page(Board([], []), tmp_path))
+    browser = look(path=page(Board([], [], ""), tmp_path))
     assert "There are no entries yet." in find(browser, "main").text
     assert not find(browser, "#left").is_displayed()
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 import servers
 
-from duo.store import HEADS, Store, Unfinished, sha256
+from duo.store import HEADS, Store, Unfinished, Unreachable, sha256
 
 FILES = {"recipe.yaml": b"a: 1\n", "router.safetensors": b"\0\1" * 1000}
 
@@ -184,6 +184,27 @@ def test_a_store_that_cannot_be_reached_or_written_is_named(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(ValueError, match=r"leaderboard.store=.*file cannot be written"):
         Store(str(tmp_path / "file")).add("entries", {}, {})
+
+
+@pytest.mark.parametrize("secret", ["duo:pass", "duo:pa/ss", "duo:p@ss"])
+def test_a_password_is_not_shown(secret):
+    with pytest.raises(Unreachable, match=r"leaderboard.store=nosuch://127.0.0.1/x cannot") as found:
+        Store(f"nosuch://{secret}@127.0.0.1/x")
+    assert secret[4:] not in str(found.value)
+
+
+def test_a_link_out_of_a_folder_and_a_folder_in_place_of_a_file_are_refused(tmp_path):
+    store = Store(str(tmp_path / "board"))
+    digest = store.add("entries", {}, FILES)
+    head, path = store.head("entries", digest), tmp_path / "board" / "entries" / digest / "recipe.yaml"
+    path.rename(tmp_path / "secret.yaml")
+    path.symlink_to(tmp_path / "secret.yaml")
+    with pytest.raises(ValueError, match=r"recipe.yaml is a link"):
+        store.file("entries", digest, "recipe.yaml", head)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match=f"entries/{digest[:12]}/recipe.yaml cannot be read: Is a directory"):
+        store.file("entries", digest, "recipe.yaml", head)
 
 
 def test_a_read_only_store_is_read_and_named(ftp):

@@ -1,12 +1,19 @@
 """What an entry claims is executed again, and what was altered is named."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from forging import board_path, elsewhere, entry_of, forged, lower, quiet, rewritten, setting
 from safetensors.torch import load as load_torch
 from safetensors.torch import save as save_torch
 
+from duo import stages
+from duo.data.module import TextData
+from duo.data.tokens import write
+from duo.leaderboard import entry
 from duo.leaderboard.__main__ import main
+from duo.leaderboard.canonical import from_yaml
 from duo.leaderboard.tracks import board_of
 from duo.leaderboard.verify import verify
 
@@ -77,6 +84,50 @@ def test_weights_that_are_not_those_of_the_numbers_are_found(board):
 def test_a_router_that_was_trained_otherwise_is_found_by_training_it_again(board):
     sentences = verify(board, forged(board, lower), quiet, retrain=True)
     assert any("trained again by its recipe reaches" in sentence for sentence in sentences)
+
+
+@pytest.mark.long
+def test_a_router_that_was_trained_on_the_holdout_is_so_until_it_is_trained_again(board, tmp_path):
+    _, head, files = entry_of(board)
+    recipe = from_yaml(files["recipe.yaml"].decode())
+    recipe = replace(recipe, leaderboard=replace(recipe.leaderboard, store=board.location))
+    honest = stages.data_of(recipe, tmp_path / "honest")
+    packed = honest.packed()
+    (tmp_path / "tokens").mkdir()
+    write(tmp_path / "tokens", honest.tokenizer, packed | {"train": packed["holdouts.held"]})
+    seen = TextData(recipe.data, recipe.backbone.vocabulary, tmp_path / "seen", tmp_path / "tokens")
+    seen.setup()
+    backbone, router = stages.made(recipe, seen, quiet)
+    row = stages.scored(recipe, backbone, router, honest, quiet)
+    weights = (router.folder / "router.safetensors").read_bytes()
+    del head["schema"], head["row"]
+    digest = entry.add(board, head, row, {"recipe.yaml": files["recipe.yaml"], "router.safetensors": weights})
+    assert verify(board, digest, quiet) == []
+    sentences = verify(board, digest, quiet, retrain=True)
+    assert any("its weights do not come from its recipe" in sentence for sentence in sentences)
+
+
+def test_weights_that_were_cut_where_they_stand_are_named(board, capsys):
+    digest = entry_of(board)[0]
+    path = board_path(board) / "entries" / digest / "router.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    assert main(["verify", digest, f"leaderboard.store={board.location}"]) == 1
+    said = capsys.readouterr().err
+    assert "router.safetensors was changed" in said
+    assert "router.safetensors is none of the router's" in said
+
+
+def test_what_a_published_backbone_says_of_its_size_is_checked(board):
+    (published,) = board.digests("backbones")
+    head = board.head("backbones", published)
+    weights = board.file("backbones", published, "weights.safetensors", head)
+    other = board.add("backbones", head | {"parameters": 7}, {"weights.safetensors": weights})
+
+    def change(_, files):
+        files["recipe.yaml"] = files["recipe.yaml"].replace(published.encode(), other.encode())
+
+    with pytest.raises(ValueError, match="says 7 parameters, it has"):
+        verify(board, forged(board, change), quiet)
 
 
 def test_another_source_of_the_router_is_said_and_not_run(board):

@@ -26,9 +26,9 @@ def toy_standing(loss, passes=0.0, **changes):
 def toy_line(name, loss, kind="deployable", rank=None, passes=0.0, budget=2e6, **changes):
     values = {
         "router": name, "options": {"alpha": 10.0, "odd": float("nan")}, "package": "duo-llm 0.1.0",
-        "status": "claimed", "seeds": [0, 1], "entries": ["0a" * 32, "1b" * 32], "note": f"a note on {name}",
-        "recipe": f"router: {name}\n", "command": f"python -m duo.run recipe={name}",
-        "provenance": {"commit": "5b187d3"},
+        "status": "claimed", "seeds": [0, 1], "entries": [f"{name} 0", f"{name} 1"], "note": f"a note on {name}",
+        "recipe": f"router: {name}\n",
+        "provenance": {"commit": "5b187d3", "command": f"python -m duo.run recipe=of_{name}"},
         "holdouts": {
             hold: toy_standing(loss + add, passes, budget_flops=budget) for hold, add in (("held", 0), ("other", 1))
         },
@@ -37,7 +37,10 @@ def toy_line(name, loss, kind="deployable", rank=None, passes=0.0, budget=2e6, *
 
 
 def toy_track(title, lines):
-    return Track(title, title, {"digest": "b", "layers": 3}, {"big": 2.0, "skip": 0.0}, ["held", "other"], lines)
+    named = {line.name: line.entries[0] for line in lines}
+    baselines = {name: named[name] for name in ("fixed_best", "oracle") if name in named}
+    backbone, budget = {"digest": "b", "layers": 3}, {"big": 2.0, "skip": 0.0}
+    return Track(title, title, backbone, budget, ["held", "other"], baselines, lines)
 
 
 def toy_lines(budget):
@@ -56,13 +59,21 @@ def toy_lines(budget):
 
 def toy_board():
     """Two budgets of one backbone, and a track of another with one hostile line."""
-    fields = ("router", "package", "note", "recipe", "command", "status")
+    fields = ("router", "package", "note", "recipe", "status")
     hostile = toy_line(
         HOSTILE, 3.0, rank=1, **dict.fromkeys(fields, HOSTILE), options={HOSTILE: HOSTILE}, entries=[HOSTILE],
         provenance={HOSTILE: {HOSTILE: [HOSTILE]}}, holdouts={HOSTILE: toy_standing(3.0)},
     )  # fmt: skip
-    strange = Track("strange", HOSTILE, {"digest": HOSTILE, HOSTILE: HOSTILE}, {HOSTILE: 1.0}, [HOSTILE], [hostile])
-    return Board([toy_track("one", toy_lines(2e6)), toy_track("two", toy_lines(3e6)), strange], [HOSTILE])
+    strange = Track(
+        "strange",
+        HOSTILE,
+        {"digest": HOSTILE, HOSTILE: HOSTILE},
+        {HOSTILE: 1.0},
+        [HOSTILE],
+        {HOSTILE: HOSTILE},
+        [hostile],
+    )
+    return Board([toy_track("one", toy_lines(2e6)), toy_track("two", toy_lines(3e6)), strange], [HOSTILE], "run ENTRY")
 
 
 def large_board(count=2000):
@@ -70,4 +81,4 @@ def large_board(count=2000):
     heat = [[place / 192 for place in range(start, start + 16)] for start in range(0, 192, 16)]
     for line in lines:
         line.holdouts.update({name: replace(standing, heat=heat) for name, standing in line.holdouts.items()})
-    return Board([toy_track("large", [replace(line, recipe="key: value\n" * 300) for line in lines])], [])
+    return Board([toy_track("large", [replace(line, recipe="key: value\n" * 300) for line in lines])], [], "run ENTRY")

@@ -13,7 +13,7 @@ from platformdirs import user_cache_path
 from duo.artefacts import default_store
 from duo.leaderboard.board import STATUS
 from duo.quiet import quieten
-from duo.store import Store
+from duo.store import HEADS, Store
 
 SETTINGS = ("leaderboard.store", "cache")
 
@@ -88,9 +88,12 @@ def verify(options: argparse.Namespace) -> int:
     """Executes entries again, each in a process of its own; exit status 1 where one is not so."""
     _check_there(options.store)
     every = options.store.digests("entries") if options.all else []
-    entries = every or [options.store.find("entries", beginning) for beginning in options.entry]
+    finished = [digest for digest in every if options.store.holds("entries", digest, HEADS["entries"])]
+    entries = finished or [options.store.find("entries", beginning) for beginning in options.entry]
     if not entries:
-        raise ValueError("which entry? Give the beginning of its digest, or --all")
+        raise ValueError(
+            "there are none yet" if options.all else "which entry? Give the beginning of its digest, or --all"
+        )
     if len(entries) == 1:
         return _verify(options, entries[0])
     flags = [flag for flag, on in (("--retrain", options.retrain), ("--mark", options.mark)) if on]

@@ -54,7 +54,7 @@ class Line:
     kind: str
     """`deployable`; `bound` (it consulted the labels); `reference` (all small or all big, outside the budget rule)."""
     rank: int | None
-    """Place among the deployable lines, by the mean loss over hold-outs; none for the others."""
+    """Place among the deployable lines, by the mean loss over hold-outs, claims last; none for the others."""
     router: str
     """Name of the router."""
     options: dict[str, Any]
@@ -71,8 +71,6 @@ class Line:
     """The submitter's own words."""
     recipe: str
     """The resolved recipe of its first entry, as YAML."""
-    command: str
-    """What runs its first entry's recipe from the beginning."""
     provenance: dict[str, Any]
     """Commit, versions and device of its first entry, as claimed."""
     holdouts: dict[str, Standing]
@@ -93,6 +91,8 @@ class Track:
     """Big and skip modules per token."""
     holdouts: list[str]
     """Names of the hold-outs."""
+    baselines: dict[str, str]
+    """First entries of the lines between which gaps are measured, by name of their routers, where there are such."""
     lines: list[Line]
     """Deployable lines by rank, then references, then bounds."""
 
@@ -105,6 +105,8 @@ class Board:
     """By title."""
     left_out: list[str]
     """Entries that are not shown, and why, a sentence each."""
+    command: str
+    """What runs an entry's recipe from the beginning; ENTRY stands for its digest."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""

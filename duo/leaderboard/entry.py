@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import numpy as np
-import yaml
 from msgspec import Struct, to_builtins
 from safetensors.numpy import load
 
 from duo.backbone import MODULES
-from duo.leaderboard.schema import MOST, PLACE, SCHEMA, Head, RowHead, head_of
+from duo.leaderboard.canonical import plain
+from duo.leaderboard.schema import MOST, PLACE, SCHEMA, SECRET, Head, RowHead, head_of
 from duo.recipe import digest
 from duo.row import PARTS, Row, arrays_of
 from duo.score import Score
@@ -56,6 +56,8 @@ def read(store: Store, name: str) -> Entry:
     head, where = head_of(values, name), f"entries/{name[:12]}"
     text = store.file("entries", name, "recipe.yaml", values, MOST["recipe.yaml"]).decode(errors="replace")
     arrays = store.file("entries", name, "sequences.safetensors", values, MOST["sequences.safetensors"])
+    if not store.holds("entries", name, "router.safetensors"):  # not read here: that they are unchanged, verify says
+        raise ValueError(f"{where}/router.safetensors is missing")
     try:
         settings = _settings(text, head.row)
     except Exception as error:  # YAML's, of whatever a stranger wrote
@@ -81,6 +83,8 @@ def add(store: Store, head: dict[str, Any], row: Row, files: dict[str, bytes]) -
         if place := PLACE.search(text):
             around = text[max(place.start() - 20, 0) : place.end() + 20]
             raise ValueError(f"{around!r} names a place on this machine; entries are for everyone: leave it out")
+        if secret := SECRET.search(text):
+            raise ValueError(f"{secret[0][:6]!r}... looks like a key; entries are for everyone: leave it out")
     files = files | {"sequences.safetensors": arrays_of(row.parts())}
     head_of(head | {"files": {name: sha256(data) for name, data in files.items()}}, "new")
     return store.add("entries", head, files)
@@ -88,7 +92,7 @@ def add(store: Store, head: dict[str, Any], row: Row, files: dict[str, bytes]) -
 
 def _settings(text: str, row: RowHead) -> dict[str, Any]:
     """A recipe as plain values; raises where the row says otherwise."""
-    settings = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    settings = plain(text)
     router = settings["router"]
     options = {key: value for key, value in router.items() if key != "name"}
     said = {"router": row.router, "options": row.options, "budget": to_builtins(row.budget)}
@@ -99,7 +103,7 @@ def _settings(text: str, row: RowHead) -> dict[str, Any]:
         raise ValueError(f"whole={settings['whole']} and row.scores do not go together: give whole=true with them")
     if not (type(settings["seed"]) is int and DIGEST.fullmatch(settings["leaderboard"]["backbone"])):
         raise ValueError("seed or leaderboard.backbone is missing")
-    return dict(settings)
+    return settings
 
 
 def _check(score: Score, name: str) -> None:

@@ -65,8 +65,8 @@ def _policy(scripts: list[str]) -> str:
 def _data(board: Board) -> str:
     r"""A board as ASCII without `<`, `>` and `&`: no text of a stranger ends the block that it stands in.
 
-    >>> _data(Board([], ["</script><b>&"])).partition('"left_out": ')[2]
-    '["\\u003c/script\\u003e\\u003cb\\u003e\\u0026"]}'
+    >>> _data(Board([], ["</script><b>&"], "")).partition('"left_out": ')[2]
+    '["\\u003c/script\\u003e\\u003cb\\u003e\\u0026"], "command": ""}'
     """
     plain = {"status": STATUS} | _plain(board)
     return json.dumps(plain, allow_nan=False, default=str).translate(MARKUP)

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import numpy as np
 
 from duo.artefacts import BackboneHead, TokensHead, backbone_head, tokens_head
+from duo.budget import Budget
 from duo.data.batch import sequence_ids, subset_rows
 from duo.leaderboard import entry
 from duo.leaderboard.admission import check_budget, is_reference
 from duo.leaderboard.board import STATUS
 from duo.leaderboard.entry import Entry
 from duo.leaderboard.standings import OWN
-from duo.store import Store, Unfinished
+from duo.store import Store, Unfinished, Unreachable
 
 
 def readable(store: Store, left_out: list[str]) -> Iterator[tuple[Entry, BackboneHead]]:
-    """Entries that are whole, within their budget, and on the published tokens; with their backbones."""
+    """Entries that are whole, within their budget, and on the published tokens; with their backbones.
+
+    Raises:
+        Unreachable: the store cannot be read.
+    """
     heads = functools.cache(lambda digest: backbone_head(store, digest))
     tokens = functools.cache(lambda digest: tokens_head(store, digest))
     for name in store.digests("entries"):
@@ -29,12 +35,20 @@ def readable(store: Store, left_out: list[str]) -> Iterator[tuple[Entry, Backbon
             check_budget(one.row)
             if is_reference(one.row) and one.head.package.name != OWN:
                 raise ValueError(f"all small and all big are those of {OWN}")
+            budget_of(one, backbone)
             yield one, backbone
         except Unfinished:
             continue  # somebody is writing it
+        except Unreachable:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             left_out.append(f"{name[:12]}: {said}")
+
+
+def budget_of(one: Entry, backbone: BackboneHead) -> dict[str, float]:
+    """Modules per token, where the recipe may give shares of the layers; raises ValueError where there is no such."""
+    return asdict(Budget(**one.row.budget).of(int(backbone.config["layers"] or 0)))
 
 
 def _check_tokens(one: Entry, backbone: BackboneHead, tokens: TokensHead) -> None:
@@ -66,6 +80,8 @@ def statuses_of(store: Store) -> dict[str, int]:
         try:
             mark = store.head("marks", name)
             found[mark["entry"]] = max(found.get(mark["entry"], 0), STATUS.index(mark["level"]))
+        except Unreachable:
+            raise
         except (ValueError, KeyError, TypeError):
             continue  # no mark
     return found

@@ -17,13 +17,18 @@ SCHEMA = 1
 MOST = {"recipe.yaml": 64 << 10, "router.safetensors": 1 << 30, "sequences.safetensors": 64 << 20}
 """The files of an entry, and the bytes that each may have."""
 
-PLACE = re.compile(r"file:/|~/|(?<![\w./:<])/\w|\b[A-Za-z]:\\|\\\\\\\\")  # absolute paths, in JSON or YAML
+PLACE = re.compile(
+    r"file:/|~\w*/|(?<![\w./:<])/+[\w.]|:/[\w.]|\b[A-Za-z]:[\\/]|\\\\\\\\"
+)  # absolute paths, in JSON or YAML
+SECRET = re.compile(
+    r"\b(?:hf_|gh[pousr]_|github_pat_|sk-|xox[abp]-|AKIA|glpat-)[\w-]{16,}|-----BEGIN"
+)  # keys by their shape
 
 Digest = Annotated[str, Meta(pattern=f"^{DIGEST.pattern}$")]
 Label = Annotated[str, Meta(min_length=1, max_length=200)]
 Words = Annotated[str, Meta(max_length=2000)]
-Positive = Annotated[float, Meta(gt=0)]
-Cost = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0, le=1e100)]
+Cost = Annotated[float, Meta(ge=0, le=1e100)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 

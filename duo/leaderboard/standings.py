@@ -13,7 +13,7 @@ from duo.row import Row, on_same_tokens
 from duo.score import Score
 
 OWN = "duo-llm"  # the package whose rows the others are measured by
-BASELINES = (("fixed_best", "deployable"), ("oracle", "bound"))
+BASELINES = {"fixed_best": "deployable", "oracle": "bound"}
 
 Group = list[Entry]
 """Entries that differ in nothing but their seed."""
@@ -30,24 +30,30 @@ def above(rows: list[Row], holdout: str) -> dict[int, Estimate]:
     return _by_tokens(pairs, _differences)
 
 
-def closed(rows: list[tuple[Group, Row]], holdout: str, statuses: dict[str, int]) -> dict[int, Estimate]:
+def closed(rows: list[Row], baselines: dict[str, int], holdout: str) -> dict[int, Estimate]:
     """By place, the gap that a row closes between the best fixed pattern and the oracle, where the track has both."""
-    fixed, oracle = (_baseline(rows, name, kind, statuses) for name, kind in BASELINES)
-    if fixed is None or oracle is None:
+    if len(baselines) < len(BASELINES):
         return {}
+    fixed, oracle = (rows[baselines[name]] for name in BASELINES)
     above, below = fixed.subset[holdout].sequences, oracle.subset[holdout].sequences
-    pairs = {place: on_same_tokens(row, fixed, holdout) for place, (_, row) in enumerate(rows) if row is not fixed}
+    pairs = {place: on_same_tokens(row, fixed, holdout) for place, row in enumerate(rows) if row is not fixed}
     return _by_tokens(pairs, lambda found: gaps_between([ours for ours, _ in found], found[0][1], above, below))
 
 
-def _baseline(rows: list[tuple[Group, Row]], name: str, kind: str, statuses: dict[str, int]) -> Row | None:
-    """The row of duo's own router of that name and kind, with its default options; of several, the best executed."""
+def baselines(rows: list[tuple[Group, Row]], statuses: dict[str, int]) -> dict[str, int]:
+    """Places of the best fixed pattern and of the oracle, by name, where the track has them."""
+    found = {name: _baseline(rows, name, kind, statuses) for name, kind in BASELINES.items()}
+    return {name: place for name, place in found.items() if place is not None}
+
+
+def _baseline(rows: list[tuple[Group, Row]], name: str, kind: str, statuses: dict[str, int]) -> int | None:
+    """Where duo's own router of that name and kind stands, with its default options; of several, the best executed."""
     found = [
         (statuses.get(group[0].digest, 0), place)
         for place, (group, row) in enumerate(rows)
         if (row.router, row.options, kind_of(row), group[0].head.package.name) == (name, {}, kind, OWN)
     ]
-    return rows[max(found, key=lambda item: (item[0], -item[1]))[1]][1] if found else None
+    return max(found, key=lambda item: (item[0], -item[1]))[1] if found else None
 
 
 def _by_tokens(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -10,21 +9,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from duo import jobs, registry, stages
-from duo.artefacts import About, publish
+from duo.artefacts import About, publish, published
 from duo.backbone import Backbone
 from duo.comparison import Comparison
 from duo.data.module import TextData
 from duo.leaderboard import entry
 from duo.leaderboard.admission import check_budget, check_conformance, check_looking_ahead
 from duo.leaderboard.canonical import canonical, public_command, to_yaml
-from duo.leaderboard.entry import Entry
 from duo.leaderboard.schema import head_of
 from duo.leaderboard.verify import ELSEWHERE, differences
 from duo.recipe import Recipe, load
 from duo.report import Result
 from duo.row import Row
 from duo.sources import source_digest
-from duo.store import Store, sha256
+from duo.store import Store, Unreachable, sha256
 
 TOLERANCE = 1e-6  # nats between the loss that a run claims and the one its recipe gives
 
@@ -80,14 +78,14 @@ class Submission:
             found = {score.loss for score in (row.shown[holdout], row.subset[holdout])}
             if min(abs(loss - other) for other in found) > TOLERANCE:
                 raise ValueError(f"the run says that its loss on {holdout} is {loss}, its recipe gives {found}")
-        published = recipe.leaderboard.backbone or self._publish(recipe, backbone, data)
-        public = canonical(recipe, published)
-        text, source = to_yaml(public).encode(), source_digest(type(router.module))
-        if any(not [*differences(one.row, row, ELSEWHERE)] for one in self._same(sha256(text), source)):
+        source = source_digest(type(router.module))
+        known = recipe.leaderboard.backbone or published(self.store, backbone.module, data)
+        if known and self._is_there(row, to_yaml(canonical(recipe, known)), source):
             self.say("known", f"{name}, seed {recipe.seed}")
             return None
         self._check(recipe, row)
         check_looking_ahead(row, backbone.module, router.module, data, recipe.seed)
+        text = to_yaml(canonical(recipe, known or self._publish(recipe, backbone, data))).encode()
         package, version = registry.package_of(row.router)
         head = {
             "name": name,
@@ -101,13 +99,19 @@ class Submission:
         self.say("added", f"{name}, seed {recipe.seed}: {digest[:12]}")
         return digest
 
-    def _same(self, recipe: str, source: str) -> Iterator[Entry]:
-        """Entries that can be read, of the same recipe and the same source of the router."""
+    def _is_there(self, row: Row, recipe: str, source: str) -> bool:
+        """Whether an entry that can be read has the same recipe, source of the router, and numbers."""
         for digest in self.store.digests("entries"):
-            with contextlib.suppress(ValueError):
+            try:
                 head = head_of(self.store.head("entries", digest), digest)
-                if (head.files["recipe.yaml"], head.package.source) == (recipe, source):
-                    yield entry.read(self.store, digest)
+                same = (head.files["recipe.yaml"], head.package.source) == (sha256(recipe.encode()), source)
+                if same and not [*differences(entry.read(self.store, digest).row, row, ELSEWHERE)]:
+                    return True
+            except Unreachable:
+                raise
+            except ValueError:
+                continue  # somebody else's, which is damaged
+        return False
 
     def _check(self, recipe: Recipe, row: Row) -> None:
         check_budget(row)
@@ -119,6 +123,9 @@ class Submission:
     def _publish(self, recipe: Recipe, backbone: stages.Made[Backbone], data: TextData) -> str:
         tokens = recipe.stage1.steps * recipe.data.batch_size * recipe.data.tokens
         about = About(self.called, tokens, recipe.backbone.seed, asdict(recipe.stage1))
+        self.say(
+            "publishing", "the backbone, its tokenizer and all of its tokens, from which the documents can be read"
+        )
         return publish(self.store, backbone.module, backbone.folder / "backbone.safetensors", data, about)
 
 

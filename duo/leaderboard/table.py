@@ -22,13 +22,14 @@ from duo.tables import half, share, signed, times
 
 COLUMNS = (
     "rank", "name", "loss", "minus above", "gap closed", "skip/small/big", "MFLOPs", "to budget", "deciding", "passes",
-    "µs", "seeds", "status",
+    "µs", "seeds", "status", "entry",
 )  # fmt: skip
 NUMBERS = (
     "loss", "low", "high", "minus_above", "minus_above_low", "minus_above_high", "gap_closed", "gap_closed_low",
     "gap_closed_high", *MODULES, "flops", "budget_flops", "deciding_flops", "passes", "seconds_per_token", "tokens",
 )  # fmt: skip
-WIDTH = 190
+LEFT = ("rank", "name", "status", "entry")
+WIDTH = 205
 
 
 def rendered(board: Board, format: str) -> str:
@@ -61,7 +62,7 @@ def _terminal(board: Board) -> str:
         view = Table(title=_title(track, holdout), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         view.collapse_padding = True
         for column in COLUMNS:
-            justify: Literal["left", "right"] = "left" if column in ("rank", "name", "status") else "right"
+            justify: Literal["left", "right"] = "left" if column in LEFT else "right"
             view.add_column(column, no_wrap=True, justify=justify, max_width=46 if column == "name" else None)
         for number, (line, standing) in enumerate(_rows(track, holdout)):
             if number and line.kind != track.lines[number - 1].kind:
@@ -70,6 +71,8 @@ def _terminal(board: Board) -> str:
         console.print(view)
     if board.tracks:
         console.print(LEGEND)
+    else:
+        console.print("no entry can be shown")
     for sentence in board.left_out:
         console.print(f"left out: {sentence}", soft_wrap=True)
     return file.getvalue()
@@ -97,9 +100,10 @@ LEGEND = "* clear of 0   ° on the subset of searches   + extra passes   µs a t
 INTRODUCTION = """Made by `python -m duo.leaderboard show --format markdown > LEADERBOARD.md`; CI checks that it is up
 to date. Every row can be executed again from its entry: `python -m duo.leaderboard verify ENTRY`. Rows compare within
 one backbone, one set of tokens and one budget. Behind `±` stands half the width of a 95 % interval; `minus above` is
-the paired difference to the row above, `*` where its interval is clear of 0. `bound`: it read the labels. `°`: on the
-subset of searches. `reference`: outside the budget rule, unranked. `passes`: extra ones through the backbone, marked
-`+`. `µs`: a token, as its maker says."""
+the paired difference to the row above, `*` where its interval is clear of 0. Rows that are only claimed stand behind
+those that were executed again. `bound`: it read the labels. `°`: on the subset of searches. `reference`: outside the
+budget rule, unranked. `passes`: extra ones through the backbone, marked `+`. `µs`: a token, as its maker says. `entry`:
+how the digest of its first entry begins, and how many more there are, one for each seed."""
 
 
 def _csv(board: Board) -> str:
@@ -174,6 +178,7 @@ def _cells(line: Line, standing: Standing) -> list[str]:
         _microseconds(standing.seconds_per_token),
         str(len(line.seeds)),
         line.status,
+        line.entries[0][:8] + f" +{len(line.entries) - 1}" * (len(line.entries) > 1),
     ]
 
 

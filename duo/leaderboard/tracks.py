@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from duo.artefacts import BackboneHead
+from duo.artefacts import BackboneHead, default_store
 from duo.intervals import Estimate
 from duo.leaderboard import standings
 from duo.leaderboard.board import STATUS, Board, Line, Standing, Track
 from duo.leaderboard.entry import Entry
-from duo.leaderboard.readable import readable, statuses_of
+from duo.leaderboard.readable import budget_of, readable, statuses_of
 from duo.leaderboard.standings import Group, kind_of
 from duo.recipe import digest
 from duo.row import Row, over_seeds
@@ -31,26 +35,37 @@ def board_of(store: Store) -> Board:
     for one, backbone in readable(store, left_out):
         tracks.setdefault(track_of(one, backbone), []).append((one, backbone))
     shown = [_track(name, entries, statuses, left_out) for name, entries in tracks.items()]
+    shown = [track for track in shown if track.lines]
     sentences = sorted("".join(sign if sign.isprintable() else "?" for sign in sentence[:400]) for sentence in left_out)
-    return Board(sorted(shown, key=lambda track: (track.title, track.digest)), sentences)
+    return Board(sorted(shown, key=lambda track: (track.title, track.digest)), sentences, _command(store))
+
+
+def _command(store: Store) -> str:
+    """What runs an entry of the store, named as ENTRY, from the beginning."""
+    with contextlib.suppress(ValueError):  # installed without a store
+        if Path(store.location).resolve() == Path(default_store()).resolve():
+            return "python -m duo.run recipe=leaderboard/entries/ENTRY/recipe.yaml"
+    return f"python -m duo.leaderboard verify --retrain ENTRY {shlex.quote(f'leaderboard.store={store.shown}')}"
 
 
 def track_of(one: Entry, backbone: BackboneHead) -> str:
     """Identity of an entry's track: its backbone's weights, its tokens, those that searches see, and its budget."""
     subset = [one.settings["data"][key] for key in ("subset_sequences", "subset_tokens")]
-    return digest([backbone.weights, one.row.digests["tokens"], subset, one.row.budget])
+    return digest([backbone.weights, one.row.digests["tokens"], subset, budget_of(one, backbone)])
 
 
 def _track(
     name: str, entries: list[tuple[Entry, BackboneHead]], statuses: dict[str, int], left_out: list[str]
 ) -> Track:
-    rows, (first, backbone) = [], entries[0]
+    rows, (first, backbone) = [], _foremost(entries, statuses)
     for group in _groups([one for one, _ in entries], statuses, left_out):
         try:
             rows.append((group, over_seeds([one.row for one in group])))
         except (KeyError, TypeError, ValueError) as error:  # numbers that one seed has and another has not
             left_out.append(f"{', '.join(one.digest[:12] for one in group)}: seeds do not go together ({error})")
-    budget, layers = first.row.budget, backbone.config["layers"]
+    budget, layers = budget_of(first, backbone), backbone.config["layers"]
+    rows = _ordered(rows, statuses)
+    places = standings.baselines(rows, statuses)
     title = f"{backbone.about.name}: {budget['big']:g} big"
     title += f", {budget['skip']:g} skipped" * bool(budget["skip"]) + f" of {layers} layers"
     return Track(
@@ -66,32 +81,54 @@ def _track(
         },
         budget=budget,
         holdouts=[*first.row.subset],
-        lines=_lines(rows, statuses) if rows else [],
+        baselines={name: rows[place][0][0].digest for name, place in places.items()},
+        lines=_lines(rows, places, statuses) if rows else [],
     )
 
 
+def _foremost(entries: list[tuple[Entry, BackboneHead]], statuses: dict[str, int]) -> tuple[Entry, BackboneHead]:
+    """The entry whose backbone's name and facts are shown: one that was executed again, of the head that most name.
+
+    The same weights may be published again, under any name.
+    """
+    named = Counter(one.backbone for one, _ in entries)
+    return max(entries, key=lambda pair: (statuses.get(pair[0].digest, 0), named[pair[0].backbone], pair[0].backbone))
+
+
 def _groups(entries: list[Entry], statuses: dict[str, int], left_out: list[str]) -> Iterator[Group]:
-    """Entries that differ in nothing but their seed; what is only claimed joins nothing that was executed again."""
-    found: dict[tuple[str, int], dict[int, Entry]] = {}
-    known: dict[tuple[str, int], Entry] = {}
+    """Entries that differ in nothing but their seed; what is only claimed joins nothing that was executed again.
+
+    Of those that are the same in the seed too, one that was executed again leaves the others out; claims all stand.
+    """
+    found: dict[tuple[str, int, int], dict[int, Entry]] = {}
+    known: dict[tuple[str, int], list[Entry]] = {}
     for one in sorted(entries, key=lambda one: (-statuses.get(one.digest, 0), one.digest)):
-        line = one.line
-        twin = known.setdefault((line, one.seed), one)
-        if twin is one:
-            found.setdefault((line, statuses.get(one.digest, 0)), {})[one.seed] = one
+        line, status = one.line, statuses.get(one.digest, 0)
+        twins = known.setdefault((line, one.seed), [])
+        if twins and statuses.get(twins[0].digest, 0):
+            left_out.append(f"{one.digest[:12]}: of the same recipe, source and seed as {twins[0].digest[:12]}")
         else:
-            left_out.append(f"{one.digest[:12]}: of the same recipe, source and seed as {twin.digest[:12]}")
+            found.setdefault((line, status, len(twins)), {})[one.seed] = one
+            twins.append(one)
     return ([seeds[seed] for seed in sorted(seeds)] for seeds in found.values())
 
 
-def _lines(rows: list[tuple[Group, Row]], statuses: dict[str, int]) -> list[Line]:
-    """Deployable lines by their mean loss over hold-outs, then references, then bounds."""
+def _ordered(rows: list[tuple[Group, Row]], statuses: dict[str, int]) -> list[tuple[Group, Row]]:
+    """Deployable rows by their mean loss over hold-outs, claims behind the others; then references, then bounds."""
     kinds = ("deployable", "reference", "bound")
-    rows = sorted(rows, key=lambda item: (kinds.index(kind_of(item[1])), mean_loss(item[1])))
+
+    def place(item: tuple[Group, Row]) -> tuple[int, bool, float]:
+        claimed = not min(statuses.get(one.digest, 0) for one in item[0])
+        return kinds.index(kind_of(item[1])), claimed, mean_loss(item[1])
+
+    return sorted(rows, key=place)
+
+
+def _lines(rows: list[tuple[Group, Row]], baselines: dict[str, int], statuses: dict[str, int]) -> list[Line]:
     ordered = [row for _, row in rows]
     ranked = sum(kind_of(row) == "deployable" for row in ordered)
     gained = {holdout: standings.above(ordered[:ranked], holdout) for holdout in ordered[0].subset}
-    closed = {holdout: standings.closed(rows, holdout, statuses) for holdout in ordered[0].subset}
+    closed = {holdout: standings.closed(ordered, baselines, holdout) for holdout in ordered[0].subset}
     return [
         _line(
             group,
@@ -154,7 +191,6 @@ def _line(group: Group, row: Row, rank: int | None, holdouts: dict[str, Standing
         entries=[one.digest for one in group],
         note=first.note,
         recipe=group[0].recipe,
-        command=f"python -m duo.run recipe=leaderboard/entries/{group[0].digest}/recipe.yaml",
         provenance=msgspec.to_builtins(first.provenance),
         holdouts=holdouts,
     )

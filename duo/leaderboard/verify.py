@@ -52,9 +52,14 @@ def verify(store: Store, digest: str, say: stages.Say, retrain: bool = False) ->
             return [*wrong, str(error)]
         raise
     wrong += _inconsistent(claimed)
+    at_store = replace(recipe, leaderboard=replace(recipe.leaderboard, store=store.location))
     with tempfile.TemporaryDirectory() as folder:
-        at_store = replace(recipe, leaderboard=replace(recipe.leaderboard, store=store.location))
-        wrong += (_retrained if retrain else _executed)(seeing, claimed, at_store, Path(folder), say)
+        try:
+            wrong += (_retrained if retrain else _executed)(seeing, claimed, at_store, Path(folder), say)
+        except ValueError as error:
+            if not wrong:
+                raise
+            wrong.append(str(error))
     return [*dict.fromkeys(wrong)]
 
 
@@ -91,9 +96,12 @@ def _executed(store: Store, claimed: Entry, recipe: Recipe, cache: Path, say: st
     data = stages.data_of(recipe, cache)
     backbone = stages.published_backbone(recipe, cache, say)
     weights = cache / "router.safetensors"
-    weights.write_bytes(store.file("entries", claimed.digest, "router.safetensors", to_builtins(claimed.head)))
+    weights.write_bytes(store.file("entries", claimed.digest, weights.name, to_builtins(claimed.head)))
     router = recipe.new_router()
-    load_weights(router, weights)
+    try:
+        load_weights(router, weights)
+    except ValueError as error:
+        raise ValueError(f"{weights.name} is none of the router's: {error.__cause__}") from error
     device = stages.device_of(recipe)
     made = stages.Made(router.to(device), cache, claimed.digest)
     row = stages.scored(recipe, backbone, made, data, say)

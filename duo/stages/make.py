@@ -53,6 +53,8 @@ def published_backbone(recipe: Recipe, cache: Path, say: Say) -> Made[Backbone]:
         raise ValueError(
             f"{folder / 'backbone.safetensors'} is not the published backbone: delete it to fetch it again"
         )
+    if (parameters := sum(backbone.parameter_counts().values())) != head.parameters:
+        raise ValueError(f"backbones/{published[:12]} says {head.parameters} parameters, it has {parameters}")
     return Made(backbone.to(device_of(recipe)), folder, head.weights)
 
 

@@ -80,6 +80,8 @@ function facts({ line, standing }) {
   return definitions({ Kind: line.kind, Rank: line.rank ?? "none", Package: line.package, ...shown, "Scored tokens": tokens });
 }
 
+const commandOf = ({ entries }) => board.command.replace("ENTRY", () => entries[0]);
+
 function openPanel(row) {
   const { line, standing, holdout } = row;
   document.querySelector("#panel-title").textContent = line.name || "(no name)";
@@ -87,7 +89,7 @@ function openPanel(row) {
   line.entries.forEach((digest, index) => entries.append(make("li", `${digest}  seed ${line.seeds[index] ?? "?"}`)));
   document.querySelector("#panel-body").replaceChildren(
     ...(line.note ? [make("p", line.note, "words")] : []),
-    section("Command", code(line.command, "command")),
+    section("Command", code(commandOf(line), "command")),
     section(`Route on ${holdout}`, heatMap(standing.heat)),
     section("Numbers", facts(row)),
     section("Recipe", code(line.recipe)),

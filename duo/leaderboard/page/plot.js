@@ -25,19 +25,17 @@ function points(kind, rows) {
   };
 }
 
-// The router without options, as in the gap closed, or else a line of that router and that name: a name alone is free.
+// As in the gap closed.
 function baseline(track, holdout, name) {
-  const lines = track.lines.filter((line) => line.router === name && Object.hasOwn(line.holdouts, holdout));
-  const bare = lines.find((line) => !Object.keys(line.options).length);
-  return (bare ?? lines.find((line) => line.name === name))?.holdouts[holdout];
+  const entry = track.baselines[name];
+  return track.lines.find(({ entries }) => entry && entries[0] === entry)?.holdouts[holdout];
 }
 
 // The same baseline at this budget and at others: of tracks with this backbone and as many tokens.
 function baselineCurve(track, holdout, name) {
   const here = baseline(track, holdout, name);
-  const backbone = JSON.stringify(track.backbone);
   return board.tracks
-    .filter((other) => JSON.stringify(other.backbone) === backbone)
+    .filter((other) => other.backbone.digest === track.backbone.digest)
     .map((other) => baseline(other, holdout, name))
     .filter((standing) => here && standing && standing.tokens === here.tokens)
     .map(({ budget_flops, loss }) => [budget_flops / 1e6, loss])
@@ -119,14 +117,14 @@ function drawPlot(track, holdout, rows) {
 
 function showHint({ bbox, customdata: { line, standing } }) {
   const hint = document.querySelector("#hint");
-  const recipe = /(?:^|\s)recipe=(\S+)/.exec(line.command)?.[1];
+  const recipe = /(?:^|\s)recipe=(\S+)/.exec(line.provenance.command)?.[1];
   hint.replaceChildren(
     make("b", line.name || "(no name)"),
     make("div", `loss ${loss(standing.loss)} ${between(standing.interval, loss)}`),
     make("div", `on ${standing.tokens.toLocaleString("en")} tokens`),
     make("div", `${number(standing.flops / 1e6, 3)} MFLOPs per token`),
     ...(recipe ? [make("div", `recipe ${recipe}`)] : []),
-    make("code", line.command),
+    make("code", commandOf(line)),
   );
   hint.hidden = false;
   const { width, height } = document.querySelector("#plot").getBoundingClientRect();

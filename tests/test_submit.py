@@ -1,0 +1,62 @@
+"""What is submitted, and what is refused."""
+
+import json
+import shutil
+
+import pytest
+
+from duo.leaderboard.__main__ import main
+from duo.store import Store
+
+
+def test_what_was_submitted_says_nothing_of_the_machine_it_ran_on(submitted, finished):
+    for path in submitted.rglob("*"):
+        if path.is_file():
+            assert str(finished).encode() not in path.read_bytes()
+            assert b"/root" not in path.read_bytes()
+            assert b"/tmp" not in path.read_bytes()
+
+
+def test_submitting_again_adds_nothing(submitted, finished, board, capsys):
+    before = board.digests("entries")
+    assert main(["submit", f"{finished}/run", f"leaderboard.store={board.location}", f"cache={finished}/cache"]) == 0
+    assert board.digests("entries") == before
+    assert "0 entries added" in capsys.readouterr().out
+
+
+def test_a_backbone_gets_no_name_that_cannot_be_read(finished, tmp_path, capsys):
+    settings = [f"leaderboard.store={tmp_path}/new", f"cache={finished}/cache"]
+    assert main(["submit", f"{finished}/run", "--backbone", "my/<b>bone</b>", *settings]) == 1
+    assert "cannot be called 'my/<b>bone</b>'" in capsys.readouterr().out
+    assert not Store(f"{tmp_path}/new").exists()
+
+
+def test_a_refused_row_publishes_nothing(finished, tmp_path, monkeypatch, capsys):
+    def refuses(*_):
+        raise ValueError("it looks ahead")
+
+    monkeypatch.setattr("duo.leaderboard.submit.check_looking_ahead", refuses)
+    settings = [f"leaderboard.store={tmp_path}/new", f"cache={finished}/cache"]
+    assert main(["submit", f"{finished}/run", *settings]) == 1
+    assert not Store(f"{tmp_path}/new").exists()
+
+
+def test_a_backbone_is_published_once_whatever_it_is_called(finished, board):
+    settings = [f"leaderboard.store={board.location}", f"cache={finished}/cache"]
+    assert main(["submit", f"{finished}/run", "--backbone", "mine", *settings]) == 0
+    assert len(board.digests("backbones")) == 1
+
+
+@pytest.mark.long
+def test_a_run_that_is_not_finished_or_was_altered_is_refused(finished, tmp_path, board, capsys):
+    folder = shutil.copytree(finished / "run", tmp_path / "run")
+    settings = [f"leaderboard.store={tmp_path}/new", f"cache={finished}/cache"]
+    result = json.loads((folder / "result.json").read_text())
+    result["subset"]["router"]["held"]["loss"] = 1.0
+    (folder / "result.json").write_text(json.dumps(result))
+    main(["submit", str(folder), *settings])
+    assert "its recipe gives" in capsys.readouterr().out
+    (folder / "result.json").unlink()
+    assert main(["submit", str(folder), *settings]) == 1
+    assert "holds no finished run" in capsys.readouterr().err
+    assert main(["submit", str(tmp_path), *settings]) == 1
