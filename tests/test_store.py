@@ -56,6 +56,8 @@ def test_what_is_added_is_found_by_its_digest_and_read_as_it_was(place):
     head = store.head("entries", digest)
     assert (head["name"], head["loss"], {*head["files"]}) == ("ours", 4.25, {*FILES})
     assert {name: store.file("entries", digest, name, head) for name in FILES} == FILES
+    assert [store.holds("entries", digest, name) for name in (*FILES, "other.yaml")] == [True, True, False]
+    assert not store.holds("entries", "0" * 64, "recipe.yaml")
     other = store.add("entries", {"name": "theirs", "loss": 4.25}, FILES)
     assert store.digests("entries") == sorted([digest, other])
 
