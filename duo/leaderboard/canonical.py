@@ -61,7 +61,7 @@ def plain(text: str) -> dict[str, Any]:
         ValueError: it is no recipe, or says what `canonical` leaves out (documents, folders, devices, another recipe).
     """
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, LOADER)):
+        if "&" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, LOADER)):
             raise ValueError("recipe.yaml holds an alias: write the value")
         settings = yaml.load(text, LOADER)
     except yaml.YAMLError as error:
