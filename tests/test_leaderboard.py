@@ -54,8 +54,8 @@ def test_what_is_only_claimed_joins_nothing_that_was_executed_again(board):
         lower(head, files)
         reseeded(9)(head, files)
 
-    forged(board, cheat)
     twin = forged(board, lower)
+    forged(board, cheat)
     after = board_of(board)
     line = next(line for line in after.tracks[0].lines if honest in line.entries)
     assert (line.seeds, line.holdouts["held"].loss) == ([0], before.holdouts["held"].loss)
