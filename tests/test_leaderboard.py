@@ -62,6 +62,14 @@ def test_what_is_only_claimed_joins_nothing_that_was_executed_again(board):
     assert any(twin[:12] in said and "of the same recipe, source and seed" in said for said in after.left_out)
 
 
+def test_seeds_of_a_line_that_were_executed_again_stay_one_line_however_far_each_went(board):
+    digests = [entry_of(board)[0], forged(board, reseeded(7))]
+    for digest, level in zip(digests, ("re-executed", "retrained"), strict=True):
+        board.add("marks", {"entry": digest, "level": level}, {})
+    (line,) = (line for line in board_of(board).tracks[0].lines if digests[0] in line.entries)
+    assert (line.entries, line.status) == (digests, "re-executed")
+
+
 def test_claims_stand_behind_what_was_executed_again_and_hide_no_other_claim(board):
     for digest in board.digests("entries"):
         board.add("marks", {"entry": digest, "level": "re-executed"}, {})

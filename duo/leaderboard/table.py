@@ -95,7 +95,10 @@ def _markdown(board: Board) -> str:
     return "\n".join(parts) + "\n"
 
 
-LEGEND = "* clear of 0   ° on the subset of searches   + extra passes   µs a token, as its maker says"
+LEGEND = (
+    "* clear of 0   ° on the subset of searches   + extra passes   µs a token, as its maker says   "
+    "claimed: behind the others until it is executed again"
+)
 
 INTRODUCTION = """Made by `python -m duo.leaderboard show --format markdown > LEADERBOARD.md`; CI checks that it is up
 to date. Every row can be executed again from its entry: `python -m duo.leaderboard verify ENTRY`. Rows compare within

@@ -100,15 +100,15 @@ def _groups(entries: list[Entry], statuses: dict[str, int], left_out: list[str])
 
     Of those that are the same in the seed too, one that was executed again leaves the others out; claims all stand.
     """
-    found: dict[tuple[str, int, int], dict[int, Entry]] = {}
+    found: dict[tuple[str, bool, int], dict[int, Entry]] = {}
     known: dict[tuple[str, int], list[Entry]] = {}
     for one in sorted(entries, key=lambda one: (-statuses.get(one.digest, 0), one.digest)):
-        line, status = one.line, statuses.get(one.digest, 0)
+        line, executed = one.line, statuses.get(one.digest, 0) > 0
         twins = known.setdefault((line, one.seed), [])
         if twins and statuses.get(twins[0].digest, 0):
             left_out.append(f"{one.digest[:12]}: of the same recipe, source and seed as {twins[0].digest[:12]}")
         else:
-            found.setdefault((line, status, len(twins)), {})[one.seed] = one
+            found.setdefault((line, executed, len(twins)), {})[one.seed] = one
             twins.append(one)
     return ([seeds[seed] for seed in sorted(seeds)] for seeds in found.values())
 
