@@ -19,7 +19,7 @@ from duo.backbone import Backbone, BackboneConfig
 from duo.data.module import TextData
 from duo.data.tokens import digests_of, write
 from duo.files import replacing, weights_digest
-from duo.store import HEADS, Store, Unreachable
+from duo.store import HEADS, Store
 
 SCHEMA = 1
 T = TypeVar("T")
@@ -81,17 +81,13 @@ def default_store() -> str:
 
 def published(store: Store, backbone: Backbone, data: TextData) -> str | None:
     """Digest of a published backbone with these weights and tokens, if there is one."""
-    for digest in store.digests("backbones"):
-        try:
-            head = backbone_head(store, digest)
-            tokens = tokens_head(store, head.tokens)
-        except Unreachable:
-            raise
-        except ValueError:
-            continue  # somebody else's, which is damaged
-        if (head.weights, tokens.digests) == (weights_digest(backbone), data.digests._asdict()):
-            return digest
-    return None
+
+    def identity(digest: str) -> tuple[str, dict[str, str]]:
+        head = backbone_head(store, digest)
+        return head.weights, tokens_head(store, head.tokens).digests
+
+    ours = weights_digest(backbone), data.digests._asdict()
+    return next((digest for digest, found in store.sound("backbones", identity) if found == ours), None)
 
 
 def publish(store: Store, backbone: Backbone, weights: Path, data: TextData, about: About) -> str:

@@ -9,7 +9,7 @@ import math
 import re
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -18,6 +18,7 @@ HEADS = {"entries": "result.json", "backbones": "backbone.json", "tokens": "toke
 """Kinds of folders, and the file of each that names the others with their digests; its own digest names the folder."""
 
 MOST_HEAD, MOST_FILE = 256 << 10, 1 << 30  # bytes
+T = TypeVar("T")
 NAME, DIGEST = re.compile(r"[a-z]+\.(json|yaml|safetensors)"), re.compile("[0-9a-f]{64}")
 
 
@@ -63,6 +64,21 @@ class Store:
             except FileNotFoundError:
                 return []
         return sorted(name for path in paths if DIGEST.fullmatch(name := path.rstrip("/").rpartition("/")[2]))
+
+    def sound(self, kind: str, read: Callable[[str], T]) -> Iterator[tuple[str, T]]:
+        """The folders of a kind by digest, with what `read` makes of them; one that it raises ValueError of is skipped.
+
+        Raises:
+            Unreachable: from `read` too.
+        """
+        for digest in self.digests(kind):
+            try:
+                found = read(digest)
+            except Unreachable:
+                raise
+            except ValueError:
+                continue  # somebody else's, which is damaged
+            yield digest, found
 
     def find(self, kind: str, beginning: str) -> str:
         """The whole digest of the one folder whose name begins so.
@@ -169,20 +185,18 @@ class Store:
         folder, shown = f"{self._root}/{kind}/{digest}", f"{kind}/{digest[:12]}/{name}"
         if isinstance(self._files, LocalFileSystem) and any(map(self._files.islink, (folder, f"{folder}/{name}"))):
             raise ValueError(f"{shown} is a link, which could lead anywhere")
-        try:
-            with self._blaming("read"):
-                data: bytes = self._files.cat_file(f"{folder}/{name}", start=0, end=most + 1)
-        except Unreachable as error:
-            if isinstance(error.__cause__, (IsADirectoryError, NotADirectoryError, PermissionError)):  # of this one
-                raise ValueError(f"{shown} cannot be read: {error.__cause__.strerror}") from error
-            raise
+        with self._blaming("read", shown):
+            data: bytes = self._files.cat_file(f"{folder}/{name}", start=0, end=most + 1)
         if len(data) > most:
             raise ValueError(f"{shown} is larger than {most >> 10} KiB")
         return data
 
     @contextlib.contextmanager
-    def _blaming(self, done: str) -> Iterator[None]:
-        """Whatever a file system raises becomes Unreachable and names the location, but that a file is not there."""
+    def _blaming(self, done: str, file: str = "") -> Iterator[None]:
+        """Whatever a file system raises becomes Unreachable and names the location, but that a file is not there.
+
+        What is wrong with `file` alone becomes a ValueError that names the file.
+        """
         try:
             yield
         except FileNotFoundError:
@@ -191,6 +205,8 @@ class Store:
             raise Unreachable(f"leaderboard.store={self.shown} cannot be {done}: no such place") from None
         except Exception as error:  # every driver has exceptions of its own
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            if file and isinstance(error, (IsADirectoryError, NotADirectoryError, PermissionError)):
+                raise ValueError(f"{file} cannot be {done}: {reason}") from error
             raise Unreachable(f"leaderboard.store={self.shown} cannot be {done}: {reason}") from error
 
 

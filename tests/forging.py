@@ -60,6 +60,20 @@ def appended(text):
     return change
 
 
+def republished(board, about=(), **fields):
+    """Publishes a board's backbone again with other words about it; returns the change of an entry that names it."""
+    (published,) = board.digests("backbones")
+    head = board.head("backbones", published)
+    weights = board.file("backbones", published, "weights.safetensors", head)
+    head |= {"about": head["about"] | dict(about), **fields}
+    other = board.add("backbones", head, {"weights.safetensors": weights})
+
+    def change(_, files):
+        files["recipe.yaml"] = files["recipe.yaml"].replace(published.encode(), other.encode())
+
+    return change
+
+
 def elsewhere(change):
     """The same change in an entry that claims to come from another machine, where rounding is forgiven."""
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import command
-from forging import board_path, entry_of, forged, lower, reseeded
+from forging import board_path, entry_of, forged, lower, republished, reseeded
 
 from duo.artefacts import backbone_head, fetch_backbone
 from duo.backbone import BackboneConfig
@@ -88,17 +88,9 @@ def test_claims_stand_behind_what_was_executed_again_and_hide_no_other_claim(boa
 
 
 def test_the_same_weights_under_another_name_rename_no_track(board):
-    (published,) = board.digests("backbones")
     before, marked = board_of(board).tracks[0], entry_of(board, "random")[0]
     board.add("marks", {"entry": marked, "level": "re-executed"}, {})
-    head = board.head("backbones", published)
-    weights = board.file("backbones", published, "weights.safetensors", head)
-    head |= {"about": head["about"] | {"name": "evil", "train_tokens": 1}, "parameters": 7}
-    evil = board.add("backbones", head, {"weights.safetensors": weights})
-
-    def change(_, files):
-        files["recipe.yaml"] = files["recipe.yaml"].replace(published.encode(), evil.encode())
-
+    change = republished(board, {"name": "evil", "train_tokens": 1}, parameters=7)
     for name in ("softmax_budget", "fixed_best", "oracle"):
         forged(board, change, name)
     (track,) = board_of(board).tracks

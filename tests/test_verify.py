@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from forging import board_path, elsewhere, entry_of, forged, lower, quiet, rewritten, setting
+from forging import board_path, elsewhere, entry_of, forged, lower, quiet, republished, rewritten, setting
 from safetensors.torch import load as load_torch
 from safetensors.torch import save as save_torch
 
@@ -118,14 +118,7 @@ def test_weights_that_were_cut_where_they_stand_are_named(board, capsys):
 
 
 def test_what_a_published_backbone_says_of_its_size_is_checked(board):
-    (published,) = board.digests("backbones")
-    head = board.head("backbones", published)
-    weights = board.file("backbones", published, "weights.safetensors", head)
-    other = board.add("backbones", head | {"parameters": 7}, {"weights.safetensors": weights})
-
-    def change(_, files):
-        files["recipe.yaml"] = files["recipe.yaml"].replace(published.encode(), other.encode())
-
+    change = republished(board, parameters=7)
     with pytest.raises(ValueError, match="says 7 parameters, it has"):
         verify(board, forged(board, change), quiet)
 

@@ -69,10 +69,9 @@ def plain(text: str) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise ValueError("recipe.yaml is no resolved recipe")
     _check(settings)
-    ours = _ours()
-    free = {key for key in ours if key in FREE or key.partition(".")[0] in FREE} - {"backbone.seed"}
+    keys, shared = _known()
     for key, value in _by_key(settings).items():
-        if key not in ours or (key not in free and value != ours[key]):
+        if key not in keys or value != shared.get(key, value):
             raise ValueError(f"recipe.yaml is not resolved for a published backbone: it says {key[:50]!r}")
     for key in NO_IDENTITY["trainer"] & {*settings.get("trainer", {})}:
         raise ValueError(f"recipe.yaml names this machine: trainer.{key}")
@@ -80,8 +79,11 @@ def plain(text: str) -> dict[str, Any]:
 
 
 @functools.cache
-def _ours() -> dict[str, Any]:
-    return _by_key(Recipe().settings)
+def _known() -> tuple[set[str], dict[str, Any]]:
+    """The keys of a recipe, and the values that all recipes of entries share."""
+    ours = _by_key(Recipe().settings)
+    free = {key for key in ours if key in FREE or key.partition(".")[0] in FREE} - {"backbone.seed"}
+    return {*ours}, {key: value for key, value in ours.items() if key not in free}
 
 
 def _by_key(settings: dict[str, Any]) -> dict[str, Any]:

@@ -75,13 +75,12 @@ def _check_tokens(one: Entry, backbone: BackboneHead, tokens: TokensHead) -> Non
 
 def statuses_of(store: Store) -> dict[str, int]:
     """The highest level that each entry's marks say, as its place in STATUS."""
+
+    def mark(digest: str) -> tuple[str, int]:
+        head = store.head("marks", digest)
+        return str(head.get("entry")), STATUS.index(head.get("level"))
+
     found: dict[str, int] = {}
-    for name in store.digests("marks"):
-        try:
-            mark = store.head("marks", name)
-            found[mark["entry"]] = max(found.get(mark["entry"], 0), STATUS.index(mark["level"]))
-        except Unreachable:
-            raise
-        except (ValueError, KeyError, TypeError):
-            continue  # no mark
+    for _, (marked, level) in store.sound("marks", mark):
+        found[marked] = max(found.get(marked, 0), level)
     return found

@@ -22,7 +22,7 @@ from duo.recipe import Recipe, load
 from duo.report import Result
 from duo.row import Row
 from duo.sources import source_digest
-from duo.store import Store, Unreachable, sha256
+from duo.store import Store, sha256
 
 TOLERANCE = 1e-6  # nats between the loss that a run claims and the one its recipe gives
 
@@ -80,7 +80,8 @@ class Submission:
                 raise ValueError(f"the run says that its loss on {holdout} is {loss}, its recipe gives {found}")
         source = source_digest(type(router.module))
         known = recipe.leaderboard.backbone or published(self.store, backbone.module, data)
-        if known and self._is_there(row, to_yaml(canonical(recipe, known)), source):
+        public = canonical(recipe, known or "")
+        if known and self._is_there(row, to_yaml(public), source):
             self.say("known", f"{name}, seed {recipe.seed}")
             return None
         self._check(recipe, row)
@@ -101,17 +102,14 @@ class Submission:
 
     def _is_there(self, row: Row, recipe: str, source: str) -> bool:
         """Whether an entry that can be read has the same recipe, source of the router, and numbers."""
-        for digest in self.store.digests("entries"):
-            try:
-                head = head_of(self.store.head("entries", digest), digest)
-                same = (head.files["recipe.yaml"], head.package.source) == (sha256(recipe.encode()), source)
-                if same and not [*differences(entry.read(self.store, digest).row, row, ELSEWHERE)]:
-                    return True
-            except Unreachable:
-                raise
-            except ValueError:
-                continue  # somebody else's, which is damaged
-        return False
+
+        def same(digest: str) -> bool:
+            head = head_of(self.store.head("entries", digest), digest)
+            if (head.files["recipe.yaml"], head.package.source) != (sha256(recipe.encode()), source):
+                return False
+            return not [*differences(entry.read(self.store, digest).row, row, ELSEWHERE)]
+
+        return any(found for _, found in self.store.sound("entries", same))
 
     def _check(self, recipe: Recipe, row: Row) -> None:
         check_budget(row)
