@@ -18,13 +18,14 @@ import torch
 from platformdirs import user_cache_path
 from torch import Tensor
 
-from duo import Backbone, BackboneConfig, Budget, Run, Trial, recipe, replay, top
-from duo.calibration import climbed
+from duo import Backbone, BackboneConfig, Budget, Run, Trial, replay, top
 from duo.data import TextData
-from duo.files import load_weights
-from duo.router import even_scores
+from duo.recipe import schema as recipe
+from duo.routing.calibration import climbed
+from duo.routing.compose import even_scores
 from duo.search import patterns_of
 from duo.search.patterns import counts_of
+from duo.storage.weights import load_weights
 
 START_TOKENS = 2048  # of each calibration set, to find the start pattern
 
@@ -46,8 +47,8 @@ def trained(folder: Path, sequences: int, tokens: int) -> tuple[list[Trial], lis
     cache = folder / "cache" if made.cache == "none" else Path(made.cache or user_cache_path("duo"))
     data = TextData(made.data, made.backbone.vocabulary, cache)
     data.setup()
-    calibration = [batch.trial(backbone) for name in data.calibration for batch in data.calibration_set(name)]
-    return calibration, [data.subset(name)[0].trial(backbone).part(sequences, tokens) for name in data.holdouts]
+    calibration = [Trial.of(batch, backbone) for name in data.calibration for batch in data.calibration_set(name)]
+    return calibration, [Trial.of(data.subset(name)[0], backbone).part(sequences, tokens) for name in data.holdouts]
 
 
 def untrained(sequences: int, tokens: int) -> tuple[list[Trial], list[Trial]]:

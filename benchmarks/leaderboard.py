@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load, save
 
+from duo.leaderboard.board.text import rendered
+from duo.leaderboard.board.tracks import board_of
 from duo.leaderboard.page import page
-from duo.leaderboard.table import rendered
-from duo.leaderboard.tracks import board_of
-from duo.store import Store, sha256
+from duo.storage.store import Store, sha256
 
 
 def fill(store: Store, source: Store, entries: int) -> None:

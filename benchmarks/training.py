@@ -14,7 +14,7 @@ import time
 import torch
 
 from duo import Backbone, BackboneConfig, Budget, Router, Spec, Trial
-from duo.meter import Meter
+from duo.routing.meter import Meter
 from routers.fixed import Fixed
 from routers.random import Random
 

@@ -5,10 +5,11 @@ stream, V vocabulary, M modules (skip, small, big), N tokens of a batch, P patte
 """
 
 from duo.backbone import Backbone, BackboneConfig, Gate, Run
-from duo.budget import Budget
-from duo.calibration import calibrated, module_counts
-from duo.router import Router, Spec, capped, one_hot, replay, straight_through, top
-from duo.trial import Trial
+from duo.backbone.budget import Budget
+from duo.routing.calibration import calibrated, module_counts
+from duo.routing.compose import capped, one_hot, replay, straight_through, top
+from duo.routing.router import Router, Spec
+from duo.routing.trial import Trial
 
 __all__ = [
     "Backbone",

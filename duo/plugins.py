@@ -14,10 +14,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from duo import recipe, registry
+from duo.recipe import schema as recipe
+from duo.routing import registry
 from duo.testing import SKIP_SPEC, SPEC, is_bound, run_checks
 
-TEMPLATE = Path(__file__).parent / "template"  # in its paths and texts NAME stands for the router's name
+TEMPLATE = Path(__file__).parent / "testing" / "template"  # in its paths and texts NAME stands for the router's name
 WIDTH = 135  # of the table, also where the output is no terminal
 
 

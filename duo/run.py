@@ -13,15 +13,17 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.text import Text
 
-from duo import quiet, registry
-from duo.files import is_chief, replacing
-from duo.knobs import knobs, summary
-from duo.reading import recipes
-from duo.recipe import Recipe, load
+from duo.recipe.help import knobs, summary
+from duo.recipe.read import recipes
+from duo.recipe.schema import Recipe, load
+from duo.routing import registry
+from duo.storage.files import replacing
+from duo.storage.processes import is_chief
+from duo.training import quiet
 
 if TYPE_CHECKING:
-    from duo.comparison import Comparison
-    from duo.report import Result
+    from duo.evaluation.comparison import Comparison
+    from duo.evaluation.result import Result
 
 USAGE = "python -m duo.run recipe=NAME [key=value ...]"
 WIDTH = 165  # of the tables, also where the output is no terminal
@@ -72,7 +74,7 @@ def run(recipe: Recipe, name: str, command: str = "") -> Result | Comparison:
 
 def compute(recipe: Recipe, name: str, command: str, folder: Path, console: Console) -> Result | Comparison:
     """The result in `folder`; what is missing there is trained and evaluated."""
-    from duo import jobs
+    from duo.stages import single as jobs
 
     def say(stage: str, text: str) -> None:
         console.print(Text.assemble((stage, "bold"), f"  {text}"))
@@ -119,7 +121,7 @@ def cache_folder(recipe: Recipe, folder: Path) -> Path:
 
 def show(result: Result | Comparison, folder: Path, console: Console) -> None:
     """The tables, the figures and the folder."""
-    from duo.tables import shown
+    from duo.report.tables import shown
 
     for part in shown(result):
         console.print(part)

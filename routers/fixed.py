@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from duo import Gate, Router, Spec, Trial, replay, top
-from duo.router import even_scores
+from duo.routing.compose import even_scores
 
 
 class Fixed(Router):

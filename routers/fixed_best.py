@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from duo import Gate, Router, Spec, Trial, replay
-from duo.calibration import mean_losses
+from duo.routing.calibration import mean_losses
 from duo.search import patterns_of
 from duo.search.patterns import codes, pattern_codes
 

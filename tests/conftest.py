@@ -19,7 +19,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # two workers with two threads each wou
 
 from duo import Backbone, BackboneConfig, run
 from duo.leaderboard import __main__ as leaderboard
-from duo.store import Store
+from duo.storage.store import Store
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from safetensors.numpy import load, save
 
-from duo.intervals import mean_interval
+from duo.evaluation.bootstrap import mean_interval
 
 
 def quiet(*_):

@@ -5,10 +5,10 @@ import torch
 from conftest import random_route, random_tokens, toy_backbone
 
 from duo import Budget, Spec, Trial, replay
-from duo.calibration import climbed, mean_losses
+from duo.routing.calibration import climbed, mean_losses
+from duo.routing.trial import token_loss
 from duo.search import entropy, patterns_of
 from duo.search.patterns import pattern_codes, swaps
-from duo.trial import token_loss
 from routers.oracle import Oracle
 
 LAYERS = 5

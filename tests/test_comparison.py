@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conftest import command
 
-from duo.comparison import Comparison
-from duo.recipe import build, load
-from duo.score import averaged, difference
+from duo.evaluation.comparison import Comparison
+from duo.evaluation.score import averaged, difference
+from duo.recipe.schema import build, load
 
 ROWS = """# a comparison
 base: tiny

@@ -6,9 +6,10 @@ import torch
 from datasets import Dataset
 
 from duo.data import DataConfig, TextData
+from duo.data.datamodule import Stream
 from duo.data.documents import split
-from duo.data.module import Stream
-from duo.data.tokens import END, pack, prepare, read, token_bytes, train_tokenizer
+from duo.data.tokenizer import END, token_bytes, train_tokenizer
+from duo.data.tokens import pack, prepare, read
 
 
 def of_files(files, **changes):

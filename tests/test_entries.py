@@ -7,11 +7,11 @@ import pytest
 from forging import appended, board_path, entry_of, forged, reseeded, reshaped, setting, shifted
 from safetensors.numpy import load, save
 
-from duo.leaderboard import entry
-from duo.leaderboard.canonical import from_yaml, public_command
+from duo.leaderboard.board.text import rendered
+from duo.leaderboard.board.tracks import board_of
+from duo.leaderboard.entry import entry
+from duo.leaderboard.entry.recipe import from_yaml, public_command
 from duo.leaderboard.page import page
-from duo.leaderboard.table import rendered
-from duo.leaderboard.tracks import board_of
 
 
 @pytest.mark.parametrize(

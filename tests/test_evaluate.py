@@ -8,8 +8,9 @@ from scipy import stats
 
 from duo import Budget, Router, Spec, one_hot, replay
 from duo.data import Batch
-from duo.evaluate import evaluate
-from duo.intervals import Estimate, gaps_closed, mean_interval
+from duo.evaluation.bootstrap import Estimate, gaps_closed, mean_interval
+from duo.evaluation.evaluate import evaluate
+from duo.routing.trial import Trial
 from routers.fixed import Fixed
 from routers.oracle import Oracle
 from routers.random import Random
@@ -33,7 +34,7 @@ def test_a_score_is_the_mean_over_all_tokens_of_one_real_pass():
     score = evaluate(backbone, router, batches, seed=3)
     losses = []
     for batch in batches:
-        trial = batch.trial(backbone, seed=3)
+        trial = Trial.of(batch, backbone, seed=3)
         with torch.no_grad():
             probability = backbone(batch.tokens_BT, router.route(trial)).logits_BTV.double().softmax(-1)
         losses += (-probability.gather(-1, batch.labels_BT[..., None]).log()).flatten().tolist()

@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from duo import Budget, Spec, Trial, replay
-from duo.flops import budget_flops, run_flops
+from duo.backbone.flops import budget_flops, run_flops
 from routers.fixed import Fixed
 
 

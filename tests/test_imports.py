@@ -4,23 +4,15 @@ import ast
 
 from conftest import ROOT
 
-ORDER = [  # a file imports from its own line or from lines below
-    {"run", "plugins", "leaderboard"},
-    {"jobs", "knobs", "quiet"},
-    {"stages", "figures", "tables"},
-    {"comparison"},
-    {"report", "provenance"},
-    {"recipe", "row"},
-    {"training", "evaluate", "testing", "reading", "artefacts"},
-    {"sections", "score", "registry", "data"},
-    {"intervals", "sources"},
-    {"calibration"},
-    {"router"},
-    {"trial"},
+ORDER = [  # a folder imports from its own line or from lines below, a command from all that stand below it
+    {"run", "leaderboard"},
+    {"report"},
+    {"stages", "plugins"},
+    {"recipe", "testing"},
+    {"training", "evaluation"},
+    {"routing"},
     {"search"},
-    {"flops", "meter"},
-    {"backbone", "files", "store"},
-    {"budget"},
+    {"backbone", "data", "storage"},
 ]
 
 

@@ -9,12 +9,12 @@ import pytest
 from conftest import command
 from forging import board_path, entry_of, forged, lower, republished, reseeded
 
-from duo.artefacts import backbone_head, fetch_backbone
 from duo.backbone import BackboneConfig
 from duo.leaderboard.__main__ import main
-from duo.leaderboard.table import rendered
-from duo.leaderboard.tracks import board_of
-from duo.store import Store
+from duo.leaderboard.board.text import rendered
+from duo.leaderboard.board.tracks import board_of
+from duo.stages.published import backbone_head, fetch_backbone
+from duo.storage.store import Store
 
 
 def test_a_run_becomes_entries_with_its_baselines_and_bounds(submitted):

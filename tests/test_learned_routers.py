@@ -131,7 +131,7 @@ def test_a_batch_type_serves_training():
     tokens_BT = random_tokens(2, 5)
     batch = Batch(tokens_BT[:, :-1], tokens_BT[:, 1:], torch.arange(2), torch.zeros(2), "train")
     for kind in (AdaptiveBudget, AnyBudget, NgramBudget, Surrogate):
-        assert kind(SPEC).loss(batch.trial(toy_backbone())).isfinite()
+        assert kind(SPEC).loss(Trial.of(batch, toy_backbone())).isfinite()
 
 
 @pytest.mark.parametrize(

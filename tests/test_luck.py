@@ -7,7 +7,7 @@ from conftest import random_tokens, toy_backbone
 from test_evaluate import batches_of
 
 from duo import Budget, Spec, Trial, replay
-from duo.evaluate import evaluate
+from duo.evaluation.evaluate import evaluate
 from duo.search import all_patterns, divergence, patterns_of
 from duo.stages.luck import luck, relabelled
 from routers.fixed import Fixed

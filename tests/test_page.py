@@ -9,7 +9,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 from toy_boards import HOSTILE, large_board, toy_board
 
-from duo.leaderboard.board import Board
+from duo.leaderboard.board.board import Board
 from duo.leaderboard.page import page
 
 ANSWER = """const [act, done] = arguments, start = performance.now();

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from duo.search import all_patterns
-from duo.search.patterns import Trie
+from duo.search.trie import Trie
 
 
 @pytest.mark.parametrize("modules", [(1, 2), (0, 1, 2)])

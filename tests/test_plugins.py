@@ -9,9 +9,10 @@ import torch
 from conftest import ROOT, command, toy_backbone
 from test_evaluate import SPEC, batches_of
 
-from duo import Router, registry, run
-from duo.evaluate import evaluate
+from duo import Router, run
+from duo.evaluation.evaluate import evaluate
 from duo.plugins import TEMPLATE, main
+from duo.routing import registry
 from duo.training import DuoModule, Stage3Config
 
 PLUGINS = {

@@ -9,7 +9,7 @@ from test_evaluate import batches_of
 from torch import distributed, multiprocessing
 
 from duo import Budget, Spec
-from duo.evaluate import evaluate
+from duo.evaluation.evaluate import evaluate
 from routers.oracle import Oracle
 
 SPEC = Spec(3, 16, Budget(1))

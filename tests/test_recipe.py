@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from duo.budget import Budget
-from duo.knobs import knobs, summary
-from duo.reading import recipes
-from duo.recipe import Recipe, load
+from duo.backbone.budget import Budget
+from duo.recipe.help import knobs, summary
+from duo.recipe.read import recipes
+from duo.recipe.schema import Recipe, load
 
 SHIPPED = [
     "router_budget4", "router_budget6", "router_budget8", "stage1", "tiny", "oracle_budget1", "oracle_budget4",

@@ -5,8 +5,8 @@ import torch
 from conftest import random_tokens, toy_backbone
 
 from duo import Budget, Spec, Trial
+from duo.routing.trial import token_loss
 from duo.search import patterns_of
-from duo.trial import token_loss
 from routers.best_of_random import BestOfRandom
 from routers.fixed import Fixed
 from routers.fixed_best import FixedBest

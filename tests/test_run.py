@@ -10,7 +10,7 @@ import pytest
 from conftest import command
 from safetensors.torch import load_file
 
-from duo.reading import recipes
+from duo.recipe.read import recipes
 
 SCORE = {
     "loss", "loss_interval", "perplexity", "bits_per_byte", "tokens", "share", "flops_per_token",

@@ -7,8 +7,8 @@ import torch
 from conftest import random_route, random_tokens, toy_backbone
 
 from duo import Budget, Trial, replay
+from duo.routing.trial import token_loss
 from duo.search import all_patterns, divergence, entropy, patterns_of
-from duo.trial import token_loss
 
 SHAPES = [
     {"family": family, "skip_scope": scope, "key_value_heads": heads}

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from duo.sources import source_digest
+from duo.routing.source import source_digest
 
 
 @pytest.fixture

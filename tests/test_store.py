@@ -8,13 +8,13 @@ import sys
 import pytest
 import servers
 
-from duo.store import HEADS, Store, Unfinished, Unreachable, sha256
+from duo.storage.store import HEADS, Store, Unfinished, Unreachable, sha256
 
 FILES = {"recipe.yaml": b"a: 1\n", "router.safetensors": b"\0\1" * 1000}
 
 ADDING = """
 import sys
-from duo.store import Store
+from duo.storage.store import Store
 store = Store(sys.argv[1])
 for number in range(50):
     store.add("entries", {"who": sys.argv[2], "number": number}, {"recipe.yaml": b"same"})
@@ -164,7 +164,7 @@ def test_folders_that_another_makes_at_the_same_time_are_no_error(ftp, monkeypat
 
 
 def test_a_writer_that_is_killed_leaves_no_entry_behind(tmp_path):
-    script = "import os, sys\nfrom duo.store import Store\nimport fsspec.implementations.local as local\n"
+    script = "import os, sys\nfrom duo.storage.store import Store\nimport fsspec.implementations.local as local\n"
     script += "move = local.LocalFileSystem.mv\ncount = [0]\n"
     script += "def mv(self, *paths, **options):\n    count[0] += 1\n    move(self, *paths, **options)\n"
     script += "    count[0] == 2 and os._exit(9)\nlocal.LocalFileSystem.mv = mv\n"

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from duo.leaderboard.__main__ import main
-from duo.store import Store
+from duo.storage.store import Store
 
 
 def test_what_was_submitted_says_nothing_of_the_machine_it_ran_on(submitted, finished):

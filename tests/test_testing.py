@@ -4,8 +4,8 @@ import breakers as b
 import pytest
 import torch
 
-from duo import registry
-from duo.evaluate import evaluate
+from duo.evaluation.evaluate import evaluate
+from duo.routing import registry
 from duo.testing import CHECKS, SKIP_SPEC, SPEC, decisions, is_bound, learning, looks_ahead, run_checks
 from duo.testing.lab import Lab
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from duo import Backbone, Budget, Router, Spec
 from duo.data import DataConfig, TextData
-from duo.files import save_weights
+from duo.storage.weights import save_weights
 from duo.training import DuoModule, TrainingConfig, fit
 from duo.training.trainer import loss_curve
 from routers.random import Random

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from duo import Budget, Trial, replay
-from duo.flops import run_flops
-from duo.meter import Meter
-from duo.trial import token_loss
+from duo.backbone.flops import run_flops
+from duo.routing.meter import Meter
+from duo.routing.trial import token_loss
 
 
 def trial_of(batch=3, tokens=8, **about):

@@ -9,12 +9,12 @@ from safetensors.torch import load as load_torch
 from safetensors.torch import save as save_torch
 
 from duo import stages
-from duo.data.module import TextData
+from duo.data.datamodule import TextData
 from duo.data.tokens import write
-from duo.leaderboard import entry
 from duo.leaderboard.__main__ import main
-from duo.leaderboard.canonical import from_yaml
-from duo.leaderboard.tracks import board_of
+from duo.leaderboard.board.tracks import board_of
+from duo.leaderboard.entry import entry
+from duo.leaderboard.entry.recipe import from_yaml
 from duo.leaderboard.verify import verify
 
 

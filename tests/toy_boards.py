@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from duo.intervals import Estimate
-from duo.leaderboard.board import Board, Line, Standing, Track
+from duo.evaluation.bootstrap import Estimate
+from duo.leaderboard.board.board import Board, Line, Standing, Track
 
 HOSTILE = (
     "<script>window.hacked = 1</script></script><img src=x onerror='window.hacked = 1'><!--<script> & \u2028 ' \" `"

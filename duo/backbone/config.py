@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 MODULES = ("skip", "small", "big")
+SKIP, SMALL, BIG = range(len(MODULES))
 FORMAT = 1  # raised by every change that alters the weights a training gives, or their names
 
 

@@ -10,7 +10,7 @@ __all__ = ["Batch", "Batches", "DataConfig", "TextData"]
 
 def __getattr__(name: str) -> Any:
     if name == "TextData":  # not imported above: Lightning takes seconds to import
-        from duo.data.module import TextData
+        from duo.data.datamodule import TextData
 
         return TextData
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,9 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from duo.backbone import Backbone
-from duo.trial import Trial
-
 
 class Batch(NamedTuple):
     """Packed sequences of one domain."""
@@ -32,10 +29,6 @@ class Batch(NamedTuple):
         """The same batch on a device."""
         tensors = {name: part.to(device) for name, part in self._asdict().items() if isinstance(part, Tensor)}
         return self._replace(**tensors)  # type: ignore[arg-type]
-
-    def trial(self, backbone: Backbone, **about: Any) -> Trial:
-        """A trial of these sequences; `about` as in `Trial`."""
-        return Trial(backbone, self.tokens_BT, self.labels_BT, self.sequence_B, domain=self.domain, **about)
 
 
 class Batches(Sequence[Batch]):

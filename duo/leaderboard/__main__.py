@@ -10,10 +10,10 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from duo.artefacts import default_store
-from duo.leaderboard.board import STATUS
-from duo.quiet import quieten
-from duo.store import HEADS, Store
+from duo.leaderboard.board.board import STATUS
+from duo.stages.published import default_store
+from duo.storage.store import HEADS, Store
+from duo.training.quiet import quieten
 
 SETTINGS = ("leaderboard.store", "cache")
 
@@ -75,8 +75,8 @@ def submit(options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace) -> int:
     """Prints the board; raises ValueError where there is none."""
-    from duo.leaderboard.table import chosen, rendered
-    from duo.leaderboard.tracks import board_of
+    from duo.leaderboard.board.text import chosen, rendered
+    from duo.leaderboard.board.tracks import board_of
 
     _check_there(options.store)
     board = chosen(board_of(options.store), options.track, not options.no_passes)
@@ -129,8 +129,8 @@ def _verify(options: argparse.Namespace, digest: str) -> int:
 
 def page(options: argparse.Namespace) -> int:
     """Writes the page."""
+    from duo.leaderboard.board.tracks import board_of
     from duo.leaderboard.page import page as write
-    from duo.leaderboard.tracks import board_of
 
     _check_there(options.store)
     print(write(board_of(options.store), options.folder))

@@ -12,8 +12,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from duo.files import replacing
-from duo.leaderboard.board import STATUS, Board, Standing
+from duo.leaderboard.board.board import STATUS, Board, Standing
+from duo.storage.files import replacing
 
 TEMPLATES = Path(__file__).with_suffix("")
 SCRIPTS = ("table.js", "panel.js", "plot.js", "page.js")

@@ -8,21 +8,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from duo import jobs, registry, stages
-from duo.artefacts import About, publish, published
+from duo import stages
 from duo.backbone import Backbone
-from duo.comparison import Comparison
-from duo.data.module import TextData
-from duo.leaderboard import entry
-from duo.leaderboard.admission import check_budget, check_conformance, check_looking_ahead
-from duo.leaderboard.canonical import canonical, public_command, to_yaml
-from duo.leaderboard.schema import head_of
+from duo.data.datamodule import TextData
+from duo.evaluation.comparison import Comparison
+from duo.evaluation.result import Result
+from duo.evaluation.row import Row
+from duo.leaderboard.entry import entry
+from duo.leaderboard.entry.recipe import canonical, public_command, to_yaml
+from duo.leaderboard.entry.rules import check_budget, check_conformance, check_looking_ahead
+from duo.leaderboard.entry.schema import head_of
 from duo.leaderboard.verify import ELSEWHERE, differences
-from duo.recipe import Recipe, load
-from duo.report import Result
-from duo.row import Row
-from duo.sources import source_digest
-from duo.store import Store, sha256
+from duo.recipe.schema import Recipe, load
+from duo.routing import registry
+from duo.routing.source import source_digest
+from duo.stages import single as jobs
+from duo.stages.published import About, publish, published
+from duo.storage.store import Store, sha256
 
 TOLERANCE = 1e-6  # nats between the loss that a run claims and the one its recipe gives
 

@@ -13,18 +13,19 @@ import numpy as np
 import torch
 from msgspec import to_builtins
 
-from duo import registry, stages
-from duo.files import load_weights
-from duo.intervals import mean_interval
-from duo.leaderboard import entry
-from duo.leaderboard.admission import check_budget, check_conformance, check_looking_ahead
-from duo.leaderboard.canonical import from_yaml
-from duo.leaderboard.entry import Entry
-from duo.provenance import environment
-from duo.recipe import Recipe
-from duo.row import PARTS, Row
-from duo.sources import source_digest
-from duo.store import Store
+from duo import stages
+from duo.evaluation.bootstrap import mean_interval
+from duo.evaluation.provenance import environment
+from duo.evaluation.row import PARTS, Row
+from duo.leaderboard.entry import entry
+from duo.leaderboard.entry.entry import Entry
+from duo.leaderboard.entry.recipe import from_yaml
+from duo.leaderboard.entry.rules import check_budget, check_conformance, check_looking_ahead
+from duo.recipe.schema import Recipe
+from duo.routing import registry
+from duo.routing.source import source_digest
+from duo.storage.store import Store
+from duo.storage.weights import load_weights
 
 ELSEWHERE = 1e-4  # relative difference that another platform's rounding may make
 SWAPPED = 1e-3  # mean relative difference of what single sequences give there

@@ -14,7 +14,7 @@
 """
 
 from duo.search.beam import Beam
-from duo.search.engine import MEMORY, Found, Search
+from duo.search.exact import MEMORY, Found, Search
 from duo.search.local import Local
 from duo.search.patterns import all_patterns, patterns_of
 from duo.search.values import Criterion, divergence, entropy

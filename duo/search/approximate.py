@@ -13,10 +13,10 @@ from torch import Tensor
 
 from duo.backbone import Run
 from duo.backbone.block import Places
-from duo.flops import ffn_flops, tree_flops
-from duo.search.engine import Found, Search
-from duo.search.tree import shared
+from duo.backbone.flops import ffn_flops, tree_flops
+from duo.search.exact import Found, Search
 from duo.search.values import criterion_values, label_losses
+from duo.search.walk import shared
 
 NONE = -1  # in place of a module: this child is not wanted, and not computed
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from duo.backbone import Backbone
-from duo.search.engine import STATE_BYTES
-from duo.search.patterns import Trie
-from duo.search.tree import Spent, same, walk
+from duo.search.exact import STATE_BYTES
+from duo.search.trie import Trie
 from duo.search.values import logits
+from duo.search.walk import Spent, same, walk
 
 
 @torch.no_grad()

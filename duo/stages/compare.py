@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from duo.files import together
-from duo.recipe import Recipe
-from duo.row import Row, over_seeds
+from duo.evaluation.row import Row, over_seeds
+from duo.recipe.schema import Recipe
 from duo.stages.identity import data_of, learns
-from duo.stages.make import Say, made
 from duo.stages.score import about, scored
+from duo.stages.stage1 import Say, made
+from duo.storage.processes import together
 
 
 def compared(recipe: Recipe, cache: Path, say: Say) -> dict[str, dict[str, Row]]:

@@ -8,15 +8,15 @@ from typing import Generic, TypeVar
 
 from torch import nn
 
-from duo import registry
-from duo.artefacts import backbone_head, default_store, fetch_tokens
 from duo.backbone import FORMAT, Backbone
-from duo.calibration import FORMAT as ROUTER_FORMAT
-from duo.data.module import TextData
-from duo.recipe import Recipe, digest
-from duo.router import Router
-from duo.sources import source_digest
-from duo.store import Store
+from duo.data.datamodule import TextData
+from duo.recipe.schema import Recipe, digest
+from duo.routing import registry
+from duo.routing.calibration import FORMAT as ROUTER_FORMAT
+from duo.routing.router import Router
+from duo.routing.source import source_digest
+from duo.stages.published import backbone_head, default_store, fetch_tokens
+from duo.storage.store import Store
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -8,16 +8,17 @@ from torch import Tensor
 
 from duo.backbone import Backbone
 from duo.data.batch import Batch
-from duo.data.module import TextData
-from duo.evaluate import evaluate
-from duo.intervals import mean_of
-from duo.meter import Meter
-from duo.recipe import Recipe
-from duo.report import Luck
-from duo.router import Router
-from duo.score import Score
+from duo.data.datamodule import TextData
+from duo.evaluation.bootstrap import mean_of
+from duo.evaluation.evaluate import evaluate
+from duo.evaluation.result import Luck
+from duo.evaluation.score import Score
+from duo.recipe.schema import Recipe
+from duo.routing.meter import Meter
+from duo.routing.router import Router
+from duo.routing.trial import Trial
 from duo.search import patterns_of
-from duo.stages.make import Say
+from duo.stages.stage1 import Say
 
 
 def luck(
@@ -42,7 +43,7 @@ def luck(
     pattern_PL = patterns_of(recipe.backbone.layers, recipe.budget)
     for holdout in data.holdouts:
         batches = [batch.to(device) for batch in data.subset(holdout)]
-        predicted = [batch.trial(backbone, meter=Meter(enabled=False)).prediction(pattern_PL) for batch in batches]
+        predicted = [Trial.of(batch, backbone, meter=Meter(enabled=False)).prediction(pattern_PL) for batch in batches]
         gains = []
         for draw in range(recipe.null_draws):
             say("luck", f"{holdout}, draw {draw + 1} of {recipe.null_draws}")
@@ -64,7 +65,7 @@ def _gain_N(router: Score, fixed: Score) -> np.ndarray:
 
 def relabelled(batch: Batch, backbone: Backbone, probability_BTV: Tensor, seed: int, draw: int) -> Batch:
     """The batch with labels drawn from a prediction; the same ones however it is batched."""
-    uniform_BT = batch.trial(backbone, seed=seed, purpose="null").uniform(draw)[..., 0]
+    uniform_BT = Trial.of(batch, backbone, seed=seed, purpose="null").uniform(draw)[..., 0]
     below_BTV = probability_BTV.double().cumsum(-1) <= uniform_BT.double()[..., None]
     drawn_BT = below_BTV.sum(-1).clamp(max=probability_BTV.shape[-1] - 1)
     return batch._replace(labels_BT=torch.where(batch.labels_BT >= 0, drawn_BT, batch.labels_BT))

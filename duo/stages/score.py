@@ -6,16 +6,17 @@ from dataclasses import replace
 from typing import Any
 
 from duo.backbone import Backbone
-from duo.data.module import TextData
-from duo.evaluate import evaluate
-from duo.files import agreed, is_chief
-from duo.recipe import Recipe, digest
-from duo.router import Router
-from duo.row import Row, Scores
-from duo.score import collapsed
-from duo.sources import module_digest
+from duo.data.datamodule import TextData
+from duo.evaluation.evaluate import evaluate
+from duo.evaluation.format import Scores
+from duo.evaluation.row import Row
+from duo.evaluation.score import collapsed
+from duo.recipe.schema import Recipe, digest
+from duo.routing.router import Router
+from duo.routing.source import module_digest
 from duo.stages.identity import Made, learns
-from duo.stages.make import Say, trained_router
+from duo.stages.stage1 import Say, trained_router
+from duo.storage.processes import agreed, is_chief
 
 
 def about(recipe: Recipe) -> Row:

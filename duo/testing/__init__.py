@@ -10,7 +10,7 @@ none skipped; `SKIP_SPEC` is for routers of three modules. It raises AssertionEr
 
 from collections.abc import Iterator
 
-from duo.router import Spec
+from duo.routing.router import Spec
 from duo.testing import decisions, learning
 from duo.testing.checks import Check, Outcome, outcomes
 from duo.testing.holdout import looks_ahead

@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 import torch
 
 import duo
-from duo.registry import said
-from duo.router import Spec
+from duo.routing.registry import said
+from duo.routing.router import Spec
 from duo.testing.lab import SPEC, Build, Lab
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from duo.backbone import MODULES, PADDING
-from duo.calibration import module_counts
-from duo.evaluate import OVERSPEND, evaluate
+from duo.evaluation.evaluate import OVERSPEND, evaluate
+from duo.routing.calibration import module_counts
+from duo.routing.trial import Trial
 from duo.testing.checks import check
 from duo.testing.lab import VOCABULARY, Lab, assert_hard, moved, rows
-from duo.trial import Trial
 
 TIES = 1  # sequences that may be routed differently where sums run in another order: nearly equal choices may swap
 
@@ -20,7 +20,7 @@ TIES = 1  # sequences that may be routed differently where sums run in another o
 @check
 def a_gate_answers_one_hot_weights(lab: Lab) -> None:
     """In eval mode the gate answers, at every layer, a tensor (sequences, tokens, 3) that is exactly one-hot."""
-    trial, router = lab.batch(3, 5).trial(lab.backbone), lab.router()
+    trial, router = Trial.of(lab.batch(3, 5), lab.backbone), lab.router()
     with torch.no_grad():
         gate = router.route(trial)
 

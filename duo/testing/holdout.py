@@ -10,7 +10,8 @@ from torch import Tensor
 
 from duo.backbone import PADDING, Backbone
 from duo.data.batch import Batch
-from duo.router import Router
+from duo.routing.router import Router
+from duo.routing.trial import Trial
 
 CUTS = 2  # places in each batch behind which everything is replaced
 TIES = 0.0005  # share of sequences in which nearly equal choices may swap where sums run in another order
@@ -47,5 +48,5 @@ def _replaced(batch: Batch, seen: int, vocabulary: int) -> Batch:
 
 
 def _route(backbone: Backbone, router: Router, batch: Batch, seed: int) -> Tensor:
-    gate = copy.deepcopy(router).route(batch.trial(backbone, seed=seed))
+    gate = copy.deepcopy(router).route(Trial.of(batch, backbone, seed=seed))
     return backbone(batch.tokens_BT, gate).weight_BTLM.argmax(-1)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from duo.backbone import MODULES, PADDING, Backbone, BackboneConfig, Gate, Run
-from duo.budget import Budget
+from duo.backbone.budget import Budget
 from duo.data.batch import Batch
-from duo.meter import Meter
-from duo.router import Router, Spec
-from duo.trial import Trial
+from duo.routing.meter import Meter
+from duo.routing.router import Router, Spec
+from duo.routing.trial import Trial
 
 Build = Callable[[Spec], Router]
 """Makes a router from a Spec alone: a router's class, or a function that gives it options."""
@@ -78,8 +78,13 @@ class Lab:
 
     def loss(self, router: Router, batch: Batch, progress: float = 0.5) -> Tensor:
         """The loss of one training step."""
-        trial = batch.trial(
-            self.backbone, progress=progress, purpose="train", step=int(progress * STEPS), meter=Meter(enabled=False)
+        trial = Trial.of(
+            batch,
+            self.backbone,
+            progress=progress,
+            purpose="train",
+            step=int(progress * STEPS),
+            meter=Meter(enabled=False),
         )
         return router.train().loss(trial)
 
@@ -87,7 +92,8 @@ class Lab:
     def calibrate(self, router: Router) -> None:
         """Calibrates as before an evaluation."""
         trials = [
-            batch.trial(self.backbone, purpose="calibration", meter=Meter(enabled=False)) for batch in self.calibration
+            Trial.of(batch, self.backbone, purpose="calibration", meter=Meter(enabled=False))
+            for batch in self.calibration
         ]
         router.eval().calibrate(trials)
 
@@ -99,12 +105,12 @@ class Lab:
 
     def route(self, router: Router, batch: Batch) -> Tensor:
         """route_BTL that the gate really took; -1 for padding."""
-        weight_BTLM = self.run(router, batch.trial(self.backbone)).weight_BTLM
+        weight_BTLM = self.run(router, Trial.of(batch, self.backbone)).weight_BTLM
         return weight_BTLM.argmax(-1).masked_fill((batch.tokens_BT == PADDING)[..., None], PADDING)
 
     def consults_labels(self, router: Router, batch: Batch) -> bool:
         """Whether the meter says that the router read the labels of the tokens it routed."""
-        trial = batch.trial(self.backbone)
+        trial = Trial.of(batch, self.backbone)
         self.run(router, trial)
         return trial.meter.labels_consulted
 

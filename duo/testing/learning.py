@@ -9,8 +9,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from duo.files import load_weights, save_weights
-from duo.router import Router
+from duo.routing.router import Router
+from duo.routing.trial import Trial
+from duo.storage.weights import load_weights, save_weights
 from duo.testing.checks import check
 from duo.testing.lab import Lab, assert_hard, moved
 
@@ -69,7 +70,7 @@ def it_runs_in_bf16(lab: Lab) -> None:
     router, batch = lab.router(), lab.batch()
     for module in (router, router.bfloat16()):
         assert lab.loss(module, batch).isfinite().all(), "in bfloat16 the loss is not finite"
-        assert_hard(lab.run(module, batch.trial(lab.backbone)).weight_BTLM, "in bfloat16")
+        assert_hard(lab.run(module, Trial.of(batch, lab.backbone)).weight_BTLM, "in bfloat16")
 
 
 @check

@@ -9,7 +9,7 @@ __all__ = ["DuoModule", "Stage1Config", "Stage3Config", "TrainingConfig", "fit"]
 
 def __getattr__(name: str) -> Any:
     if name == "DuoModule":  # not imported above: Lightning takes seconds to import
-        from duo.training.module import DuoModule
+        from duo.training.lightning_module import DuoModule
 
         return DuoModule
     if name == "fit":

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from duo.budget import Budget
+from duo.backbone.budget import Budget
 
 
 @dataclass(frozen=True)

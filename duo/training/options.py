@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from duo.registry import unknown
+from duo.routing.registry import unknown
 
 STEPS, EVERY = "stage1.steps and stage3.steps", "stage1.checkpoint_every and stage3.checkpoint_every"
 NOT_FOR_TRAINER = {

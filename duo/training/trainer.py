@@ -14,8 +14,8 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from duo.files import replacing
-from duo.training.module import DuoModule
+from duo.storage.files import replacing
+from duo.training.lightning_module import DuoModule
 
 
 def fit(module: DuoModule, data: L.LightningDataModule, folder: Path, title: str, options: dict[str, Any]) -> None:

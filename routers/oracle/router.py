@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from duo import Gate, Router, Spec, Trial, replay, top
-from duo.calibration import bisected, climbed
-from duo.router import BIG, even_scores
+from duo.backbone import BIG
+from duo.routing.calibration import bisected, climbed
+from duo.routing.compose import even_scores
 from duo.search import METHODS
 from duo.search.patterns import patterns_with
 from routers.oracle.spending import Spending

@@ -1,0 +1,68 @@
+"""What a route costs, in closed form (2 FLOPs per multiply-add).
+
+Position t, counted from the first real token, pays for t+1 keys. The head counts; looking up embeddings, norms, biases
+and other element-wise work do not.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from duo.backbone import BackboneConfig
+from duo.backbone.budget import Budget
+
+
+def ffn_flops(config: BackboneConfig, inner: int) -> int:
+    """FLOPs of one FFN of that inner width for one token."""
+    matrices = 3 if config.family == "llama" else 2
+    return 2 * matrices * config.width * inner
+
+
+def run_flops(config: BackboneConfig, weight_BTLM: Tensor, position_BT: Tensor) -> Tensor:
+    """FLOPs of every token of a pass, (B, T).
+
+    A module counts wherever its weight is not 0. Padding (a negative position) costs nothing.
+    """
+    used_BTM = (weight_BTLM != 0).sum(2).double()
+    attending_BT = torch.full_like(used_BTM[..., 0], config.layers)
+    if config.skip_scope == "block":
+        attending_BT = (weight_BTLM[..., 0] != 1).sum(2).double()
+    return token_flops(config, used_BTM[..., 1], used_BTM[..., 2], attending_BT, position_BT) * (position_BT >= 0)
+
+
+def budget_flops(config: BackboneConfig, budget: Budget, position: Tensor) -> float:
+    """Mean FLOPs of a token that spends exactly the budget, over tokens at these positions (any shape)."""
+    budget = budget.of(config.layers)
+    small = config.layers - budget.big - budget.skip
+    attending = config.layers - (budget.skip if config.skip_scope == "block" else 0)
+    return float(token_flops(config, small, budget.big, attending, position).double().mean())
+
+
+def token_flops(
+    config: BackboneConfig, small: Tensor | float, big: Tensor | float, attending: Tensor | float, position: Tensor
+) -> Tensor:
+    """FLOPs of tokens that use so many small and big FFNs and attend in so many layers."""
+    ffn = small * ffn_flops(config, config.small) + big * ffn_flops(config, config.big)
+    attention = attending * _attention_flops(config, position)
+    return config.layers * _key_value_flops(config) + attention + ffn + _head_flops(config)
+
+
+def tree_flops(config: BackboneConfig, attended: int, small: int, big: int, leaves: int, position: Tensor) -> float:
+    """FLOPs of a search that evaluates so many parts, each on tokens at these positions (any shape)."""
+    attention = _key_value_flops(config) + _attention_flops(config, position)
+    ffn = small * ffn_flops(config, config.small) + big * ffn_flops(config, config.big)
+    return float((attended * attention + ffn + leaves * _head_flops(config)).sum())
+
+
+def _key_value_flops(config: BackboneConfig) -> int:
+    return 2 * config.width * 2 * config.kv_heads * config.head_width
+
+
+def _attention_flops(config: BackboneConfig, position: Tensor) -> Tensor:
+    """Query, output, and position + 1 keys and values."""
+    return 2 * config.width * 2 * config.width + 4 * config.width * (position.double() + 1)
+
+
+def _head_flops(config: BackboneConfig) -> int:
+    return 2 * config.width * config.vocabulary

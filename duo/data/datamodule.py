@@ -1,0 +1,165 @@
+"""The LightningDataModule."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+
+from duo.data.batch import Batch, Batches, sequence_ids, subset_rows
+from duo.data.config import DataConfig
+from duo.data.tokenizer import token_bytes
+from duo.data.tokens import prepare, read
+
+
+class Stream:
+    """Training batches of one process: step after step through ever new shufflings, resumable at any batch.
+
+    Which sequences a step trains on depends on the seed and the step alone, however many processes share it.
+    """
+
+    def __init__(
+        self,
+        batch: Callable[[np.ndarray], Batch],
+        rows: int,
+        seed: tuple[int, ...],
+        length: int,
+        total: int,
+        share: slice,
+    ) -> None:
+        self._batch, self._rows = batch, rows
+        self._length, self._total, self._share, self._given = length, total, share, 0
+        self._shuffled = functools.lru_cache(2)(lambda epoch: np.random.default_rng((*seed, epoch)).permutation(rows))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches left of this round; a new iterator behind the last one goes on with the next."""
+        end = (self._given // self._length + 1) * self._length
+        while self._given < end:
+            self._given += 1
+            yield self._batch(self.rows(self._given - 1))
+
+    def rows(self, index: int) -> np.ndarray:
+        """Rows of this process in batch `index`: its share of `total` rows of the stream."""
+        place = np.arange(index * self._total, (index + 1) * self._total)[self._share]
+        return np.array([self._shuffled(int(at) // self._rows)[at % self._rows] for at in place])
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches were given; Lightning keeps it in its checkpoints."""
+        return {"given": self._given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on behind that many batches."""
+        self._given = state["given"]
+
+
+class TextData(L.LightningDataModule):
+    """Text and code, packed into sequences.
+
+    Args:
+        config: documents, sequence length, batch size.
+        vocabulary: tokens of the tokenizer that is trained on the training documents.
+        cache: folder of prepared data.
+        folder: tokens that are prepared already, for which no document is read.
+    """
+
+    def __init__(self, config: DataConfig, vocabulary: int, cache: Path | str, folder: Path | None = None) -> None:
+        super().__init__()
+        self.config, self.vocabulary, self.cache = config, vocabulary, Path(cache)
+        self.batch_size = config.batch_size
+        self._order: tuple[int, ...] = (config.seed,)
+        self._folder = folder
+
+    def prepare_data(self) -> None:
+        """Prepares the tokens, or finds them in the cache."""
+        self._folder = self._folder or prepare(self.config, self.vocabulary, self.cache)
+
+    def setup(self, stage: str = "fit") -> None:
+        """Opens the prepared tokens."""
+        if not hasattr(self, "_splits"):
+            self.prepare_data()
+            assert self._folder is not None
+            self.tokenizer, splits, self.digests = read(self._folder)
+            self._splits = {name: split.with_format("numpy") for name, split in splits.items()}
+            self._bytes_V = token_bytes(self.tokenizer)
+
+    def shuffled(self, seed: int, batch_size: int) -> TextData:
+        """The same data in another order of training, with another number of sequences per optimizer step."""
+        other = copy.copy(self)
+        other.batch_size, other._order = batch_size, (self.config.seed, seed)
+        return other
+
+    def packed(self) -> dict[str, np.ndarray]:
+        """The packed sequences of every split, (N, T+1)."""
+        self.setup()
+        return {name: np.stack(split[:]["tokens"]) for name, split in self._splits.items()}
+
+    @property
+    def holdouts(self) -> list[str]:
+        """Names of the hold-outs."""
+        return self._names("holdouts.")
+
+    @property
+    def calibration(self) -> list[str]:
+        """Names of the calibration sets."""
+        return self._names("calibration.")
+
+    def holdout(self, name: str) -> Batches:
+        """A hold-out's batches, every sequence once."""
+        return self._batches(f"holdouts.{name}")
+
+    def subset(self, name: str) -> Batches:
+        """The part of a hold-out that searches are scored on: the first tokens of evenly spaced sequences."""
+        self.setup()
+        split = f"holdouts.{name}"
+        rows = subset_rows(self._splits[split].num_rows, self.config.subset_sequences)
+        return Batches(rows, self.config.batch_size, self._batch_of(split, self.config.subset_tokens))
+
+    def calibration_set(self, name: str) -> Batches:
+        """A calibration set's batches, every sequence once."""
+        return self._batches(f"calibration.{name}")
+
+    def train_dataloader(self) -> Stream:
+        """As many batches as the trainer has steps (without a limit: one pass over the data)."""
+        self.setup()
+        trainer, rows = self.trainer, self._splits["train"].num_rows
+        rank, world, accumulate = (
+            (trainer.global_rank, trainer.world_size, trainer.accumulate_grad_batches) if trainer else (0, 1, 1)
+        )
+        total, uneven = divmod(self.batch_size, accumulate)
+        if uneven or total % world:
+            raise ValueError(
+                f"batch_size={self.batch_size} sequences per optimizer step do not divide over "
+                f"{world} processes and trainer.accumulate_grad_batches={accumulate}"
+            )
+        steps = trainer.max_steps if trainer else -1
+        length = steps * accumulate if steps >= 0 else max(rows // total, 1)
+        return Stream(self._batch_of("train"), rows, self._order, length, total, slice(rank, None, world))
+
+    def _names(self, kind: str) -> list[str]:
+        self.setup()
+        return [name.removeprefix(kind) for name in self._splits if name.startswith(kind)]
+
+    def _batches(self, split: str) -> Batches:
+        self.setup()
+        rows = np.arange(self._splits[split].num_rows)
+        return Batches(rows, self.config.batch_size, self._batch_of(split))
+
+    def _batch_of(self, split: str, length: int | None = None) -> Callable[[np.ndarray], Batch]:
+        """What turns rows of a split into a batch."""
+        domain = split.rpartition(".")[2]
+
+        def batch(rows: np.ndarray) -> Batch:
+            tokens = torch.from_numpy(np.stack(self._splits[split][rows]["tokens"])).long()
+            tokens = tokens if length is None else tokens[:, : length + 1]
+            bytes_B = torch.from_numpy(self._bytes_V)[tokens[:, 1:]].sum(1)
+            return Batch(tokens[:, :-1], tokens[:, 1:], torch.from_numpy(sequence_ids(split, rows)), bytes_B, domain)
+
+        return batch

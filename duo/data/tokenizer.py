@@ -1,0 +1,38 @@
+"""A byte-level BPE, trained on the training documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+END = "<|endofdocument|>"
+
+
+def token_bytes(tokenizer: Tokenizer) -> np.ndarray:
+    """Bytes of text that each token stands for, (V,); 0 for the end of a document.
+
+    Byte-level tokens write every byte as one character, so a token's length is its bytes.
+    """
+    tokens = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return np.array([0 if token == END else len(token) for token, _ in tokens])
+
+
+def train_tokenizer(documents: Iterable[str], vocabulary: int) -> Tokenizer:
+    """Byte-level BPE of at most `vocabulary` tokens, the end of a document among them.
+
+    Raises:
+        ValueError: the vocabulary cannot hold all bytes.
+    """
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    if vocabulary < len(alphabet) + 1:
+        raise ValueError(f"backbone.vocabulary={vocabulary} must be at least {len(alphabet) + 1}: all bytes and {END}")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=[END], initial_alphabet=sorted(alphabet), show_progress=False
+    )
+    tokenizer.train_from_iterator(documents, trainer)
+    return tokenizer

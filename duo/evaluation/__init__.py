@@ -1,0 +1,1 @@
+"""Numbers: what a router reaches and what it costs."""

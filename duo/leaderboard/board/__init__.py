@@ -1,0 +1,1 @@
+"""The board: tracks of lines made of entries."""

@@ -1,0 +1,113 @@
+"""What the leaderboard shows: tracks of lines, as plain values that the table, the files and the page all print."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from duo.evaluation.bootstrap import Estimate
+
+STATUS = ("claimed", "re-executed", "retrained")
+"""What has been done to a line's entries since they were submitted; the last one is worth most."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A line on one hold-out."""
+
+    loss: float
+    """Nats per token, averaged over the line's seeds."""
+    interval: tuple[float, float] | None
+    """95 % bootstrap interval over sequences."""
+    above: Estimate
+    """Loss minus that of the deployable line above, on the same tokens; none for the first and for other kinds."""
+    significant: bool
+    """Whether that difference is clear of 0."""
+    gap_closed: Estimate
+    """Of the gap between the best fixed pattern and the oracle; none where either is missing."""
+    tokens: int
+    """Scored tokens."""
+    subset: bool
+    """Whether these are the subset of searches, and not the whole hold-out."""
+    share: dict[str, float]
+    """Share of skip, small and big among the modules used."""
+    flops: float
+    """FLOPs of the route per token."""
+    budget_flops: float
+    """FLOPs of the budget per token."""
+    deciding_flops: float
+    """FLOPs of deciding, per token."""
+    passes: float
+    """Extra passes through the backbone."""
+    seconds_per_token: float
+    """Wall time, on whatever machine the entry was made."""
+    heat: list[list[float]]
+    """Share of big, by layer (outer) and by equal parts of the positions (inner)."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Entries that differ in nothing but their seed."""
+
+    name: str
+    """What the submitter calls it."""
+    kind: str
+    """`deployable`; `bound` (it consulted the labels); `reference` (all small or all big, outside the budget rule)."""
+    rank: int | None
+    """Place among the deployable lines, by the mean loss over hold-outs, claims last; none for the others."""
+    router: str
+    """Name of the router."""
+    options: dict[str, Any]
+    """Its options."""
+    package: str
+    """The package that registers the router, and its version."""
+    status: str
+    """One of STATUS: what all of its entries have reached."""
+    seeds: list[int]
+    """The seeds of its entries."""
+    entries: list[str]
+    """Digests of its entries."""
+    note: str
+    """The submitter's own words."""
+    recipe: str
+    """The resolved recipe of its first entry, as YAML."""
+    provenance: dict[str, Any]
+    """Commit, versions and device of its first entry, as claimed."""
+    holdouts: dict[str, Standing]
+    """By hold-out."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """Lines that may be compared: of one backbone, the same tokens and one budget."""
+
+    digest: str
+    """Identity of the track."""
+    title: str
+    """Backbone and budget in words."""
+    backbone: dict[str, Any]
+    """Artefact digest, name, layers, width, parameters and training tokens of the backbone."""
+    budget: dict[str, float]
+    """Big and skip modules per token."""
+    holdouts: list[str]
+    """Names of the hold-outs."""
+    baselines: dict[str, str]
+    """First entries of the lines between which gaps are measured, by name of their routers, where there are such."""
+    lines: list[Line]
+    """Deployable lines by rank, then references, then bounds."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """All that is shown."""
+
+    tracks: list[Track]
+    """By title."""
+    left_out: list[str]
+    """Entries that are not shown, and why, a sentence each."""
+    command: str
+    """What runs an entry's recipe from the beginning; ENTRY stands for its digest."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)

@@ -1,0 +1,205 @@
+"""The board as text: a table for the terminal, Markdown, CSV, JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Literal
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from duo.backbone import MODULES
+from duo.evaluation.bootstrap import Estimate
+from duo.leaderboard.board.board import Board, Line, Standing, Track
+from duo.report.tables import half, share, signed, times
+
+COLUMNS = (
+    "rank", "name", "loss", "minus above", "gap closed", "skip/small/big", "MFLOPs", "to budget", "deciding", "passes",
+    "µs", "seeds", "status", "entry",
+)  # fmt: skip
+NUMBERS = (
+    "loss", "low", "high", "minus_above", "minus_above_low", "minus_above_high", "gap_closed", "gap_closed_low",
+    "gap_closed_high", *MODULES, "flops", "budget_flops", "deciding_flops", "passes", "seconds_per_token", "tokens",
+)  # fmt: skip
+LEFT = ("rank", "name", "status", "entry")
+WIDTH = 205
+
+
+def rendered(board: Board, format: str) -> str:
+    """The board in one of FORMATS."""
+    return FORMATS[format](board)
+
+
+def chosen(board: Board, beginning: str, extra_passes: bool) -> Board:
+    """The tracks whose digest or title begins so; without rows of extra passes unless they are wanted."""
+    tracks = [
+        replace(track, lines=[line for line in track.lines if extra_passes or not passes(line)])
+        for track in board.tracks
+        if beginning in ("", track.title) or track.digest.startswith(beginning)
+    ]
+    if not tracks and beginning:
+        known = "; ".join(f"{track.digest[:8]} ({track.title})" for track in board.tracks)
+        raise ValueError(f"no track begins with {beginning!r}; there are: {known}")
+    return replace(board, tracks=tracks)
+
+
+def passes(line: Line) -> bool:
+    """Whether deciding took extra passes through the backbone."""
+    return any(standing.passes > 0 for standing in line.holdouts.values())
+
+
+def _terminal(board: Board) -> str:
+    file = io.StringIO()
+    console = Console(file=file, highlight=False, markup=False, width=WIDTH)
+    for track, holdout in _parts(board):
+        view = Table(title=_title(track, holdout), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        view.collapse_padding = True
+        for column in COLUMNS:
+            justify: Literal["left", "right"] = "left" if column in LEFT else "right"
+            view.add_column(column, no_wrap=True, justify=justify, max_width=46 if column == "name" else None)
+        for number, (line, standing) in enumerate(_rows(track, holdout)):
+            if number and line.kind != track.lines[number - 1].kind:
+                view.add_section()
+            view.add_row(*(Text(cell) for cell in _cells(line, standing)))
+        console.print(view)
+    if board.tracks:
+        console.print(LEGEND)
+    else:
+        console.print("no entry can be shown")
+    for sentence in board.left_out:
+        console.print(f"left out: {sentence}", soft_wrap=True)
+    return file.getvalue()
+
+
+def _markdown(board: Board) -> str:
+    parts = ["# Leaderboard", "", INTRODUCTION]
+    for track, holdout in _parts(board):
+        parts += [
+            "",
+            f"## {_escaped(_title(track, holdout))}",
+            "",
+            _markdown_row(COLUMNS),
+            "|" + " --- |" * len(COLUMNS),
+        ]
+        rows = _rows(track, holdout)
+        parts += [_markdown_row([_escaped(cell) for cell in _cells(line, standing)]) for line, standing in rows]
+    if board.left_out:
+        parts += ["", "## Left out", "", *(f"- {_escaped(sentence)}" for sentence in board.left_out)]
+    return "\n".join(parts) + "\n"
+
+
+LEGEND = (
+    "* clear of 0   ° on the subset of searches   + extra passes   µs a token, as its maker says   "
+    "claimed: behind the others until it is executed again"
+)
+
+INTRODUCTION = """Made by `python -m duo.leaderboard show --format markdown > LEADERBOARD.md`; CI checks that it is up
+to date. Every row can be executed again from its entry: `python -m duo.leaderboard verify ENTRY`. Rows compare within
+one backbone, one set of tokens and one budget. Behind `±` stands half the width of a 95 % interval; `minus above` is
+the paired difference to the row above, `*` where its interval is clear of 0. Rows that are only claimed stand behind
+those that were executed again. `bound`: it read the labels. `°`: on the subset of searches. `reference`: outside the
+budget rule, unranked. `passes`: extra ones through the backbone, marked `+`. `µs`: a token, as its maker says. `entry`:
+how the digest of its first entry begins, and how many more there are, one for each seed."""
+
+
+def _csv(board: Board) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("track", "hold-out", "kind", "rank", "name", "router", *NUMBERS, "seeds", "status", "entries"))
+    for track, holdout in _parts(board):
+        for line, standing in _rows(track, holdout):
+            words = (_harmless(track.title), _harmless(holdout), line.kind, line.rank, _harmless(line.name))
+            writer.writerow(
+                (
+                    *words,
+                    _harmless(_router(line)),
+                    *_numbers(standing),
+                    len(line.seeds),
+                    line.status,
+                    " ".join(line.entries),
+                )
+            )
+    return file.getvalue()
+
+
+def _numbers(standing: Standing) -> list[float | None]:
+    """The values of NUMBERS."""
+    estimates = (Estimate(standing.loss, standing.interval), standing.above, standing.gap_closed)
+    return [
+        *(part for value, interval in estimates for part in (value, *(interval or (None, None)))),
+        *(standing.share[module] for module in MODULES),
+        *(standing.flops, standing.budget_flops, standing.deciding_flops, standing.passes),
+        *(standing.seconds_per_token, standing.tokens),
+    ]
+
+
+def _json(board: Board) -> str:
+    return json.dumps(board.to_json(), indent=1, allow_nan=False) + "\n"
+
+
+FORMATS: dict[str, Callable[[Board], str]] = {"table": _terminal, "markdown": _markdown, "csv": _csv, "json": _json}
+
+
+def _parts(board: Board) -> Iterator[tuple[Track, str]]:
+    return ((track, holdout) for track in board.tracks for holdout in track.holdouts)
+
+
+def _title(track: Track, holdout: str) -> str:
+    return f"{track.title}: {holdout} (track {track.digest[:8]})"
+
+
+def _rows(track: Track, holdout: str) -> list[tuple[Line, Standing]]:
+    return [(line, line.holdouts[holdout]) for line in track.lines if holdout in line.holdouts]
+
+
+def _router(line: Line) -> str:
+    options = " ".join(f"{key}={json.dumps(value)}" for key, value in line.options.items())
+    return f"{line.router} {options}".strip()
+
+
+def _cells(line: Line, standing: Standing) -> list[str]:
+    """The values of COLUMNS; behind a mean stands half the width of its 95 % interval."""
+    router = _router(line)
+    return [
+        str(line.rank or line.kind),
+        line.name if line.name == router or line.kind == "reference" else f"{line.name} ({router})",
+        f"{standing.loss:.4f} {half(standing.interval)}".strip() + "°" * standing.subset,
+        (signed(standing.above) if standing.above.interval else "") + "*" * standing.significant,
+        share(standing.gap_closed),
+        "/".join(f"{standing.share[module]:.2f}" for module in MODULES),
+        f"{standing.flops / 1e6:.3f}",
+        f"{standing.flops / standing.budget_flops - 1:+.1%}",
+        times(standing.deciding_flops / standing.flops),
+        f"{standing.passes:.4g}" + "+" * (standing.passes > 0),
+        _microseconds(standing.seconds_per_token),
+        str(len(line.seeds)),
+        line.status,
+        line.entries[0][:8] + f" +{len(line.entries) - 1}" * (len(line.entries) > 1),
+    ]
+
+
+def _microseconds(seconds: float) -> str:
+    return f"{seconds * 1e6:.1f}" if seconds < 1e-4 else f"{seconds * 1e6:,.0f}"
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown shows as it is: no markup, no HTML, no link, no other cell."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = "".join(f"\\{sign}" if sign in "\\`*_[]#!|~$@" else sign for sign in text).replace("www.", "www\\.")
+    return re.sub(r":(?=\S)|(?<=\])\(", r"\\\g<0>", text)  # of an address, a link or a sign that stands for a picture
+
+
+def _markdown_row(cells: tuple[str, ...] | list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _harmless(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.lstrip()[:1] in ("=", "@", "+", "-") or text[:1].isspace() else text

@@ -1,0 +1,1 @@
+"""Entries: what an entry is, and what is admitted."""

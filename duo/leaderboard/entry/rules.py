@@ -1,0 +1,63 @@
+"""What a row must do to stand on the leaderboard; each raises ValueError with the reason where it does not."""
+
+from __future__ import annotations
+
+import functools
+
+from duo.backbone import Backbone
+from duo.data.datamodule import TextData
+from duo.evaluation.evaluate import OVERSPEND
+from duo.evaluation.row import Row
+from duo.recipe.schema import Recipe
+from duo.routing import registry
+from duo.routing.router import Router, Spec
+from duo.stages import references
+from duo.testing import SKIP_SPEC, SPEC, looks_ahead, run_checks
+from duo.testing.holdout import TIES
+
+
+def is_reference(row: Row) -> bool:
+    """Whether a row is all small or all big: a line beside the others, outside the budget rule."""
+    layers = next(iter(row.subset.values())).sequences.used_TLM.shape[1]
+    return {"name": row.router, **row.options} in references(layers).values()
+
+
+def check_budget(row: Row) -> None:
+    """Every hold-out costs at most 1 % more than the budget, with no module whose budget is 0; references are free.
+
+    What reads no labels is scored on whole hold-outs, for it is ranked by them.
+    """
+    for holdout, score in () if is_reference(row) else row.shown.items():
+        inside = score.flops_per_token <= OVERSPEND * score.budget_flops_per_token and score.within_budget
+        if not inside:
+            over = score.flops_per_token / score.budget_flops_per_token - 1
+            raise ValueError(f"on {holdout} it is not within the budget: FLOPs {over:+.1%}, shares {score.share}")
+    if not (row.scores or row.bound):
+        raise ValueError("it is scored on the subset of searches alone: give whole=true")
+
+
+def check_conformance(recipe: Recipe, row: Row) -> None:
+    """The conformance suite passes, on its own small Spec, or on one of the recipe's layers where options need that."""
+    if is_reference(row):
+        return
+    build = functools.partial(registry.load(row.router), **row.options)
+    for outcome in run_checks(build, _spec(recipe)):
+        if outcome.error is not None:
+            raise ValueError(f"a check failed, {outcome.check}: {outcome.error}")
+
+
+def check_looking_ahead(row: Row, backbone: Backbone, router: Router, data: TextData, seed: int) -> None:
+    """On the hold-outs themselves, no later token and no label moves a decision; bounds are seen to read labels."""
+    for holdout in () if row.bound else data.holdouts:
+        share = looks_ahead(backbone, router, data.holdout(holdout), seed)
+        if share > TIES:
+            raise ValueError(f"on {holdout} it looks ahead: later tokens move decisions in {share:.1%} of sequences")
+
+
+def _spec(recipe: Recipe) -> Spec:
+    spec = SKIP_SPEC if recipe.budget.skip else SPEC
+    try:
+        registry.build(recipe.router["name"], spec, recipe.router_options())
+    except ValueError:
+        return Spec(recipe.backbone.layers, SPEC.width, recipe.budget)
+    return spec

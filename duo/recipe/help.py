@@ -1,0 +1,45 @@
+"""What can be set: every knob with its default and its sentence, read from the config dataclasses themselves."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from duo.backbone.budget import Budget
+from duo.recipe.schema import Recipe
+
+
+def knobs(owner: type = Recipe, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """(key, default, sentence) of every knob."""
+    sentences, hints = _sentences(owner), get_type_hints(owner)
+    default = owner() if owner is not Budget else Budget(6)
+    for part in fields(owner):
+        if is_dataclass(hints[part.name]):
+            yield from knobs(hints[part.name], f"{prefix}{part.name}.")
+        else:
+            yield prefix + part.name, getattr(default, part.name), sentences[part.name]
+
+
+def summary(path: Path) -> str:
+    """A recipe's first line, a comment that says what it is."""
+    return path.read_text().partition("\n")[0].removeprefix("#").strip()
+
+
+def _sentences(owner: type) -> dict[str, str]:
+    """The docstring below each field of a dataclass and its bases."""
+    found: dict[str, str] = {}
+    for part in reversed(owner.__mro__[:-1]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(part))).body[0].body  # type: ignore[attr-defined]
+        for before, after in zip(body, body[1:], strict=False):
+            if (
+                isinstance(before, ast.AnnAssign)
+                and isinstance(after, ast.Expr)
+                and isinstance(after.value, ast.Constant)
+            ):
+                found[before.target.id] = str(after.value.value)  # type: ignore[union-attr]
+    return found

@@ -1,0 +1,76 @@
+"""Sections of a recipe that no other part of duo owns."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from duo.backbone import BackboneConfig
+from duo.routing.registry import unknown
+
+
+@dataclass(frozen=True)
+class SeededBackboneConfig(BackboneConfig):
+    """A backbone and the seed it is trained from."""
+
+    seed: int = 0
+    """Seed of the initial weights and of stage 1's random routes."""
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Rows beside one another, each a recipe of its own: what it changes in this one.
+
+    Raises:
+        ValueError: rows that are compared with are not there, or a number is impossible.
+    """
+
+    rows: dict[str, Any] = field(default_factory=dict)
+    """Changes of the recipe by row name (null leaves a row out); none: an ordinary run."""
+    over: dict[str, Any] = field(default_factory=dict)
+    """Keys and the values they go through, as in {budget.big: [4, 6]}: a group of rows for each combination."""
+    minus: list[str] = field(default_factory=list)
+    """Rows from which the others of their group are subtracted, on the same tokens."""
+    gap: list[str] = field(default_factory=list)
+    """The two rows, of the best fixed pattern and of the oracle, between which gap closed is measured."""
+    seeds: int = 1
+    """Seeds from which each router that learns is trained; its losses are averaged."""
+
+    def __post_init__(self) -> None:
+        for name in (*self.minus, *self.gap):
+            if self.rows.get(name) is None:
+                raise ValueError(unknown("row in compare.minus or compare.gap:", name, self.names))
+        if len(self.gap) not in (0, 2) or self.seeds < 1:
+            raise ValueError(
+                f"compare.gap={self.gap} must name two rows (or none), compare.seeds={self.seeds} be 1 or more"
+            )
+        for name, change in self.rows.items():
+            if change is not None and not isinstance(change, dict):
+                raise ValueError(f"compare.rows.{name}={change!r} must hold keys of the recipe, or be null")
+        for key, values in self.over.items():
+            if not isinstance(values, list) or not values:
+                raise ValueError(f"compare.over: {key}={values!r} must be a list of values")
+
+    @property
+    def names(self) -> list[str]:
+        """The rows that are there."""
+        return [name for name, change in self.rows.items() if change is not None]
+
+
+@dataclass(frozen=True)
+class LeaderboardConfig:
+    """Where shared results are, and a shared backbone to use.
+
+    Raises:
+        ValueError: `backbone` is no digest.
+    """
+
+    store: str | None = None
+    """Folder or fsspec location of the leaderboard (null: the repository's own)."""
+    backbone: str | None = None
+    """Digest of a published backbone: its weights and tokens are used, none are trained or prepared."""
+
+    def __post_init__(self) -> None:
+        if self.backbone and not re.fullmatch("[0-9a-f]{64}", self.backbone):
+            raise ValueError(f"leaderboard.backbone={self.backbone!r} must be a digest: 64 digits from 0 to f")

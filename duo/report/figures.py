@@ -1,0 +1,207 @@
+"""Pictures from results; pure functions of numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from duo.evaluation.bootstrap import Estimate
+from duo.evaluation.comparison import Comparison
+from duo.evaluation.result import Result
+from duo.evaluation.score import Score, difference
+from duo.storage.files import replacing
+
+Curve = list[tuple[int, float]]
+
+
+Pictures = dict[str, Figure]
+"""Figures by file name."""
+
+
+def of_result(result: Result, curves: dict[str, Curve]) -> Pictures:
+    """The figures of a run, given its stages' curves of loss against step."""
+    curves = {stage: curve for stage, curve in curves.items() if curve}
+    scores = result.scores or result.subset["router"]
+    shares = {holdout: score.sequences.used_TLM[..., 2] for holdout, score in scores.items()}
+    pictures = {"loss_against_budget": loss_against_budget(result), "big_share": big_share(shares)}
+    return pictures | ({"training_loss": training_loss(curves)} if curves else {})
+
+
+def of_comparison(comparison: Comparison) -> Pictures:
+    """The figures of a comparison."""
+    if len(comparison.groups) > 1:
+        return {"loss": loss_across(comparison), "big_share": layer_share(comparison)}
+    return {"loss": rows_by_loss(comparison), "big_share": layer_share(comparison)}
+
+
+def training_loss(curves: dict[str, Curve]) -> Figure:
+    """Loss against step, a panel for each stage."""
+    figure, axes = plt.subplots(1, len(curves), figsize=(5 * len(curves), 3.5), squeeze=False, layout="constrained")
+    for axis, (title, curve) in zip(axes[0], curves.items(), strict=True):
+        axis.plot(*zip(*curve, strict=True), linewidth=1)
+        axis.set(title=title, xlabel="step", ylabel="training loss (nats per token)")
+        axis.grid(alpha=0.3)
+    return figure
+
+
+def loss_against_budget(result: Result) -> Figure:
+    """Loss against FLOPs with intervals, a column for each hold-out: whole above, the subset with the bounds below."""
+    holdouts, parts = [*result.gap_closed], [result.whole_rows(), result.subset_rows()]
+    figure, axes = plt.subplots(2, len(holdouts), figsize=(5 * len(holdouts), 7.5), squeeze=False, layout="constrained")
+    for column, holdout in enumerate(holdouts):
+        for axis, rows, where in zip(axes[:, column], parts, ("whole hold-out", "subset of searches"), strict=True):
+            _losses(axis, {name: scores[holdout] for name, scores in rows.items()})
+            axis.set(title=f"{holdout}, {where}", xlabel="backbone MFLOPs per token", ylabel="loss (nats per token)")
+    return figure
+
+
+def rows_by_loss(comparison: Comparison) -> Figure:
+    """One group's rows by loss, with intervals: minus the first row that all are compared with, if there is one.
+
+    A column for each hold-out, whole above and the subset below; bounds are hollow.
+    """
+    ((group, rows),), holdouts = comparison.groups.items(), comparison.holdouts
+    panels = [part for part in (False, True) if comparison.scored(group, holdouts[0], part)]
+    figure, axes = plt.subplots(
+        len(panels), len(holdouts), figsize=(6 * len(holdouts), (1.2 + 0.32 * len(rows)) * len(panels)),
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for line, subset in zip(axes, panels, strict=True):
+        for axis, holdout in zip(line, holdouts, strict=True):
+            scores = comparison.scored(group, holdout, subset)
+            other = next((name for name in comparison.minus if name in scores), None)
+            for place, (name, score) in enumerate(reversed(scores.items())):
+                found = _loss(score) if other is None else difference(score, scores[other])
+                axis.errorbar(
+                    found.value or 0.0, place, xerr=_errors([found]), fmt="o", color="C0", capsize=3,
+                    markerfacecolor="white" if rows[name].bound else "C0",
+                )  # fmt: skip
+            axis.set_yticks(range(len(scores)), [*reversed(scores)])
+            where = "subset of searches" if subset else "whole hold-out"
+            label = "loss (nats per token)" + (f" minus that of {other}" if other else "")
+            axis.set(title=f"{holdout}, {where}", xlabel=label)
+            axis.grid(alpha=0.3)
+    return figure
+
+
+def loss_across(comparison: Comparison) -> Figure:
+    """Loss of every row against what the comparison goes over (figures 4a to 4c), promises dashed."""
+    groups, holdouts = [*comparison.groups], comparison.holdouts
+    figure, axes = plt.subplots(
+        1, len(holdouts), figsize=(6.5 * len(holdouts), 4.5), squeeze=False, layout="constrained"
+    )
+    for axis, holdout in zip(axes[0], holdouts, strict=True):
+        scores = [comparison.scored(group, holdout, comparison.searched) for group in groups]
+        for name in dict.fromkeys(name for group in scores for name in group):
+            places = [place for place, group in enumerate(scores) if name in group]
+            found = [scores[place][name] for place in places]
+            line = _line(axis, places, found, name)
+            promised = [score.promised_loss for score in found if score.promised_loss is not None]
+            if len(promised) == len(found) and not np.allclose(promised, [score.loss for score in found], atol=1e-4):
+                axis.plot(places, promised, "--", linewidth=1, color=line, label=f"{name}, promised")
+        keys = {group.partition("=")[0] for group in groups if ", " not in group}
+        axis.set_xticks(range(len(groups)), [_short(group) for group in groups])
+        axis.set(title=holdout, xlabel=", ".join(keys), ylabel="loss (nats per token)")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    return figure
+
+
+def layer_share(comparison: Comparison) -> Figure:
+    """Share of tokens that use the big module, by row and layer (figure 2 of the paper), a panel for each hold-out."""
+    holdouts = comparison.holdouts
+    figure, axes = plt.subplots(
+        len(holdouts), 1, figsize=(2 + 0.35 * sum(map(len, comparison.groups.values())), 4.2 * len(holdouts)),
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for axis, holdout in zip(axes[:, 0], holdouts, strict=True):
+        shares = sorted(
+            (
+                (name, place, f"{name} {_short(group)}".strip(), score.sequences.used_TLM[..., 2].mean(0))
+                for place, group in enumerate(comparison.groups)
+                for name, score in comparison.scored(group, holdout, True).items()
+            ),
+            key=lambda item: item[:2],
+        )
+        image = axis.imshow(
+            np.stack([share[-1] for share in shares], axis=1), aspect="auto", origin="lower", vmin=0, vmax=1,
+            cmap="RdBu_r", interpolation="none",
+        )  # fmt: skip
+        axis.set_xticks(range(len(shares)), [share[2] for share in shares], rotation=90, fontsize=7)
+        axis.set_yticks(range(len(shares[0][-1])))
+        axis.set(title=holdout, ylabel="layer")
+        figure.colorbar(image, ax=axis, label="share of big")
+    return figure
+
+
+def _short(group: str) -> str:
+    """A group's value, where it goes over one key."""
+    return group if ", " in group else group.partition("=")[2]
+
+
+def _line(axis: Axes, places: list[int], scores: list[Score], name: str) -> Any:
+    """A line with 95 % intervals; returns its colour."""
+    drawn = axis.errorbar(
+        places, [score.loss for score in scores], yerr=_errors([_loss(score) for score in scores]), marker="o",
+        markersize=3, linewidth=1, capsize=2, elinewidth=0.6, label=name,
+    )  # fmt: skip
+    return drawn.lines[0].get_color()
+
+
+def _loss(score: Score) -> Estimate:
+    return Estimate(score.loss, score.loss_interval)
+
+
+def _errors(found: list[Estimate]) -> np.ndarray:
+    """Lengths of error bars, (2, N): below and above."""
+    bars = [(value or 0.0, *(interval or (value or 0.0,) * 2)) for value, interval in found]
+    return np.array([(max(value - low, 0), max(high - value, 0)) for value, low, high in bars]).T
+
+
+def _losses(axis: Axes, scores: dict[str, Score]) -> None:
+    """Points with 95 % intervals, and the budget."""
+    for name, score in scores.items():
+        errors = _errors([_loss(score)])
+        axis.errorbar(score.flops_per_token / 1e6, score.loss, yerr=errors, fmt="o", capsize=3, label=name)
+    budget = next(iter(scores.values())).budget_flops_per_token / 1e6
+    axis.axvline(budget, color="grey", linewidth=0.8, linestyle=":")
+    axis.text(budget, 0.99, " budget", color="grey", fontsize=8, va="top", transform=axis.get_xaxis_transform())
+    axis.legend(fontsize=8)
+    axis.grid(alpha=0.3)
+
+
+def big_share(shares: dict[str, np.ndarray]) -> Figure:
+    """Share of tokens that use the big module, by layer and position (figures 2 and 3 of the paper), and by layer.
+
+    Args:
+        shares: share of big, (T, L), in each hold-out.
+    """
+    figure, axes = plt.subplots(
+        2, len(shares), figsize=(5 * len(shares), 6), squeeze=False, layout="constrained", height_ratios=(3, 2)
+    )
+    for (above, below), (holdout, big_TL) in zip(axes.T, shares.items(), strict=True):
+        image = above.imshow(
+            big_TL.T, aspect="auto", origin="lower", vmin=0, vmax=1, cmap="RdBu_r", interpolation="none"
+        )
+        above.set(title=holdout, xlabel="position in the sequence", ylabel="layer")
+        figure.colorbar(image, ax=above, label="share of big")
+        layers = np.arange(big_TL.shape[1])
+        below.bar(layers, big_TL.mean(0), color="firebrick")
+        below.axhline(big_TL.mean(), color="grey", linewidth=0.8, linestyle="--")
+        below.set(xlabel="layer", ylabel="share of big", ylim=(0, 1))
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG and closes it."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+    plt.close(figure)

@@ -1,0 +1,209 @@
+"""Results and comparisons as tables and sentences for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from duo.evaluation.bootstrap import Estimate
+from duo.evaluation.comparison import Comparison
+from duo.evaluation.result import Luck, Result
+from duo.evaluation.score import Score, difference
+
+DETAILED = 3  # groups at most, for each of which a table is shown
+Interval = tuple[float, float] | None
+
+
+def shown(result: Result | Comparison) -> Iterator[Table | str]:
+    """All that is said of a result or a comparison, in order."""
+    return _of_result(result) if isinstance(result, Result) else _of_comparison(result)
+
+
+def _of_result(result: Result) -> Iterator[Table | str]:
+    holdouts = [*result.gap_closed]
+    for subset in (False, True):
+        yield from (table(result, holdout, subset) for holdout in holdouts)
+    yield from (gap_line(result, holdout) for holdout in holdouts)
+    yield from (luck_line(result.router, holdout, luck) for holdout, luck in result.luck.items())
+    yield from _collapses(result.router, result.collapsed)
+
+
+def _of_comparison(comparison: Comparison) -> Iterator[Table | str]:
+    groups = [*comparison.groups]
+    for holdout in comparison.holdouts:
+        if len(groups) > 1:
+            yield across(comparison, holdout)
+        for group in groups if len(groups) <= DETAILED else []:
+            for subset in (False, True):
+                if comparison.scored(group, holdout, subset):
+                    yield comparison_table(comparison, group, holdout, subset)
+    yield from remarks(comparison)
+
+
+def table(result: Result, holdout: str, subset: bool = False) -> Table:
+    """One hold-out's rows, each compared with random routes of the same budget on the same tokens.
+
+    Behind each mean stands half the width of its 95 % bootstrap interval over sequences.
+    """
+    rows = {name: row[holdout] for name, row in (result.subset_rows() if subset else result.whole_rows()).items()}
+    budget = f"{result.budget['big']:g} big and {result.budget['skip']:g} skipped layers a token"
+    columns = ("minus random", "perplexity", "bits/byte", *COSTS)
+    view = _view(f"{holdout}: {budget}; {_where(rows['random'], subset)}", columns, subset)
+    for name, score in rows.items():
+        bits = "" if score.bits_per_byte is None else f"{score.bits_per_byte:.3f}"
+        perplexity = "" if score.perplexity is None else f"{score.perplexity:.1f}"
+        _add(view, name, score, [signed(difference(score, rows["random"])), perplexity, bits], [], subset)
+    return view
+
+
+def comparison_table(comparison: Comparison, group: str, holdout: str, subset: bool = False) -> Table:
+    """One group's rows on one hold-out by loss, bounds apart, each minus the rows that it is compared with."""
+    scores, rows = comparison.scored(group, holdout, subset), comparison.groups[group]
+    minus = [name for name in comparison.minus if name in scores]
+    first = next(iter(scores.values()))
+    columns = (
+        *(f"minus {name}" for name in minus),
+        *COSTS,
+        "passes",
+        "seeds",
+        *(["gap closed"] if comparison.gap else []),
+    )
+    title = f"{holdout}{f', {group}' if group else ''}: {_where(first, subset)}"
+    view = _view(title, columns, subset)
+    for bound in (False, True):
+        for name, score in scores.items():
+            if rows[name].bound is bound:
+                differences = [signed(difference(score, scores[other])) for other in minus]
+                closed = [share(comparison.gap_closed(group, name, holdout))] if comparison.gap else []
+                _add(view, name, score, differences, [f"{score.passes:.4g}", str(rows[name].seeds), *closed], subset)
+        view.add_section()
+    return view
+
+
+def across(comparison: Comparison, holdout: str) -> Table:
+    """Loss of every row in every group, and below it the paired difference to the row's last group.
+
+    `*` marks a row's lowest loss, `=` those whose paired 95 % interval to it reaches 0.
+    """
+    groups, subset = [*comparison.groups], comparison.searched
+    scores = {group: comparison.scored(group, holdout, subset) for group in groups}
+    names = dict.fromkeys(name for group in groups for name in scores[group])
+    some = next(score for group in groups for score in scores[group].values())
+    view = _plain(f"{holdout}: loss, and minus the last line; {_where(some, subset)}")
+    view.add_column("", no_wrap=True)
+    for name in names:
+        view.add_column(name, justify="right", no_wrap=True)
+    for group in groups:
+        cells = []
+        for name in names:
+            column = [scores[other][name] for other in groups if name in scores[other]]
+            score = scores[group].get(name)
+            cells.append("failed" if score is None else _across(score, column))
+        view.add_row(group, *cells)
+    return view
+
+
+def _across(score: Score, column: list[Score]) -> str:
+    lowest = min(column, key=lambda other: other.loss)
+    low, _ = difference(score, lowest).interval or (np.inf, np.inf)
+    mark = "*" if score is lowest else "=" if low <= 0 else " "
+    return f"{score.loss:.4f}{mark} {signed(difference(score, column[-1]))}"
+
+
+def gap_line(result: Result, holdout: str) -> str:
+    """The gap closed on one hold-out, in words."""
+    value, interval = result.gap_closed[holdout]
+    if value is None or interval is None:
+        return f"{holdout}: there is no gap between the best fixed pattern and the oracle to close"
+    return (
+        f"{holdout}: {result.router} closes {value:.1%} [{interval[0]:.1%}, {interval[1]:.1%}] of the gap to the oracle"
+    )
+
+
+def luck_line(router: str, holdout: str, luck: Luck) -> str:
+    """The part of a gain that is luck, in words."""
+    gain, null, left = (f"{part.value:.4f}{_brackets(part.interval)}" for part in luck)
+    return (
+        f"{holdout}: {router} gains {gain} over the best fixed pattern, {null} where no route can know the label "
+        f"(luck); what is left is {left}"
+    )
+
+
+def remarks(comparison: Comparison) -> Iterator[str]:
+    """Rows that failed, and routers that collapsed at a layer."""
+    for group, rows in comparison.groups.items():
+        where = f" at {group}" if group else ""
+        for name, row in rows.items():
+            if row.failed:
+                yield f"{name}{where} failed: {row.failed}"
+            yield from _collapses(f"{name}{where}", row.collapsed)
+
+
+def _collapses(who: str, collapsed: dict[str, list[str]]) -> Iterator[str]:
+    return (f"{who}, {holdout}: {'; '.join(collapses)}" for holdout, collapses in collapsed.items() if collapses)
+
+
+COSTS = ("skip/small/big", "MFLOPs", "to budget", "deciding")
+
+
+def _view(title: str, columns: tuple[str, ...], subset: bool) -> Table:
+    view = _plain(title)
+    for name in ("", "loss", *columns, *(["promised"] if subset else [])):
+        view.add_column(name, justify="right" if name else "left", no_wrap=True)
+    return view
+
+
+def _plain(title: str) -> Table:
+    view = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    view.collapse_padding = True
+    return view
+
+
+def _add(view: Table, name: str, score: Score, before: list[str], after: list[str], subset: bool) -> None:
+    view.add_row(
+        name,
+        f"{score.loss:.4f} {half(score.loss_interval)}",
+        *before,
+        "/".join(f"{share:.2f}" for share in score.share.values()),
+        f"{score.flops_per_token / 1e6:.3f}",
+        f"{score.flops_per_token / score.budget_flops_per_token - 1:+.1%}" + (" " if score.within_budget else "!"),
+        times(score.deciding_flops_per_token / score.flops_per_token),
+        *after,
+        *([] if not subset else [""] if score.promised_loss is None else [f"{score.promised_loss:.4f}"]),
+    )
+
+
+def _where(score: Score, subset: bool) -> str:
+    return f"{'the subset of searches' if subset else 'whole hold-out'}, {score.tokens:,} tokens"
+
+
+def signed(estimate: Estimate) -> str:
+    """A difference, and half its interval."""
+    return f"{estimate.value:+.4f} {half(estimate.interval)}"
+
+
+def share(estimate: Estimate) -> str:
+    """A share in percent, and half its interval."""
+    return "" if estimate.value is None else f"{estimate.value:.1%} {half(estimate.interval, 100)}%"
+
+
+def times(part: float) -> str:
+    """A part of a route's cost in percent; from ten times on, so many times.
+
+    >>> times(0.034), times(380.45)
+    ('3.4%', '380 x')
+    """
+    return f"{part:.1%}" if part < 10 else f"{part:,.0f} x"
+
+
+def half(interval: Interval, scale: float = 1) -> str:
+    """Half the width of an interval."""
+    digits = 4 if scale == 1 else 1
+    return "" if interval is None else f"±{(interval[1] - interval[0]) / 2 * scale:.{digits}f}"
+
+
+def _brackets(interval: Interval) -> str:
+    return "" if interval is None else f" [{interval[0]:.4f}, {interval[1]:.4f}]"

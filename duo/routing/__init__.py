@@ -1,0 +1,1 @@
+"""The seam: what a router is, sees and pays."""

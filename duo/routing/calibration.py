@@ -1,0 +1,130 @@
+"""What is found on calibration data: offsets and prices that hold a router to its budget, and good fixed patterns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from duo.backbone import BIG, SKIP, SMALL, Gate
+from duo.backbone.budget import Budget
+from duo.routing.compose import one_hot
+from duo.routing.trial import Trial
+from duo.search.patterns import swaps
+
+FORMAT = 1  # raise it with every change of duo that alters trained or calibrated routers
+UNDER = 0.005  # calibrated routes spend this share less than the budget, so that hold-outs stay within it
+
+
+def module_counts(budget: Budget, layers: int) -> tuple[float, float, float]:
+    """Mean (skip, small, big) modules of a token that spends the budget.
+
+    >>> module_counts(Budget(big=6, skip=2), 12)
+    (2, 4, 6)
+    """
+    budget = budget.of(layers)
+    return budget.skip, layers - budget.big - budget.skip, budget.big
+
+
+@torch.no_grad()
+def calibrated(logits_of: Callable[[Trial], Gate], trials: Sequence[Trial], budget: Budget, rounds: int = 8) -> Tensor:
+    """offset_M to add to a router's logits so that its hard routes keep the budget on every calibration set.
+
+    The offset of big (and of skip, if budgeted) is where the *worst* set spends 0.5 % less than the budget. It changes
+    the states that later layers see, so passes repeat until the routes agree with it.
+
+    Args:
+        logits_of: a trial's logits: what it returns answers logits_BSM like a gate, minus infinity for a module that
+            is never to be used.
+        trials: of one or more domains.
+        budget: modules whose budget is 0 should have no finite logits.
+        rounds: most passes over the trials.
+    """
+    layers, device = trials[0].layers, trials[0].tokens_BT.device
+    share = [count / layers for count in module_counts(budget, layers)]
+    free = [module for module in (BIG, SKIP) if share[module] and not (module == SKIP and not share[SMALL])]
+    if sum(map(bool, share)) < 2:
+        return torch.zeros(3, device=device)
+    offset_M = torch.zeros(3, device=device)
+    for _ in range(rounds):
+        found, before_M = _logits_by_domain(logits_of, trials, offset_M), offset_M.clone()
+        for _ in range(3):  # big and skip compete, so their offsets depend on each other
+            for module in free:
+                offset_M[module] = _offset(module, share[module], found, offset_M)
+        if torch.equal(before_M, offset_M):
+            break
+    return offset_M
+
+
+def bisected(spent: Callable[[float], float], most: float, low: float, high: float, rounds: int = 14) -> float:
+    """Where a falling `spent` has just come down to `most`, between `low` and `high`; from above, so it is within it.
+
+    >>> bisected(lambda x: 1 - x, most=0.25, low=0, high=1)
+    0.75
+    """
+    for _ in range(rounds):
+        middle = (low + high) / 2
+        low, high = (middle, high) if spent(middle) > most else (low, middle)
+    return high
+
+
+def mean_losses(trials: Sequence[Trial], pattern_PL: Tensor, tokens: int) -> Tensor:
+    """mean_P: the loss in nats of every token following one pattern, averaged over the calibration sets.
+
+    Args:
+        trials: of one or more domains.
+        pattern_PL: the patterns.
+        tokens: of each domain; its first ones are taken.
+    """
+    losses: dict[str, list[tuple[float, Tensor]]] = {}
+    for trial in trials:
+        seen = losses.setdefault(trial.domain, [])
+        left, length = tokens - sum(tokens for tokens, _ in seen), trial.tokens_BT.shape[1]
+        if left > 0:
+            part = trial.part(-(-int(left) // length), length)
+            mean_P = part.search(pattern_PL, (), "same").mean_loss_P
+            assert mean_P is not None
+            seen.append((part.tokens_BT.numel(), mean_P))
+    sets = [
+        torch.stack([n * mean_P for n, mean_P in seen]).sum(0) / sum(n for n, _ in seen) for seen in losses.values()
+    ]
+    return torch.stack(sets).mean(0)
+
+
+def climbed(trials: Sequence[Trial], pattern_L: Tensor, tokens: int) -> Tensor:
+    """A fixed pattern whose loss no swap of two layers lowers, found from `pattern_L` on; see `mean_losses`."""
+    for _ in range(len(pattern_L)):
+        near_PL = swaps(pattern_L)
+        best = int(mean_losses(trials, near_PL, tokens).argmin())
+        pattern_L = near_PL[best]
+        if best == 0:
+            break
+    return pattern_L
+
+
+def _logits_by_domain(logits_of: Callable[[Trial], Gate], trials: Sequence[Trial], offset_M: Tensor) -> list[Tensor]:
+    """Logits of all tokens and layers, (N, M) for each domain, under the routes of these offsets."""
+    found: dict[str, list[Tensor]] = {}
+    for trial in trials:
+        seen, logits = found.setdefault(trial.domain, []), logits_of(trial)
+
+        def recorded(x_BSD: Tensor, layer: int, seen: list[Tensor] = seen, logits: Gate = logits) -> Tensor:
+            logits_BSM = logits(x_BSD, layer)
+            seen.append(logits_BSM.flatten(0, 1))
+            return one_hot((logits_BSM + offset_M).argmax(dim=-1))
+
+        trial.run(recorded)
+    return [torch.cat(seen) for seen in found.values()]
+
+
+def _offset(module: int, share: float, found: list[Tensor], offset_M: Tensor) -> Tensor:
+    """Where the set that spends most is just under budget: the lowest offset for big, the highest for skip."""
+    offsets = []
+    for logits_NM in found:
+        others_NM = logits_NM + offset_M
+        others_NM[:, module] = -torch.inf
+        lead_N = (logits_NM[:, module] - others_NM.amax(dim=1)).sort(descending=True).values
+        wanted = share * (1 - UNDER if module == BIG else 1 + UNDER)
+        offsets.append(-lead_N[min(round(wanted * len(lead_N)), len(lead_N) - 1)])
+    return torch.stack(offsets).min() if module == BIG else torch.stack(offsets).max()

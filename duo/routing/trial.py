@@ -1,0 +1,210 @@
+"""One batch on one backbone: all that a router may do, metered."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from duo.backbone import MODULES, PADDING, Backbone, Gate, Run
+from duo.backbone.budget import Budget
+from duo.backbone.flops import run_flops, tree_flops
+from duo.data.batch import Batch
+from duo.routing.meter import Meter
+from duo.routing.uniform import hash_key, uniform
+from duo.search import MEMORY, METHODS, Criterion, Found
+from duo.search.patterns import codes
+from duo.search.prediction import mean_prediction
+
+
+class Trial:
+    """One batch on one backbone, and what a router may do with it.
+
+    Args:
+        backbone: the model; its weights are not a router's to change.
+        tokens_BT: inputs; -1 is left padding.
+        labels_BT: the token after each input, -1 where there is none to score; None in generation.
+        sequence_B: ids of the sequences; default: their place in the batch.
+        domain: the calibration set or hold-out that the batch comes from.
+        progress: share of training steps done; 1 in evaluation.
+        seed, purpose, step: what `uniform` depends on, besides the place of a token.
+        meter: counts costs; default: a new one.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        tokens_BT: Tensor,
+        labels_BT: Tensor | None = None,
+        sequence_B: Tensor | None = None,
+        *,
+        domain: str = "",
+        progress: float = 1.0,
+        seed: int = 0,
+        purpose: str = "evaluate",
+        step: int = 0,
+        meter: Meter | None = None,
+    ) -> None:
+        self.tokens_BT = tokens_BT
+        self.sequence_B = torch.arange(len(tokens_BT), device=tokens_BT.device) if sequence_B is None else sequence_B
+        self.domain = domain
+        self.progress = progress
+        self.meter = Meter() if meter is None else meter
+        self._backbone = backbone
+        self._labels_BT = None if labels_BT is None else labels_BT.masked_fill(tokens_BT == PADDING, PADDING)
+        self._seed, self._purpose, self._step = seed, purpose, step
+        self._whole = max(int((tokens_BT != PADDING).sum()), 1) if self.meter.enabled else 1
+
+    @classmethod
+    def of(cls, batch: Batch, backbone: Backbone, **about: Any) -> Trial:
+        """A trial of a batch's sequences; `about` as in `Trial`."""
+        return cls(backbone, batch.tokens_BT, batch.labels_BT, batch.sequence_B, domain=batch.domain, **about)
+
+    @property
+    def layers(self) -> int:
+        """Layers of the backbone."""
+        return self._backbone.config.layers
+
+    @property
+    def position_BT(self) -> Tensor:
+        """Positions counted from the first real token; negative for padding."""
+        padding_B1 = (self.tokens_BT == PADDING).sum(1, keepdim=True)
+        return torch.arange(self.tokens_BT.shape[1], device=self.tokens_BT.device) - padding_B1
+
+    def uniform(self, draw: int = 0) -> Tensor:
+        """uniform_BTL in [0, 1): a hash of (seed, purpose, step, sequence id, position, layer, draw).
+
+        It depends neither on the batch row, nor on the process, nor on the order of calls.
+        """
+        key = hash_key(self._seed, self._purpose, self._step, draw)
+        return uniform(key, self.sequence_B, self.position_BT, self.layers)
+
+    def counts(self, budget: Budget) -> Tensor:
+        """count_BTM: whole numbers of (skip, small, big) modules summing to L at each position.
+
+        A fractional budget is rounded up at a hashed share of the positions, the same ones for every router, by one
+        hash of (seed, sequence id, position).
+
+        Raises:
+            ValueError: the budget needs more modules than there are layers.
+        """
+        budget = budget.of(self.layers)
+        uniform_BT = uniform(hash_key(self._seed, "counts", 0, 0), self.sequence_B, self.position_BT, 1)[
+            ..., 0
+        ].double()
+        edge = torch.tensor([0, budget.skip, self.layers - budget.big, self.layers], device=uniform_BT.device).double()
+        return (edge + uniform_BT[..., None]).floor().diff(dim=-1).long()
+
+    def part(self, sequences: int, tokens: int) -> Trial:
+        """The first so many sequences and tokens, labels included, on the same meter, with the same `uniform`."""
+        part = copy.copy(self)
+        part.tokens_BT, part.sequence_B = self.tokens_BT[:sequences, :tokens], self.sequence_B[:sequences]
+        part._labels_BT = None if self._labels_BT is None else self._labels_BT[:sequences, :tokens]
+        return part
+
+    def run(self, gate: Gate, context: Run | None = None) -> Run:
+        """One pass of the whole trial through the backbone, under `gate`; metered."""
+        with self.meter.paused():
+            run = self._backbone(self.tokens_BT, self.meter.counted(gate), context)
+        if self.meter.enabled:
+            flops_BT = run_flops(self._backbone.config, run.weight_BTLM.detach(), self.position_BT)
+            self._charge(int((self.tokens_BT != PADDING).sum()) * self.layers, float(flops_BT.sum()))
+        return run
+
+    def _charge(self, layer_evaluations: int, flops: float) -> None:
+        """Notes on the meter what was computed, as passes through the whole trial too."""
+        if self.meter.enabled:
+            self.meter.flops += flops
+            self.meter.layer_evaluations += layer_evaluations
+            self.meter.passes += layer_evaluations / (self.layers * self._whole)
+
+    def search(
+        self,
+        pattern_PL: Tensor,
+        budgets: Sequence[Budget | Tensor] = (),
+        context: str | Run = "committed",
+        criterion: Criterion | None = None,
+        unit: str = "token",
+        price: float = 0.0,
+        *,
+        targets: Tensor | None = None,
+        at_most: bool = False,
+        table: bool = False,
+        memory: int = MEMORY,
+        method: str = "exact",
+        width: int = 8,
+    ) -> Found:
+        """The best of many patterns for every token; metered.
+
+        Args:
+            pattern_PL: the candidates (see `duo.search.all_patterns`, `patterns_of`); or, for `beam` and `local`, one
+                pattern of each count that occurs, to start from: all patterns of these counts are candidates.
+            budgets: K budgets, each choosing among the candidates of exactly its counts (fractional ones rounded as in
+                `counts`); or counts as a tensor that broadcasts to (B, T, M), to vary them along the sequence.
+            context: what earlier tokens do: `same`, `committed`, or a run of these tokens (see `duo.search`).
+            criterion: `criterion(logits_NV[, targets_N...])` in place of the label's loss; then no label is consulted.
+            unit: under `same`, values may be averaged over a `sequence` or the `batch` before the best is taken.
+            price: nats per FLOP, added to the values that are compared.
+            targets: the criterion's, of leading shape (B, T).
+            at_most: candidates may also have fewer big modules, and more skips where the budget has any.
+            table: whether every pattern's loss at every token is returned.
+            memory: bytes for intermediate states.
+            method: `exact` (enumeration), `beam` or `local`: approximate, for models too deep to enumerate, under
+                `committed` or a reference, without price, at_most and table (see `duo.search`).
+            width: beginnings that `beam` keeps, swaps that `local` tries a round.
+
+        Raises:
+            ValueError: before any work, for impossible patterns, budgets, contexts, memory or methods; or for no
+                labels and no criterion.
+        """
+        if method not in METHODS:
+            raise ValueError(f"method={method!r} is unknown: choose one of {', '.join(METHODS)}")
+        if criterion is None and self._labels_BT is None:
+            raise ValueError("this trial has no labels: tokens are being generated, so give a criterion")
+        counts = [self.counts(part) if isinstance(part, Budget) else part for part in budgets]
+        shape = (*self.tokens_BT.shape, len(MODULES))
+        wanted = [codes(count.to(self.tokens_BT.device).expand(shape), self.layers) for count in counts]
+        wanted_BTK = torch.stack(wanted, dim=-1) if wanted else self.tokens_BT.new_empty(*shape[:2], 0)
+        search = METHODS[method](
+            self._backbone, self.tokens_BT, self._labels_BT if criterion is None else None, pattern_PL, wanted_BTK,
+            context, criterion, targets, unit, price, at_most, table, memory, width,
+        )  # fmt: skip
+        self.meter.labels_consulted |= criterion is None
+        with self.meter.paused():
+            found = search.run()
+        self._charge(search.layer_evaluations, search.flops)
+        self.meter.promised_loss = found.loss_BTK[..., 0] if len(wanted) == 1 and criterion is None else None
+        return found
+
+    def prediction(self, pattern_PL: Tensor) -> Tensor:
+        """probability_BTV of the next token, averaged over candidates in context `same`; metered, knows no label.
+
+        It is the target of a label-free search (`criterion=divergence`), and what the luck null draws labels from.
+        """
+        with self.meter.paused():
+            probability_BTV, spent = mean_prediction(self._backbone, self.tokens_BT, pattern_PL)
+        position_BT = self.position_BT.clamp(min=0)
+        costs = spent.attended, spent.small, spent.big, spent.leaves
+        self._charge(spent.layers * position_BT.numel(), tree_flops(self._backbone.config, *costs, position_BT))
+        return probability_BTV
+
+    def loss(self, run: Run) -> Tensor:
+        """loss_BT of a run in nats, 0 where there is nothing to score; consults the labels.
+
+        Raises:
+            ValueError: the trial has no labels (generation).
+        """
+        if self._labels_BT is None:
+            raise ValueError("this trial has no labels: tokens are being generated, so there is no loss to consult")
+        self.meter.labels_consulted = True
+        return token_loss(run.logits_BTV, self._labels_BT)
+
+
+def token_loss(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
+    """Cross-entropy of each label in nats, (B, T); 0 where the label is -1."""
+    loss_N = F.cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten(), ignore_index=PADDING, reduction="none")
+    return loss_N.view(labels_BT.shape)

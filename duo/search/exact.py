@@ -1,0 +1,231 @@
+"""Search: every candidate of every token, in one of three contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from duo.backbone import Backbone, Run
+from duo.backbone.block import Places
+from duo.backbone.flops import run_flops, token_flops, tree_flops
+from duo.search.best import Best
+from duo.search.patterns import meets, pattern_codes, pattern_counts
+from duo.search.trie import Trie
+from duo.search.values import Criterion, criterion_values, label_losses
+from duo.search.walk import Attend, same, shared, walk
+
+STATE_BYTES = 1 << 20  # of the states computed at once: about what stays in the cache
+MEMORY = 256 << 20
+
+Keep = Callable[[Tensor, Tensor], None]
+"""keep(pattern_J, loss_JBT)"""
+
+
+class Found(NamedTuple):
+    """The best routes, and what they promise; K counts the budgets that were asked for."""
+
+    loss_BTK: Tensor
+    """The chosen candidate's loss in nats (the criterion's value, if there is one) at each token."""
+    route_BTKL: Tensor
+    """The chosen candidate."""
+    mean_loss_P: Tensor | None
+    """Mean over the tokens of each pattern, under `same` and a reference."""
+    table_BTP: Tensor | None
+    """Every pattern's loss at every token, if asked for."""
+
+
+@dataclass
+class Search:
+    """One search: what is given, and the costs it runs up.
+
+    Raises:
+        ValueError: before any work, for impossible patterns, budgets, contexts or memory.
+    """
+
+    backbone: Backbone
+    tokens_BT: Tensor
+    label_BT: Tensor | None
+    pattern_PL: Tensor
+    wanted_BTK: Tensor  # codes of the counts asked for; K may be 0
+    context: str | Run = "committed"
+    criterion: Criterion | None = None
+    targets: Tensor | None = None
+    unit: str = "token"
+    price: float = 0.0
+    at_most: bool = False
+    table: bool = False
+    memory: int = MEMORY
+    width: int = 8  # of approximate searches
+    flops: float = 0.0
+    layer_evaluations: int = 0
+    _tries: dict[tuple[int, ...] | None, tuple[Trie, Tensor]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.layers = self.backbone.config.layers
+        _check_patterns(self.pattern_PL, self.layers)
+        self.pattern_PL = self.pattern_PL.cpu()
+        self.code_P = pattern_codes(self.pattern_PL)
+        for wanted in self.wanted_BTK.unique().tolist():
+            if not meets(self.code_P, wanted, self.layers, self.at_most).any():
+                big, skip = divmod(wanted, self.layers + 1)
+                raise ValueError(f"none of the {len(self.code_P)} patterns has {big} big and {skip} skip modules")
+        if self.context not in ("same", "committed") and not isinstance(self.context, Run):
+            raise ValueError(f"context={self.context!r} is unknown: give 'same', 'committed' or a Run")
+        if self.unit not in ("token", "sequence", "batch") or (self.unit != "token" and self.context != "same"):
+            raise ValueError(f"unit={self.unit!r} must be token, or, under context 'same', sequence or batch")
+        if self.context == "committed" and (self.table or not self.wanted_BTK.shape[-1]):
+            raise ValueError("context 'committed' needs a budget and has no table: no pattern is followed throughout")
+        if isinstance(self.context, Run) and not torch.equal(self.context.tokens_BT, self.tokens_BT):
+            raise ValueError("the context was made from other tokens than those searched")
+        if (least := self._least_bytes()) > self.memory:
+            raise ValueError(f"memory={self.memory} bytes is too little for this batch: at least {least} are needed")
+
+    @torch.no_grad()
+    def run(self) -> Found:
+        """Enumerates, and returns the best."""
+        return self._in_turn() if self.context == "committed" else self._at_once()
+
+    def _at_once(self) -> Found:
+        """Contexts `same` and reference: all positions together, all budgets from one walk."""
+        context = self.context if isinstance(self.context, Run) else None
+        trie, index_P = self._candidates(None)
+        best = Best(self.code_P, self.tokens_BT.shape, self.unit, self.tokens_BT.device)
+        scored = self.tokens_BT.numel() if self.label_BT is None else int((self.label_BT >= 0).sum())
+        mean_P = torch.zeros(len(index_P))
+        table_BTP = torch.empty(*self.tokens_BT.shape, len(index_P)) if self.table else None
+
+        def keep(pattern_J: Tensor, loss_JBT: Tensor) -> None:
+            mean_P[pattern_J] = (loss_JBT.double().sum((1, 2)) / scored).float().cpu()
+            if table_BTP is not None:
+                table_BTP[..., pattern_J] = loss_JBT.permute(1, 2, 0).float().cpu()
+
+        places = self.backbone.places(self.tokens_BT, 0, 0 if context is None else self.tokens_BT.shape[1])
+        attend = same(places) if context is None else shared(places, context)
+        step = Step(slice(None), self.backbone.embed(self.tokens_BT, places), places, attend)
+        self._walk(trie, index_P, step, best, keep)
+        chosen = []
+        for wanted_BT in self.wanted_BTK.unbind(-1):
+            loss_BT, pattern_BT = best.of(wanted_BT, self.layers, self.at_most)
+            chosen.append((loss_BT, self.pattern_PL.to(pattern_BT.device)[pattern_BT]))
+        return self._found(chosen, mean_P, table_BTP)
+
+    def _in_turn(self) -> Found:
+        """Token after token, each behind what the tokens before it leave for it to attend to."""
+        chosen = []
+        for wanted_BT in self.wanted_BTK.unbind(-1):
+            context: Run | None = None
+            losses, routes = [], []
+            for at, wanted_B1 in enumerate(wanted_BT.split(1, dim=1)):
+                loss_B1, route_B1L = self._best(at, wanted_B1, context)
+                losses.append(loss_B1)
+                routes.append(route_B1L)
+                context = self._commit(at, route_B1L, context)
+            chosen.append((torch.cat(losses, dim=1), torch.cat(routes, dim=1)))
+        return self._found(chosen, None, None)
+
+    def _best(self, at: int, wanted_B1: Tensor, context: Run | None) -> tuple[Tensor, Tensor]:
+        """loss_B1 and route_B1L of the best candidates at one position."""
+        device = self.tokens_BT.device
+        trie, index_P = self._candidates(wanted_B1.unique().tolist())
+        best = Best(self.code_P[index_P], wanted_B1.shape, "token", device)
+        places = self.backbone.places(self.tokens_BT[:, : at + 1], at, at)
+        x_B1D = self.backbone.embed(self.tokens_BT[:, at : at + 1], places)
+        self._walk(trie, index_P, Step(slice(at, at + 1), x_B1D, places, shared(places, context)), best)
+        loss_B1, pattern_B1 = best.of(wanted_B1, self.layers, self.at_most)
+        return loss_B1, self.pattern_PL[index_P].to(device)[pattern_B1]
+
+    def _commit(self, at: int, route_B1L: Tensor, context: Run | None) -> Run:
+        """Runs one token on its chosen route, behind the context."""
+        weight_B1LM = torch.nn.functional.one_hot(route_B1L, 3).float()
+        run = self.backbone(self.tokens_BT[:, at : at + 1], lambda x, layer: weight_B1LM[:, :, layer], context, at)
+        position_B1 = self.backbone.places(run.tokens_BT, at, at).position_BS.expand(len(route_B1L), 1)
+        self.flops += float(run_flops(self.backbone.config, weight_B1LM, position_B1).sum())
+        self.layer_evaluations += self.layers * len(route_B1L)
+        return run
+
+    def _walk(self, trie: Trie, index_P: Tensor, step: Step, best: Best, keep: Keep | None = None) -> None:
+        """One walk over candidates, into the reducers."""
+        backbone, price = self.backbone, self.price
+        count_PM = pattern_counts(self.pattern_PL[index_P]).double().to(step.x_BSD.device)
+
+        def leaf(pattern_J: Tensor, x_JBSD: Tensor) -> None:
+            if self.criterion is not None:
+                targets = None if self.targets is None else self.targets[:, step.at]
+                loss_JBS = criterion_values(backbone, x_JBSD, self.criterion, targets)
+            else:
+                assert self.label_BT is not None
+                loss_JBS = label_losses(backbone, x_JBSD, self.label_BT[:, step.at])
+            value_JBS = loss_JBS
+            if price:
+                skip, small, big = count_PM[pattern_J.to(count_PM.device)].T[..., None, None]
+                attending = self.layers - skip if backbone.config.skip_scope == "block" else self.layers
+                cost_JBS = token_flops(backbone.config, small, big, attending, step.places.position_BS)
+                value_JBS = loss_JBS + price * cost_JBS.to(loss_JBS)
+            best.update(pattern_J, value_JBS, loss_JBS)
+            if keep is not None:
+                keep(pattern_J, loss_JBS)
+
+        x_BSD = step.x_BSD
+        state = x_BSD.numel() * x_BSD.element_size()
+        chunk = max(1, min(STATE_BYTES // state, self.memory // self._bytes_per_node(x_BSD[..., 0].numel())))
+        spent = walk(backbone, trie, x_BSD, step.attend, chunk, leaf)
+        position_BS = step.places.position_BS.expand(x_BSD.shape[:2])
+        self.layer_evaluations += spent.layers * position_BS.numel()
+        self.flops += tree_flops(backbone.config, spent.attended, spent.small, spent.big, spent.leaves, position_BS)
+
+    def _candidates(self, wanted: Sequence[int] | None) -> tuple[Trie, Tensor]:
+        """The tree of the patterns that meet any of these codes (None: of all), and their indices; built once."""
+        key = None if wanted is None else tuple(wanted)
+        if key not in self._tries:
+            meet_P = torch.ones_like(self.code_P, dtype=torch.bool)
+            if key is not None:
+                meet_P = torch.stack([meets(self.code_P, code, self.layers, self.at_most) for code in key]).any(0)
+            index_P = meet_P.nonzero().squeeze(1)
+            self._tries[key] = Trie.of(self.pattern_PL[index_P]), index_P
+        return self._tries[key]
+
+    def _found(self, chosen: list[tuple[Tensor, Tensor]], mean_P: Tensor | None, table_BTP: Tensor | None) -> Found:
+        device, shape = self.tokens_BT.device, self.tokens_BT.shape
+        if not chosen:
+            empty = torch.empty(*shape, 0, device=device)
+            return Found(
+                empty, torch.empty(*shape, 0, self.layers, dtype=torch.int64, device=device), mean_P, table_BTP
+            )
+        loss_BTK, route_BTKL = (torch.stack(parts, dim=2) for parts in zip(*chosen, strict=True))
+        return Found(loss_BTK, route_BTKL, mean_P, table_BTP)
+
+    def _least_bytes(self) -> int:
+        """What a search of this batch needs at least."""
+        return self._bytes_per_node(
+            len(self.tokens_BT) * (1 if self.context == "committed" else self.tokens_BT.shape[1])
+        )
+
+    def _bytes_per_node(self, rows: int) -> int:
+        """About what one node takes on so many tokens: state, inner states, attention, children held at each depth."""
+        config = self.backbone.config
+        keys = self.tokens_BT.shape[1] if self.context != "same" else 0
+        return 4 * rows * (config.width * (12 + 3 * self.layers) + 3 * config.big + 3 * config.heads * keys)
+
+
+class Step(NamedTuple):
+    """The tokens a walk is about."""
+
+    at: slice
+    x_BSD: Tensor
+    places: Places
+    attend: Attend
+
+
+def _check_patterns(pattern_PL: Tensor, layers: int) -> None:
+    if pattern_PL.dim() != 2 or not len(pattern_PL):
+        raise ValueError(f"patterns of shape {tuple(pattern_PL.shape)}: give at least one, as (P, {layers})")
+    if pattern_PL.shape[1] != layers:
+        raise ValueError(f"patterns of {pattern_PL.shape[1]} layers do not fit a backbone of {layers}")
+    if not ((pattern_PL >= 0) & (pattern_PL <= 2)).all():
+        raise ValueError("patterns hold unknown modules: 0 is skip, 1 small, 2 big")
+    if len(pattern_PL.unique(dim=0)) != len(pattern_PL):
+        raise ValueError("the patterns hold the same one twice")

@@ -1,0 +1,114 @@
+"""The LightningModule of both trained stages."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from duo.backbone import Backbone
+from duo.data.batch import Batch
+from duo.routing.meter import Meter
+from duo.routing.registry import blaming, described, way_out
+from duo.routing.router import Router
+from duo.routing.trial import Trial
+from duo.storage.weights import check_finite
+from duo.training.config import TrainingConfig
+
+
+class DuoModule(L.LightningModule):
+    """A backbone and a router, trained on `router.loss`: whatever requires a gradient learns.
+
+    Stage 1 is a backbone under a `random` router; stage 3 a frozen backbone under a router that learns.
+
+    Args:
+        backbone: the model.
+        router: routes its tokens.
+        config: steps and rates.
+        seed, purpose: what `Trial.uniform` depends on, besides the step and the token.
+    """
+
+    def __init__(
+        self, backbone: Backbone, router: Router, config: TrainingConfig, seed: int = 0, purpose: str = "train"
+    ) -> None:
+        super().__init__()
+        self.backbone, self.router, self.config = backbone, router, config
+        self._seed, self._purpose = seed, purpose
+        self._mean_loss = MeanMetric()  # since the last point of the logs, over all processes
+        self.strict_loading = False  # what is frozen is not in the checkpoints
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """The router's loss on one batch.
+
+        Raises:
+            ValueError: whatever the router's code raises, or a loss from which nothing is learnt.
+            FloatingPointError: the loss is not finite.
+        """
+        step = self.global_step
+        trial = Trial.of(
+            batch,
+            self.backbone,
+            progress=min(step / self.config.steps, 1.0),
+            seed=self._seed,
+            purpose=self._purpose,
+            step=step,
+            meter=Meter(enabled=False),
+        )
+        with blaming(self.router, "loss"):
+            loss = self.router.loss(trial)
+            value = loss.item()
+            if not loss.requires_grad:
+                raise ValueError("the loss depends on no parameter")
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss is {value}{self._where()}")
+        self._mean_loss.update(loss.detach())
+        if (step + 1) % self.config.log_every == 0:
+            self.log("loss", self._mean_loss.compute(), prog_bar=True)
+            self.log("rate", self._rate())
+            self._mean_loss.reset()
+        return loss
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """Clips the norm of the gradient, and stops before a gradient that is not finite reaches the weights."""
+        learning = [parameter for parameter in self.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(learning, gradient_clip_val or self.config.clip or math.inf)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"the gradient's norm is {norm.item()}{self._where()}")
+
+    def configure_optimizers(self) -> Any:
+        """AdamW on whatever requires a gradient, with warm-up and cosine."""
+        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in learning if p.dim() > 1], "weight_decay": self.config.weight_decay},
+            {"params": [p for p in learning if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        optimizer = torch.optim.AdamW(groups, lr=self.config.rate, betas=(0.9, 0.95), fused=True)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.config.factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out what is frozen: it is saved elsewhere, once.
+
+        Raises:
+            FloatingPointError: a weight is not finite, so that the last checkpoint stays.
+        """
+        check_finite(self)
+        frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
+        checkpoint["state_dict"] = {
+            name: value for name, value in checkpoint["state_dict"].items() if name not in frozen
+        }
+
+    def _rate(self) -> float:
+        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def _where(self) -> str:
+        step = f"step {self.global_step} of {self.config.steps} (learning rate {self._rate():.3g})"
+        mend = f"mend {described(type(self.router))}: {way_out(self.router)}"
+        return f" at {step}: lower the rate, or {mend}"
