@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from duo.backbone.config import MODULES, BackboneConfig
+from duo.backbone.config import BIG, MODULES, SKIP, SMALL, BackboneConfig
 
 Gate = Callable[[Tensor, int], Tensor]
 """gate(x_BSD, layer) -> weight_BSM over (skip, small, big), asked once a layer with the tokens of the present step."""
+
+Draw = Callable[[Tensor | None], Tensor]
+"""draw(keep_BS) -> what the tokens draw by attention; 0 where keep_BS is 0, at no cost. None: all of them draw."""
 
 
 class Places(NamedTuple):
@@ -43,10 +48,11 @@ class Places(NamedTuple):
         steps = self.position_BS.shape[1]
         mask_BSU = torch.ones(1, steps, keys, dtype=torch.bool, device=order_BS.device).tril(keys - steps)
         mask_BSU = mask_BSU if self.mask_BSU is None else self.mask_BSU
-        rows_B1 = torch.arange(len(order_BS), device=order_BS.device)[:, None]
-        chosen = lambda x_BSX: x_BSX.expand(len(order_BS), -1, -1)[rows_B1, order_BS]  # noqa: E731
-        rotation_BSR = None if self.rotation_BSR is None else chosen(self.rotation_BSR)
-        return self._replace(rotation_BSR=rotation_BSR, mask_BSU=chosen(mask_BSU), causal=False)
+        batch = len(order_BS)
+        chosen = torch.arange(batch, device=order_BS.device)[:, None], order_BS
+        rotation_BSR = None if self.rotation_BSR is None else self.rotation_BSR.expand(batch, -1, -1)[chosen]
+        mask_BSU = mask_BSU.expand(batch, -1, -1)[chosen]
+        return self._replace(rotation_BSR=rotation_BSR, mask_BSU=mask_BSU, causal=False)
 
 
 class Attention(nn.Module):
@@ -70,15 +76,25 @@ class Attention(nn.Module):
         """What these tokens draw from the keys and values, (B, S, D)."""
         query_BHSK = self.heads(self.query(x_BSD), places.rotation_BSR)
         mask = None if places.mask_BSU is None else places.mask_BSU[:, None]
+        grouped = len(key_BHUK[0]) != len(query_BHSK[0])
         mixed_BHSK = F.scaled_dot_product_attention(
-            query_BHSK,
-            key_BHUK,
-            value_BHUK,
-            mask,
-            is_causal=places.causal,
-            enable_gqa=len(key_BHUK[0]) != len(query_BHSK[0]),
+            query_BHSK, key_BHUK, value_BHUK, mask, is_causal=places.causal, enable_gqa=grouped
         )
         return self.output(rearrange(mixed_BHSK, "b h s k -> b s (h k)"))
+
+    def draw(self, x_BSD: Tensor, key: Tensor, value: Tensor, places: Places, keep_BS: Tensor | None) -> Tensor:
+        """`attend` for the real tokens whose keep is not 0 (None: for all); 0 for the others, at no cost."""
+        if keep_BS is None:
+            return self.attend(x_BSD, key, value, places)
+        kept_BS = keep_BS != 0 if places.real_BS is None else (keep_BS != 0) & places.real_BS
+        most = int(kept_BS.sum(1).max())
+        if most == kept_BS.shape[1]:
+            return self.attend(x_BSD, key, value, places)
+        # the kept ones of each sequence first: as many columns as the sequence that keeps most has
+        order_BS = (~kept_BS).to(torch.int8).argsort(dim=1, stable=True)[:, :most]
+        index_BSD = order_BS[..., None].expand(-1, -1, x_BSD.shape[-1])
+        mixed_BSD = self.attend(x_BSD.gather(1, index_BSD), key, value, places.pick(order_BS, key.shape[2]))
+        return torch.zeros_like(x_BSD).scatter(1, index_BSD, mixed_BSD.to(x_BSD.dtype))
 
     def heads(self, x_BSX: Tensor, rotation_BSR: Tensor | None) -> Tensor:
         """Split into heads, (B, H, S, K), and turned by the rotary positions if there are any."""
@@ -126,6 +142,58 @@ class DuoFFN(nn.Module):
         y_ND = torch.zeros_like(x_ND).index_add_(0, token_J, y_JD.to(x_ND.dtype))
         return y_ND.view_as(x_BSD)
 
+    def of(self, module: int) -> FFN:
+        """The FFN that stands for a module other than skip."""
+        return {SMALL: self.small, BIG: self.big}[module]
+
+
+class Tokens(Protocol):
+    """The tokens of one layer, the part in which model and searches differ; X: any dimensions in front."""
+
+    def look(self, attention: Attention, x_XD: Tensor) -> Draw:
+        """Gives every token a key and a value, whatever it will skip; returns how they are drawn from."""
+
+    def choose(self, x_XD: Tensor) -> None:
+        """Settles each token's module, from what its layer's gate may see."""
+
+    def keep(self, draw: Draw) -> Tensor:
+        """What the tokens draw whose module is not skip; 0 for the others."""
+
+    def feed(self, ffn: DuoFFN, x_XD: Tensor, h_XD: Tensor, skipped_XD: Tensor) -> Tensor:
+        """Adds to h what each token's module makes of x; `skipped` where the module is skip."""
+
+
+@dataclass
+class GatedTokens:
+    """The tokens of the model: a gate weighs their modules; all of a sequence attend to one another and to the past."""
+
+    gate: Gate
+    layer: int
+    places: Places
+    past: tuple[Tensor, Tensor] | None
+    weight_BSM: Tensor = field(init=False)  # what the gate said
+    keys_values: tuple[Tensor, Tensor] = field(init=False)  # the tokens' own
+
+    def look(self, attention: Attention, x_BSD: Tensor) -> Draw:
+        """Keys and values of the past, then the tokens' own."""
+        self.keys_values = key, value = attention.keys_values(x_BSD, self.places)
+        if self.past is not None:
+            key, value = (torch.cat(pair, dim=2) for pair in zip(self.past, self.keys_values, strict=True))
+        return partial(attention.draw, x_BSD, key, value, self.places)
+
+    def choose(self, x_BSD: Tensor) -> None:
+        """Asks the gate."""
+        self.weight_BSM = ask(self.gate, x_BSD, self.layer, self.places)
+
+    def keep(self, draw: Draw) -> Tensor:
+        """Attention, weighted by what does not skip."""
+        keep_BS1 = 1 - self.weight_BSM[..., SKIP, None]
+        return keep_BS1 * draw(keep_BS1[..., 0])
+
+    def feed(self, ffn: DuoFFN, x_BSD: Tensor, h_BSD: Tensor, skipped_BSD: Tensor) -> Tensor:
+        """The weighted modules; h is `skipped` already where the weight of skip is 1."""
+        return h_BSD + ffn(x_BSD, self.weight_BSM)
+
 
 class Block(nn.Module):
     """Attention and DuoFFN around a residual stream, in either skip scope."""
@@ -143,33 +211,26 @@ class Block(nn.Module):
         self, x_BSD: Tensor, gate: Gate, layer: int, places: Places, past: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """The stream after this layer, the gate's weight_BSM, and this step's own keys and values."""
-        normed_BSD = self.attention_norm(x_BSD)
-        keys_values = self.attention.keys_values(normed_BSD, places)
-        key, value = (
-            keys_values if past is None else (torch.cat(pair, dim=2) for pair in zip(past, keys_values, strict=True))
-        )
-        if self.block_scope:
-            weight_BSM = ask(gate, normed_BSD, layer, places)
-            keep_BS1 = 1 - weight_BSM[..., :1]
-            h_BSD = x_BSD + keep_BS1 * self._attend_kept(normed_BSD, keep_BS1[..., 0], key, value, places)
-            y_BSD = h_BSD + self.ffn(self.ffn_norm(h_BSD), weight_BSM)
-        else:
-            h_BSD = x_BSD + self.attention.attend(normed_BSD, key, value, places)
-            normed_BSD = self.ffn_norm(h_BSD)
-            weight_BSM = ask(gate, normed_BSD, layer, places)
-            y_BSD = h_BSD + self.ffn(normed_BSD, weight_BSM)
-        return y_BSD, weight_BSM, keys_values
+        tokens = GatedTokens(gate, layer, places, past)
+        y_BSD = self.layer(x_BSD, tokens)
+        return y_BSD, tokens.weight_BSM, tokens.keys_values
 
-    def _attend_kept(self, x_BSD: Tensor, keep_BS: Tensor, key: Tensor, value: Tensor, places: Places) -> Tensor:
-        """Attention of the tokens that do not skip; 0 for the others, which pay nothing here."""
-        kept_BS = keep_BS != 0 if places.real_BS is None else (keep_BS != 0) & places.real_BS
-        most = int(kept_BS.sum(1).max())
-        if most == kept_BS.shape[1]:
-            return self.attention.attend(x_BSD, key, value, places)
-        order_BS = (~kept_BS).to(torch.int8).argsort(dim=1, stable=True)[:, :most]
-        index_BSD = order_BS[..., None].expand(-1, -1, x_BSD.shape[-1])
-        mixed_BSD = self.attention.attend(x_BSD.gather(1, index_BSD), key, value, places.pick(order_BS, key.shape[2]))
-        return torch.zeros_like(x_BSD).scatter(1, index_BSD, mixed_BSD.to(x_BSD.dtype))
+    def layer(self, x_XD: Tensor, tokens: Tokens) -> Tensor:
+        """The stream after this layer: the one place that says what a layer computes, for the model and the searches.
+
+        Scope `ffn`: h = x + attention(norm(x)); y = h + module(norm(h)), or h where the module is skip.
+        Scope `block`: the same, but x where the module is skip. The gate sees what a skip would bypass.
+        """
+        normed_XD = self.attention_norm(x_XD)
+        draw = tokens.look(self.attention, normed_XD)  # before the choice: who skips the block is still attended to
+        if self.block_scope:
+            tokens.choose(normed_XD)
+            h_XD = x_XD + tokens.keep(draw)
+            return tokens.feed(self.ffn, self.ffn_norm(h_XD), h_XD, x_XD)
+        h_XD = x_XD + draw(None)
+        normed_XD = self.ffn_norm(h_XD)
+        tokens.choose(normed_XD)
+        return tokens.feed(self.ffn, normed_XD, h_XD, h_XD)
 
 
 def ask(gate: Gate, x_BSD: Tensor, layer: int, places: Places) -> Tensor:

@@ -170,9 +170,21 @@ class Trial:
         wanted = [codes(count.to(self.tokens_BT.device).expand(shape), self.layers) for count in counts]
         wanted_BTK = torch.stack(wanted, dim=-1) if wanted else self.tokens_BT.new_empty(*shape[:2], 0)
         search = METHODS[method](
-            self._backbone, self.tokens_BT, self._labels_BT if criterion is None else None, pattern_PL, wanted_BTK,
-            context, criterion, targets, unit, price, at_most, table, memory, width,
-        )  # fmt: skip
+            backbone=self._backbone,
+            tokens_BT=self.tokens_BT,
+            label_BT=self._labels_BT if criterion is None else None,
+            pattern_PL=pattern_PL,
+            wanted_BTK=wanted_BTK,
+            context=context,
+            criterion=criterion,
+            targets=targets,
+            unit=unit,
+            price=price,
+            at_most=at_most,
+            table=table,
+            memory=memory,
+            width=width,
+        )
         self.meter.labels_consulted |= criterion is None
         with self.meter.paused():
             found = search.run()

@@ -8,15 +8,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from duo.backbone import Run
-from duo.backbone.block import Places
+from duo.backbone import BIG, SMALL, Run
+from duo.backbone.block import Attention, Places
 from duo.backbone.flops import ffn_flops, tree_flops
 from duo.search.exact import Found, Search
 from duo.search.values import criterion_values, label_losses
-from duo.search.walk import shared
+from duo.search.walk import Children, shared
 
 NONE = -1  # in place of a module: this child is not wanted, and not computed
 
@@ -40,10 +39,14 @@ class Position(NamedTuple):
         if context is not None:
             held = [(key[index_R], value[index_R]) for key, value in context.keys_values]
             context = Run(context.tokens_BT[index_R], context.logits_BTV, context.weight_BTLM, held)
-        row_B, count_BM, route_BL, x_B1D = (
-            part[index_R] for part in (self.row_B, self.count_BM, self.route_BL, self.x_B1D)
+        return self._replace(
+            row_B=self.row_B[index_R],
+            count_BM=self.count_BM[index_R],
+            route_BL=self.route_BL[index_R],
+            x_B1D=self.x_B1D[index_R],
+            places=self.places.rows(index_R),
+            context=context,
         )
-        return Position(self.at, row_B, count_BM, route_BL, x_B1D, self.places.rows(index_R), context)
 
     @property
     def modules_A(self) -> Tensor:
@@ -83,11 +86,17 @@ class Approximate(Search):
     def _best(self, at: int, wanted_B1: Tensor, context: Run | None) -> tuple[Tensor, Tensor]:
         device, batch = wanted_B1.device, len(wanted_B1)
         places = self.backbone.places(self.tokens_BT[:, : at + 1], at, at)
-        x_B1D = self.backbone.embed(self.tokens_BT[:, at : at + 1], places)
         big_B, skip_B = wanted_B1[:, 0] // (self.layers + 1), wanted_B1[:, 0] % (self.layers + 1)
-        count_BM = torch.stack((skip_B, self.layers - big_B - skip_B, big_B), dim=-1)
-        route_BL = self.pattern_PL.to(device)[(wanted_B1 == self.code_P.to(device)).int().argmax(dim=1)]
-        whole = Position(at, torch.arange(batch, device=device), count_BM, route_BL, x_B1D, places, context)
+        start_B = (wanted_B1 == self.code_P.to(device)).int().argmax(dim=1)
+        whole = Position(
+            at=at,
+            row_B=torch.arange(batch, device=device),
+            count_BM=torch.stack((skip_B, self.layers - big_B - skip_B, big_B), dim=-1),
+            route_BL=self.pattern_PL.to(device)[start_B],
+            x_B1D=self.backbone.embed(self.tokens_BT[:, at : at + 1], places),
+            places=places,
+            context=context,
+        )
         most = self.memory // self._least_bytes()
         parts = [whole] if batch <= most else [whole.pick(index_R) for index_R in whole.row_B.split(most)]
         values, routes = zip(*(self._routes(part) for part in parts), strict=True)
@@ -105,20 +114,27 @@ class Approximate(Search):
         raise NotImplementedError
 
     def _layer(self, here: Position, layer: int, x_JB1D: Tensor, parent_I: Tensor, module_IB: Tensor) -> Tensor:
-        """One layer: I children of J nodes, each token with a module of its own; attention once for each node."""
-        config, block = self.backbone.config, self.backbone.block(layer)
-        drawn_JB1D = shared(here.places, here.context)(block.attention, layer, block.attention_norm(x_JB1D))
-        h_IB1D = x_JB1D[parent_I]
-        attends_IB11 = (module_IB != 0)[..., None, None] if block.block_scope else 1
-        h_IB1D = h_IB1D + attends_IB11 * drawn_JB1D[parent_I]
-        weight_IBM = F.one_hot(module_IB.clamp(min=0), 3).to(h_IB1D) * (module_IB != NONE)[..., None]
-        y_IB1D = h_IB1D + block.ffn(block.ffn_norm(h_IB1D).flatten(1, 2), weight_IBM)[:, :, None]
-        few, many = (int((module_IB == module).sum()) for module in (1, 2))
-        position_B1 = here.places.position_BS.expand(len(here.row_B), 1)
-        self.layer_evaluations += int((module_IB != NONE).sum())
-        self.flops += tree_flops(config, len(x_JB1D), 0, 0, 0, position_B1)
-        self.flops += few * ffn_flops(config, config.small) + many * ffn_flops(config, config.big)
-        return y_IB1D
+        """One layer: I children of J nodes, each token with a module of its own; attention once for each node.
+
+        To the layer every token is a node of its own (N = J * B): its tokens take different modules.
+        """
+        config, shape_JB1D, batch = self.backbone.config, x_JB1D.shape, len(here.row_B)
+        attend_together = shared(here.places, here.context)
+
+        def attend(attention: Attention, layer: int, x_N1D: Tensor) -> Tensor:
+            return attend_together(attention, layer, x_N1D.view(shape_JB1D)).flatten(0, 1)
+
+        parent_N = (parent_I[:, None] * batch + torch.arange(batch, device=parent_I.device)).flatten()
+        children = Children.of(attend, layer, parent_N, module_IB.flatten())
+        y_N1D = self.backbone.block(layer).layer(x_JB1D.flatten(0, 1), children)
+        computed_M = [len(child_C) for child_C in children.child_MC]
+        position_B1 = here.places.position_BS.expand(batch, 1)
+        self.layer_evaluations += sum(computed_M)
+        # attention counts in full, also in the rare layer whose tokens all skip the block
+        self.flops += tree_flops(config, attended=len(x_JB1D), small=0, big=0, leaves=0, position=position_B1)
+        self.flops += computed_M[SMALL] * ffn_flops(config, config.small)
+        self.flops += computed_M[BIG] * ffn_flops(config, config.big)
+        return y_N1D.view(len(parent_I), *shape_JB1D[1:])
 
     def _values(self, here: Position, x_JB1D: Tensor, wanted_JB: Tensor) -> Tensor:
         """value_JB of streams, as if they were the last layer's; infinite where none is wanted."""
@@ -132,5 +148,6 @@ class Approximate(Search):
         else:
             assert self.label_BT is not None
             value_1N1 = label_losses(self.backbone, x_1N1D, self.label_BT[row_N, here.at, None])
-        self.flops += tree_flops(self.backbone.config, 0, 0, 0, 1, torch.zeros(len(row_N)))
+        position_N = torch.zeros(len(row_N))  # the head costs the same everywhere
+        self.flops += tree_flops(self.backbone.config, attended=0, small=0, big=0, leaves=1, position=position_N)
         return value_JB.masked_scatter(wanted_JB, value_1N1.to(value_JB))

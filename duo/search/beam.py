@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from duo.backbone import MODULES
 from duo.search.approximate import NONE, Approximate, Position
 
 
@@ -17,22 +18,24 @@ class Beam(Approximate):
     """
 
     def _nodes(self) -> int:
-        return 3 * self.width
+        return len(MODULES) * self.width
 
     def _routes(self, here: Position) -> tuple[Tensor, Tensor]:
         modules_A, value_JB = here.modules_A, here.x_B1D.new_zeros(1, len(here.row_B))
-        x_JB1D, left_JBM, route_JBL = here.x_B1D[None], here.count_BM[None], here.route_BL[None, :, :0]
+        x_JB1D, left_JBM = here.x_B1D[None], here.count_BM[None]
+        route_JBL = here.route_BL[None, :, :0]
         for layer in range(self.layers):
             parent_I = torch.arange(len(x_JB1D), device=modules_A.device).repeat(len(modules_A))
             module_IB = modules_A.repeat_interleave(len(x_JB1D))[:, None].expand(-1, len(here.row_B))
-            left_IBM = left_JBM[parent_I] - F.one_hot(module_IB, 3)
+            left_IBM = left_JBM[parent_I] - F.one_hot(module_IB, len(MODULES))
             route_IBL = torch.cat((route_JBL[parent_I], module_IB[..., None]), dim=-1)
             fits_IB = (left_IBM >= 0).all(-1)
             x_IB1D = self._layer(here, layer, x_JB1D, parent_I, module_IB.where(fits_IB, NONE))
             value_IB = self._judge(here, x_IB1D, fits_IB, route_IBL)
             most = min(self.width, int(fits_IB.sum(0).max()))
             value_JB, kept_JB = value_IB.topk(most, dim=0, largest=False)
-            x_JB1D, left_JBM, route_JBL = (_take(part, kept_JB) for part in (x_IB1D, left_IBM, route_IBL))
+            x_JB1D, left_JBM = _take(x_IB1D, kept_JB), _take(left_IBM, kept_JB)
+            route_JBL = _take(route_IBL, kept_JB)
         return value_JB[0], route_JBL[0]
 
     def _judge(self, here: Position, x_IB1D: Tensor, fits_IB: Tensor, route_IBL: Tensor) -> Tensor:

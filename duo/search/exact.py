@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from duo.backbone import Backbone, Run
+from duo.backbone import BIG, MODULES, SKIP, SMALL, Backbone, Run
 from duo.backbone.block import Places
 from duo.backbone.flops import run_flops, token_flops, tree_flops
 from duo.search.best import Best
@@ -140,7 +140,7 @@ class Search:
 
     def _commit(self, at: int, route_B1L: Tensor, context: Run | None) -> Run:
         """Runs one token on its chosen route, behind the context."""
-        weight_B1LM = torch.nn.functional.one_hot(route_B1L, 3).float()
+        weight_B1LM = torch.nn.functional.one_hot(route_B1L, len(MODULES)).float()
         run = self.backbone(self.tokens_BT[:, at : at + 1], lambda x, layer: weight_B1LM[:, :, layer], context, at)
         position_B1 = self.backbone.places(run.tokens_BT, at, at).position_BS.expand(len(route_B1L), 1)
         self.flops += float(run_flops(self.backbone.config, weight_B1LM, position_B1).sum())
@@ -161,9 +161,11 @@ class Search:
                 loss_JBS = label_losses(backbone, x_JBSD, self.label_BT[:, step.at])
             value_JBS = loss_JBS
             if price:
-                skip, small, big = count_PM[pattern_J.to(count_PM.device)].T[..., None, None]
-                attending = self.layers - skip if backbone.config.skip_scope == "block" else self.layers
-                cost_JBS = token_flops(backbone.config, small, big, attending, step.places.position_BS)
+                count_MJ11 = count_PM[pattern_J.to(count_PM.device)].T[..., None, None]
+                attending = self.layers - count_MJ11[SKIP] if backbone.config.skip_scope == "block" else self.layers
+                cost_JBS = token_flops(
+                    backbone.config, count_MJ11[SMALL], count_MJ11[BIG], attending, step.places.position_BS
+                )
                 value_JBS = loss_JBS + price * cost_JBS.to(loss_JBS)
             best.update(pattern_J, value_JBS, loss_JBS)
             if keep is not None:
@@ -172,10 +174,17 @@ class Search:
         x_BSD = step.x_BSD
         state = x_BSD.numel() * x_BSD.element_size()
         chunk = max(1, min(STATE_BYTES // state, self.memory // self._bytes_per_node(x_BSD[..., 0].numel())))
-        spent = walk(backbone, trie, x_BSD, step.attend, chunk, leaf)
+        spent = walk(backbone, trie, x_BSD, attend=step.attend, chunk=chunk, leaf=leaf)
         position_BS = step.places.position_BS.expand(x_BSD.shape[:2])
         self.layer_evaluations += spent.layers * position_BS.numel()
-        self.flops += tree_flops(backbone.config, spent.attended, spent.small, spent.big, spent.leaves, position_BS)
+        self.flops += tree_flops(
+            backbone.config,
+            attended=spent.attended,
+            small=spent.small,
+            big=spent.big,
+            leaves=spent.leaves,
+            position=position_BS,
+        )
 
     def _candidates(self, wanted: Sequence[int] | None) -> tuple[Trie, Tensor]:
         """The tree of the patterns that meet any of these codes (None: of all), and their indices; built once."""
@@ -208,7 +217,7 @@ class Search:
         """About what one node takes on so many tokens: state, inner states, attention, children held at each depth."""
         config = self.backbone.config
         keys = self.tokens_BT.shape[1] if self.context != "same" else 0
-        return 4 * rows * (config.width * (12 + 3 * self.layers) + 3 * config.big + 3 * config.heads * keys)
+        return 4 * rows * (config.width * (12 + len(MODULES) * self.layers) + 3 * config.big + 3 * config.heads * keys)
 
 
 class Step(NamedTuple):
@@ -225,7 +234,7 @@ def _check_patterns(pattern_PL: Tensor, layers: int) -> None:
         raise ValueError(f"patterns of shape {tuple(pattern_PL.shape)}: give at least one, as (P, {layers})")
     if pattern_PL.shape[1] != layers:
         raise ValueError(f"patterns of {pattern_PL.shape[1]} layers do not fit a backbone of {layers}")
-    if not ((pattern_PL >= 0) & (pattern_PL <= 2)).all():
-        raise ValueError("patterns hold unknown modules: 0 is skip, 1 small, 2 big")
+    if not ((pattern_PL >= SKIP) & (pattern_PL <= BIG)).all():
+        raise ValueError(f"patterns hold unknown modules: {SKIP} is skip, {SMALL} small, {BIG} big")
     if len(pattern_PL.unique(dim=0)) != len(pattern_PL):
         raise ValueError("the patterns hold the same one twice")

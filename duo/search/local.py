@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from duo.backbone import MODULES
 from duo.search.approximate import NONE, Approximate, Position
 
 
@@ -46,7 +47,7 @@ class Local(Approximate):
             x_JB1D = self._layer(here, layer, x_JB1D, parent_I, module_IB)
         value_JB = self._values(here, x_JB1D, torch.ones_like(x_JB1D[..., 0, 0], dtype=torch.bool))
         value_BLO = value_JB[1:].view(self.layers, len(step_O), len(route_BL)).permute(2, 0, 1)
-        flip_BLM = value_JB.new_full((*route_BL.shape, 3), torch.inf)
+        flip_BLM = value_JB.new_full((*route_BL.shape, len(MODULES)), torch.inf)
         return value_JB[0], flip_BLM.scatter(2, other_OBL.permute(1, 2, 0), value_BLO)
 
     def _best_swap(self, here: Position, flip_BLM: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from duo.backbone import BIG, MODULES, SKIP, SMALL
 from duo.backbone.budget import Budget
 
 
-def all_patterns(layers: int, modules: Sequence[int] = (1, 2)) -> Tensor:
+def all_patterns(layers: int, modules: Sequence[int] = (SMALL, BIG)) -> Tensor:
     """Every pattern over the modules, (P, L): all 2^L of small and big, or all 3^L with skip.
 
     >>> all_patterns(2, (1, 2)).tolist()
@@ -35,7 +36,7 @@ def patterns_of(layers: int, budget: Budget) -> Tensor:
 
 def patterns_with(count_CM: Tensor) -> Tensor:
     """Every pattern of these (skip, small, big) counts, (P, L)."""
-    return torch.cat([_exactly(sum(count), count[2], count[0]) for count in count_CM.tolist()])
+    return torch.cat([_exactly(sum(count), count[BIG], count[SKIP]) for count in count_CM.tolist()])
 
 
 def counts_of(layers: int, budget: Budget) -> Tensor:
@@ -86,18 +87,18 @@ def _exactly(layers: int, big: int, skip: int) -> Tensor:
     for bigs in itertools.combinations(range(layers), big):
         rest = [layer for layer in range(layers) if layer not in bigs]
         for skips in itertools.combinations(rest, skip):
-            found.append([2 if layer in bigs else 0 if layer in skips else 1 for layer in range(layers)])
+            found.append([BIG if layer in bigs else SKIP if layer in skips else SMALL for layer in range(layers)])
     return torch.tensor(found)
 
 
 def codes(count_XM: Tensor, layers: int) -> Tensor:
     """One number for each (skip, small, big) count that sums to the layers."""
-    return count_XM[..., 2] * (layers + 1) + count_XM[..., 0]
+    return count_XM[..., BIG] * (layers + 1) + count_XM[..., SKIP]
 
 
 def pattern_counts(pattern_PL: Tensor) -> Tensor:
     """count_PM: the (skip, small, big) modules of each pattern."""
-    return torch.stack([(pattern_PL == module).sum(1) for module in range(3)], dim=1)
+    return torch.stack([(pattern_PL == module).sum(1) for module in range(len(MODULES))], dim=1)
 
 
 def pattern_codes(pattern_PL: Tensor) -> Tensor:

@@ -29,5 +29,6 @@ def mean_prediction(backbone: Backbone, tokens_BT: Tensor, pattern_PL: Tensor) -
                 total_NV[rows] += logits_RV.softmax(-1)
 
     chunk = max(1, STATE_BYTES // (x_BTD.numel() * x_BTD.element_size()))
-    spent = walk(backbone, Trie.of(pattern_PL.cpu()), x_BTD, same(places), chunk, leaf)
+    trie = Trie.of(pattern_PL.cpu())
+    spent = walk(backbone, trie, x_BTD, attend=same(places), chunk=chunk, leaf=leaf)
     return (total_NV / len(pattern_PL)).view(*tokens_BT.shape, -1), spent

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from duo.backbone import Backbone, Run
-from duo.backbone.block import Attention, Places
+from duo.backbone import BIG, MODULES, SKIP, SMALL, Backbone, Run
+from duo.backbone.block import Attention, Draw, DuoFFN, Places
 from duo.search.trie import Trie
 
 Attend = Callable[[Attention, int, Tensor], Tensor]
@@ -74,6 +75,68 @@ def shared(places: Places, context: Run | None) -> Attend:
     return attend
 
 
+@dataclass
+class Children:
+    """The tokens of a tree's nodes in one layer: the J nodes attend, then each of their I children takes its module.
+
+    A child that takes none of the three is left with the stream after attention.
+    """
+
+    attend: Attend
+    layer: int
+    parent_I: Tensor
+    child_MC: list[Tensor]  # of each module, the C children that take it
+    attended: int = 0  # nodes that attended, known once the layer is computed
+
+    @classmethod
+    def of(cls, attend: Attend, layer: int, parent_I: Tensor, module_I: Tensor) -> Children:
+        """Children of the nodes `parent_I`; the indices may stay on the CPU."""
+        child_MC = [(module_I == module).nonzero().squeeze(1) for module in range(len(MODULES))]
+        return cls(attend, layer, parent_I, child_MC)
+
+    @property
+    def spent(self) -> Spent:
+        """What the layer computed, on the tokens of each node."""
+        return Spent(len(self.parent_I), self.attended, len(self.child_MC[SMALL]), len(self.child_MC[BIG]))
+
+    def look(self, attention: Attention, x_JXD: Tensor) -> Draw:
+        """Computes nothing yet: only the nodes themselves attend to their keys and values."""
+
+        def draw(_: Tensor | None) -> Tensor:
+            self.attended = len(x_JXD)
+            return self.attend(attention, self.layer, x_JXD)
+
+        return draw
+
+    def choose(self, x_JXD: Tensor) -> None:
+        """Nothing to do: the tree has chosen."""
+
+    def keep(self, draw: Draw) -> Tensor:
+        """What all nodes draw if any child needs it; the children that skip take the stream before it (`feed`)."""
+        all_skip = len(self.child_MC[SKIP]) == len(self.parent_I)
+        return torch.zeros(()) if all_skip else draw(None)  # a number has no device: it may be added to any stream
+
+    def feed(self, ffn: DuoFFN, x_JXD: Tensor, h_JXD: Tensor, skipped_JXD: Tensor) -> Tensor:
+        """The children's streams; those of one module share its matrix products."""
+        device = h_JXD.device
+        y_IXD = h_JXD.index_select(0, self.parent_I.to(device))
+        for module in (SMALL, BIG):
+            child_C = self.child_MC[module]
+            if len(child_C):
+                y_IXD.index_add_(0, child_C.to(device), ffn.of(module)(_select(x_JXD, self.parent_I[child_C])))
+        child_C = self.child_MC[SKIP]
+        if skipped_JXD is not h_JXD and len(child_C):  # otherwise they have it already
+            y_IXD.index_copy_(0, child_C.to(device), _select(skipped_JXD, self.parent_I[child_C]))
+        return y_IXD
+
+
+def _select(x_JXD: Tensor, index_C: Tensor) -> Tensor:
+    """The nodes of an index; not copied where they are all nodes in order, as under a module that all may take."""
+    if len(index_C) == len(x_JXD) and torch.equal(index_C, torch.arange(len(x_JXD), device=index_C.device)):
+        return x_JXD
+    return x_JXD.index_select(0, index_C.to(x_JXD.device))
+
+
 @torch.no_grad()
 def walk(backbone: Backbone, trie: Trie, x_BSD: Tensor, attend: Attend, chunk: int, leaf: Leaf) -> Spent:
     """Gives the last layer's stream of every pattern to `leaf`, computing at most `chunk` nodes at once.
@@ -85,40 +148,15 @@ def walk(backbone: Backbone, trie: Trie, x_BSD: Tensor, attend: Attend, chunk: i
         if depth == len(trie.levels):
             leaf(trie.leaf_P[first : first + len(x_JBSD)], x_JBSD)
             return Spent(leaves=len(x_JBSD))
-        spent = Spent()
-        for at in range(0, len(x_JBSD), chunk):
-            start, children_JBSD, cost = _children(backbone, trie, depth, first + at, x_JBSD[at : at + chunk], attend)
-            spent += cost
-            spent += visit(depth + 1, start, children_JBSD)
+        spent, level = Spent(), trie.levels[depth]
+        for at, part_JBSD in enumerate(x_JBSD.split(chunk)):
+            # children of consecutive nodes are consecutive, so that a slice of the level holds them all
+            node = first + at * chunk
+            start, end = level.child_start[node], level.child_start[node + len(part_JBSD)]
+            children = Children.of(attend, depth, level.parent_J[start:end] - node, level.module_J[start:end])
+            y_IBSD = backbone.block(depth).layer(part_JBSD, children)
+            spent += children.spent
+            spent += visit(depth + 1, start, y_IBSD)
         return spent
 
     return visit(0, 0, x_BSD[None])
-
-
-def _children(
-    backbone: Backbone, trie: Trie, depth: int, first: int, x_JBSD: Tensor, attend: Attend
-) -> tuple[int, Tensor, Spent]:
-    """The children of consecutive nodes: the first one's index, their streams, and what they cost."""
-    block, level, nodes = backbone.block(depth), trie.levels[depth], len(x_JBSD)
-    start, end = level.child_start[first], level.child_start[first + nodes]
-    parent_J, module_J = (level.parent_J[start:end] - first).to(x_JBSD.device), level.module_J[start:end]
-    attends = not (block.block_scope and bool((module_J == 0).all()))
-    h_JBSD = x_JBSD + attend(block.attention, depth, block.attention_norm(x_JBSD)) if attends else x_JBSD
-    normed_JBSD = block.ffn_norm(h_JBSD)
-    y_JBSD = h_JBSD.index_select(0, parent_J)
-    for module, child_I in _by_module(module_J, x_JBSD.device):
-        if module == 0:
-            if block.block_scope:
-                y_JBSD.index_copy_(0, child_I, x_JBSD.index_select(0, parent_J[child_I]))
-            continue
-        ffn = block.ffn.small if module == 1 else block.ffn.big
-        part_IBSD = normed_JBSD if len(child_I) == nodes else normed_JBSD.index_select(0, parent_J[child_I])
-        y_JBSD.index_add_(0, child_I, ffn(part_IBSD))
-    few, many = (int((module_J == module).sum()) for module in (1, 2))
-    return start, y_JBSD, Spent(end - start, nodes if attends else 0, few, many)
-
-
-def _by_module(module_J: Tensor, device: torch.device) -> Iterator[tuple[int, Tensor]]:
-    """Each module that occurs, and the children it leads to."""
-    for module in module_J.unique().tolist():
-        yield module, (module_J == module).nonzero().squeeze(1).to(device)
