@@ -1,8 +1,11 @@
 """The command for plugins, and what strangers' plugins may do to it and to a run."""
 
+import math
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -173,6 +176,30 @@ def test_what_a_router_raises_in_training_names_it(loss, said):
 def test_a_routers_package_is_found_from_its_class():
     assert registry.described(registry.load("fixed")).startswith("router 'fixed' of package duo-llm ")
     assert registry.described(Failing) == "router test_plugins.Failing"
+
+
+@pytest.mark.parametrize(
+    ("hint", "fitting", "others"),
+    [
+        (int, [3, 10**30], [True, 2.0, "3", None]),
+        (float, [0.5, 3], [True, math.nan, math.inf, "nan", [0.5]]),
+        (float | None, [0.5, 3, None], [False, math.nan, "x"]),
+        (bool, [True], [1, "true"]),
+        (str, ["x"], [1, None]),
+        (Sequence[int] | None, [[], [1, 2], (1, 2), None], [5, "12", [1.5], [True], [None]]),
+        (Sequence[float], [[1, 0.5]], [[math.nan], [[1]]]),
+        (tuple[int, ...], [[1, 2]], [["a"]]),
+        (tuple[float, float], [[1, 2]], [[1], [1, 2, 3]]),
+        (dict[str, int], [{"a": 1}], [{"a": "b"}, [1]]),
+        (Literal["a", "b"], ["a"], ["c", 1]),
+        (Any, [1, "x", math.nan], []),
+        (torch.Tensor, [1, "x", [1.5]], []),  # left to the router, as YAML knows no such thing
+        (int | torch.Tensor, ["x"], []),
+        ("Unresolved", [1], []),
+    ],
+)
+def test_an_option_out_of_yaml_is_of_its_annotated_type(hint, fitting, others):
+    assert [registry._fits(value, hint) for value in fitting + others] == [True] * len(fitting) + [False] * len(others)
 
 
 def test_the_wheel_holds_the_template(tmp_path):

@@ -119,6 +119,12 @@ def test_a_misspelt_key_is_answered_with_the_right_one(key, at):
         ("tiny", ["trainer.max_time=00:00:01:00"], "stage1.steps"),
         ("tiny", ["trainer.precision=16-mixed"], "bf16-mixed"),
         ("tiny", ["router.alpha=abc"], "router.alpha='abc'"),
+        (
+            "tiny",
+            ["router.alpha=.nan"],
+            "router.alpha=nan is not of the kind that 'softmax_budget' takes: <class 'float'>",
+        ),
+        ("tiny", ["router.hidden=true"], "router.hidden=True"),
         ("tiny", ["router.hidden=2.5"], "router.hidden=2.5"),
         ("tiny", ["router.name=fixed", "router.pattern=5"], "router.pattern=5"),
         ("tiny", ["data.holdouts=[x]"], "data|kind"),

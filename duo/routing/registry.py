@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
+import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, get_type_hints
+
+import msgspec
 
 from duo.routing.router import Router, Spec
 
@@ -163,13 +164,15 @@ def _hints(router: type[Router]) -> dict[str, Any]:
 
 def _fits(value: Any, hint: Any) -> bool:
     """Whether a value out of YAML is of an annotated type; types that YAML does not know are left to the router."""
-    parts = get_args(hint)
-    if isinstance(hint, UnionType) or get_origin(hint) is Union:
-        return any(_fits(value, part) for part in parts)
-    if get_origin(hint) in (Sequence, list, tuple):
-        return isinstance(value, (list, tuple)) and all(_fits(item, parts[0]) for item in value)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if hint in (int, str, bool, NoneType):
-        return type(value) is hint
+    try:
+        msgspec.convert(value, hint, strict=True, dec_hook=_unknown_to_yaml)
+        json.dumps(value, allow_nan=hint is Any)  # msgspec takes NaN and infinity for floats
+    except (msgspec.ValidationError, ValueError):
+        return False
+    except (TypeError, NotImplementedError):
+        return True
     return True
+
+
+def _unknown_to_yaml(kind: type, value: Any) -> NoReturn:
+    raise NotImplementedError(f"{value} for a {kind}")
