@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from duo import Gate, Router, Spec, Trial, calibrated, module_counts, one_hot
+from duo import Gate, Router, Spec, Trial, calibrated, module_counts
+from duo.backbone import BIG, MODULES
+from routers.softmax_budget import best, check_ranges, mixed
 
 
 class AnyBudget(Router):
@@ -27,21 +29,17 @@ class AnyBudget(Router):
 
     def __init__(self, spec: Spec, alpha: float = 10.0, sharpness: float = 20.0, hidden: int = 32) -> None:
         super().__init__(spec)
-        if alpha < 0 or sharpness <= 0 or hidden < 1:
-            given = f"router.alpha={alpha}, router.sharpness={sharpness}, router.hidden={hidden}"
-            raise ValueError(f"{given}: alpha must be 0 or more, sharpness more than 0, hidden 1 or more")
+        check_ranges(alpha, sharpness, hidden, least_hidden=1)
         if spec.budget.skip:
             raise ValueError(f"budget.skip={spec.budget.skip}: router any_budget chooses between small and big alone")
         self.alpha, self.sharpness = alpha, sharpness
         self.first = nn.ModuleList(nn.Linear(spec.width + 1, hidden) for _ in range(spec.layers))
         self.last = nn.ModuleList(nn.Linear(hidden, 1) for _ in range(spec.layers))
-        self.register_buffer("offset_M", torch.zeros(3))
+        self.register_buffer("offset_M", torch.zeros(len(MODULES)))
         self.register_buffer("banned_M", torch.tensor(module_counts(spec.budget, spec.layers)) == 0, persistent=False)
 
-    def logits(self, x_BSD: Tensor, layer: int, share_B: Tensor | None = None) -> Tensor:
-        """logits_BSM for big modules on a share of the layers; by default the budget's."""
-        if share_B is None:
-            share_B = x_BSD.new_full((len(x_BSD),), self.spec.budget.big / self.spec.layers)
+    def logits(self, x_BSD: Tensor, layer: int, share_B: Tensor) -> Tensor:
+        """logits_BSM for big modules on a share of the layers, told for each sequence."""
         told_BS1 = share_B[:, None, None].expand(-1, x_BSD.shape[1], 1)
         hidden = self.first[layer](torch.cat((x_BSD, told_BS1), dim=-1).to(self.offset_M))
         big_BS = self.last[layer](torch.nn.functional.gelu(hidden))[..., 0] + torch.logit(share_B, 1e-3)[:, None]
@@ -50,14 +48,14 @@ class AnyBudget(Router):
     def route(self, trial: Trial) -> Gate:
         """In training a mixture for the drawn budgets; in evaluation the better module for the Spec's."""
         if not self.training:
-            return lambda x_BSD, layer: one_hot((self._allowed(x_BSD, layer) + self.offset_M).argmax(dim=-1))
-        share_B, inverse_temperature = self._drawn(trial), 1 + (self.sharpness - 1) * trial.progress
-        return lambda x_BSD, layer: (inverse_temperature * self.logits(x_BSD, layer, share_B)).softmax(dim=-1)
+            return best(self._allowed, self.offset_M)
+        share_B = self._drawn(trial)
+        return mixed(lambda x_BSD, layer: self.logits(x_BSD, layer, share_B), self.sharpness, trial.progress)
 
     def loss(self, trial: Trial) -> Tensor:
         """Cross-entropy, and alpha times the squared distance of each sequence's share of big to its own budget."""
         run = trial.run(self.route(trial))
-        off_B = run.weight_BTLM[..., 2].mean(dim=(1, 2)) - self._drawn(trial)
+        off_B = run.weight_BTLM[..., BIG].mean(dim=(1, 2)) - self._drawn(trial)
         return trial.loss(run).mean() + self.alpha * (off_B**2).mean()
 
     def calibrate(self, trials: Sequence[Trial]) -> None:
@@ -65,8 +63,9 @@ class AnyBudget(Router):
         self.offset_M.copy_(calibrated(lambda trial: self._allowed, trials, self.spec.budget))
 
     def _allowed(self, x_BSD: Tensor, layer: int) -> Tensor:
-        """The logits, minus infinity for modules whose budget is 0."""
-        return self.logits(x_BSD, layer).masked_fill(self.banned_M, -torch.inf)
+        """The logits at the Spec's budget, minus infinity for modules whose budget is 0."""
+        share_B = x_BSD.new_full((len(x_BSD),), self.spec.budget.big / self.spec.layers)
+        return self.logits(x_BSD, layer, share_B).masked_fill(self.banned_M, -torch.inf)
 
     def _drawn(self, trial: Trial) -> Tensor:
         """The share of big that each sequence is trained for, (B,)."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from duo import Gate, Router, Spec, Trial, replay, top
+from duo.backbone import BIG, SKIP, SMALL
 from duo.routing.compose import even_scores
 
 
@@ -25,7 +26,7 @@ class Fixed(Router):
 
     def __init__(self, spec: Spec, pattern: Sequence[int] | None = None) -> None:
         super().__init__(spec)
-        if pattern is not None and (len(pattern) != spec.layers or not set(pattern) <= {0, 1, 2}):
+        if pattern is not None and (len(pattern) != spec.layers or not set(pattern) <= {SKIP, SMALL, BIG}):
             raise ValueError(
                 f"router.pattern={list(pattern)} must hold one module (0 skip, 1 small, 2 big) for each of "
                 f"the {spec.layers} layers"

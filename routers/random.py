@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from duo import Gate, Router, Spec, Trial, replay, top
+from duo.backbone import BIG, SKIP, SMALL
 
 
 class Random(Router):
@@ -30,4 +31,4 @@ class Random(Router):
         if self.p_big is None:
             return replay(top(uniform_BTL, trial.counts(self.spec.budget)))
         big_BTL, skip_BTL = uniform_BTL < self.p_big, uniform_BTL >= 1 - self.p_skip
-        return replay(torch.where(big_BTL, 2, torch.where(skip_BTL, 0, 1)))
+        return replay(torch.where(big_BTL, BIG, torch.where(skip_BTL, SKIP, SMALL)))

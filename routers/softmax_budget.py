@@ -8,6 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from duo import Gate, Router, Spec, Trial, calibrated, module_counts, one_hot
+from duo.backbone import MODULES, SMALL
+
+
+def mixed(logits: Gate, sharpness: float, progress: float) -> Gate:
+    """Soft weights of the modules, at an inverse temperature that rises from 1 to `sharpness`, for training."""
+    inverse_temperature = 1 + (sharpness - 1) * progress
+    return lambda x_BSD, layer: (inverse_temperature * logits(x_BSD, layer)).softmax(dim=-1)
+
+
+def best(logits: Gate, offset_M: Tensor) -> Gate:
+    """The module of the highest calibrated logit, for evaluation."""
+    return lambda x_BSD, layer: one_hot((logits(x_BSD, layer) + offset_M).argmax(dim=-1))
+
+
+def check_ranges(alpha: float, sharpness: float, hidden: int, least_hidden: int = 0) -> None:
+    """Raises ValueError where what all these routers take is out of its range."""
+    if alpha < 0 or sharpness <= 0 or hidden < least_hidden:
+        given = f"router.alpha={alpha}, router.sharpness={sharpness}, router.hidden={hidden}"
+        raise ValueError(f"{given}: alpha must be 0 or more, sharpness more than 0, hidden {least_hidden} or more")
 
 
 class SoftmaxBudget(Router):
@@ -30,16 +49,14 @@ class SoftmaxBudget(Router):
 
     def __init__(self, spec: Spec, alpha: float = 10.0, sharpness: float = 20.0, hidden: int = 0) -> None:
         super().__init__(spec)
-        if alpha < 0 or sharpness <= 0 or hidden < 0:
-            given = f"router.alpha={alpha}, router.hidden={hidden}, router.sharpness={sharpness}"
-            raise ValueError(f"{given}: alpha and hidden must be 0 or more, sharpness more than 0")
+        check_ranges(alpha, sharpness, hidden)
         self.sharpness = sharpness
         share_M = torch.tensor(module_counts(spec.budget, spec.layers)) / spec.layers
         self.allowed = share_M.nonzero().flatten().tolist()
         self.heads = nn.ModuleList(self._head(hidden) for _ in range(spec.layers))
-        self.register_buffer("offset_M", torch.zeros(len(share_M)))
+        self.register_buffer("offset_M", torch.zeros(len(MODULES)))
         self.register_buffer("share_M", share_M, persistent=False)
-        budgeted_M = torch.tensor([True, False, True]) & (share_M > 0)  # what is left is small
+        budgeted_M = (torch.arange(len(MODULES)) != SMALL) & (share_M > 0)  # what is left is small
         self.register_buffer("alpha_M", alpha * budgeted_M, persistent=False)
 
     def _head(self, hidden: int) -> nn.Module:
@@ -51,7 +68,7 @@ class SoftmaxBudget(Router):
     def logits(self, x_BSD: Tensor, layer: int) -> Tensor:
         """logits_BSM, minus infinity for modules that are not allowed."""
         allowed = self.heads[layer](x_BSD.to(self.offset_M))
-        logits_BSM = allowed.new_full((*x_BSD.shape[:2], len(self.share_M)), -torch.inf)
+        logits_BSM = allowed.new_full((*x_BSD.shape[:2], len(MODULES)), -torch.inf)
         logits_BSM[..., self.allowed] = allowed
         return logits_BSM
 
@@ -62,10 +79,7 @@ class SoftmaxBudget(Router):
     def route(self, trial: Trial) -> Gate:
         """Soft weights in training; in evaluation the module of the highest calibrated logit."""
         logits = self.logits_of(trial)
-        if not self.training:
-            return lambda x_BSD, layer: one_hot((logits(x_BSD, layer) + self.offset_M).argmax(dim=-1))
-        inverse_temperature = 1 + (self.sharpness - 1) * trial.progress
-        return lambda x_BSD, layer: (inverse_temperature * logits(x_BSD, layer)).softmax(dim=-1)
+        return mixed(logits, self.sharpness, trial.progress) if self.training else best(logits, self.offset_M)
 
     def loss(self, trial: Trial) -> Tensor:
         """Cross-entropy and the budget loss."""

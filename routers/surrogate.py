@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from duo import Spec, Trial, one_hot, replay, top
-from routers.ngram_budget import NgramBudget
+from duo import Gate, Spec, Trial, one_hot, replay, top
+from routers.ngram_budget import NgramTable
+from routers.softmax_budget import SoftmaxBudget
 
 SCALE, MOST = 10.0, 3.0  # logits per nat of predicted difference; differences beyond so many nats are cut
 
 
-class Surrogate(NgramBudget):
+class Surrogate(SoftmaxBudget):
     """Predicts, from what is known before the label, how a token's loss changes with the module of one layer.
 
     The teacher is the labels' oracle in a reference context: random routes of the budget, from which every token tries
@@ -36,10 +37,15 @@ class Surrogate(NgramBudget):
         together: int = 3,
         buckets: int = 65536,
     ) -> None:
-        super().__init__(spec, hidden=hidden, tokens=tokens, together=together, buckets=buckets)
+        super().__init__(spec, hidden=hidden)
+        self.table = NgramTable(spec.layers, self.allowed, tokens, together, buckets)
         if flips < 1:
             raise ValueError(f"router.flips={flips} must be 1 or more")
         self.flips = flips
+
+    def logits_of(self, trial: Trial) -> Gate:
+        """The heads' logits plus what the table says of the trial's tokens."""
+        return self.table.added_to(self.logits, trial.tokens_BT)
 
     def loss(self, trial: Trial) -> Tensor:
         """Mean squared error of the predicted differences, in units of `SCALE` per nat."""
@@ -65,7 +71,8 @@ class Surrogate(NgramBudget):
 
     def _tried(self, trial: Trial, route_BTL: Tensor, draw: int) -> tuple[Tensor, Tensor]:
         """layer_BT1, and the other allowed module that each token tries there."""
-        first_BT, second_BT = (trial.uniform(2 * draw + part)[..., 0] for part in (0, 1))
+        first_BT = trial.uniform(2 * draw)[..., 0]
+        second_BT = trial.uniform(2 * draw + 1)[..., 0]
         layer_BT1 = (first_BT * self.spec.layers).long()[..., None]
         allowed_A = torch.tensor(self.allowed, device=route_BTL.device)
         place_BT1 = (route_BTL.gather(2, layer_BT1)[..., None] == allowed_A).int().argmax(-1)

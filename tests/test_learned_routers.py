@@ -87,7 +87,7 @@ def test_a_router_may_be_trained_at_one_budget_and_used_at_another(small, tmp_pa
 
 def test_look_ups_know_the_last_tokens_and_their_order():
     router = NgramBudget(SPEC, tokens=2, together=3, buckets=1 << 20)
-    row_BTN = router._rows(torch.tensor([[5, 6, 7], [9, 6, 7], [6, 5, 7], [5, 6, 8]]))
+    row_BTN = router.table._rows(torch.tensor([[5, 6, 7], [9, 6, 7], [6, 5, 7], [5, 6, 8]]))
     assert row_BTN.shape == (4, 3, 4)  # 2 tokens, a pair, a triple
     last_BN = row_BTN[:, -1]
     assert (last_BN[0] == last_BN[1]).tolist() == [True, True, True, False]  # another token two places before

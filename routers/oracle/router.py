@@ -56,7 +56,8 @@ class Oracle(Router):
             raise ValueError(f"router.search={search} needs router.context=committed and router.per=token")
         if width < 1:
             raise ValueError(f"router.width={width} must be at least 1")
-        self.context, self.price_tokens, self.search, self.width = context, price_tokens, search, width
+        self.context, self.price_tokens = context, price_tokens
+        self.search, self.width = search, width
         self.spending = Spending(spec, per, schedule)
         count_CM = self.spending.counts()
         even_CL = top(even_scores(spec.layers).expand(len(count_CM), -1), count_CM)
@@ -74,7 +75,10 @@ class Oracle(Router):
         if self.spending.average:
             first = {trial.domain: trial for trial in reversed(trials)}.values()
             parts = [trial.part(4, max(self.price_tokens // 4, 1)) for trial in first]
-            spent = lambda power: max(_mean_big(self._searched(part, 10**power)) for part in parts)  # noqa: E731
+
+            def spent(power: float) -> float:
+                return max(_mean_big(self._searched(part, 10**power)) for part in parts)
+
             self.price.fill_(10 ** bisected(spent, self.spec.budget.big, -20, 0))  # nats per FLOP
 
     def _searched(self, trial: Trial, price: float) -> Tensor:
