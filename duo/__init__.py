@@ -1,12 +1,22 @@
 """duo: adaptive computation in language models, with a big and a small FFN in every layer (Duo-LLM, Apple, 2024).
 
-Tensor names end in their shape: B batch, T tokens of a sequence, S tokens of the present step, L layers, D width of the
-stream, V vocabulary, M modules (skip, small, big), N tokens of a batch, P patterns, H heads, K width of a head.
+Tensor names end in their shape, one letter a dimension; X is any dimensions, a digit is a size.
+
+    B  sequences: of a batch, of a hold-out    P  patterns, the candidates of a search
+    T  tokens of a sequence                    C  counts of modules that occur
+    S  tokens of the present step              G  budgets that a search is asked for
+    N  tokens of all sequences together        J  nodes of a search: candidates so far
+    L  layers                                  I  their children, a layer further
+    M  modules (skip, small, big)              A  modules that are allowed
+    D  width of the stream                     O  modules other than the present one
+    V  vocabulary                              Q  pairs of layers
+    H  heads of the attention                  R  some rows of many: a selection, a chunk, resamples
+    K  width of a head                         E  estimates
+    U  keys that a token may attend to
 """
 
-from duo.backbone import Backbone, BackboneConfig, Gate, Run
-from duo.backbone.budget import Budget
-from duo.routing.calibration import calibrated, module_counts
+from duo.backbone import Backbone, BackboneConfig, Budget, Counts, Gate, Run
+from duo.routing.calibration import calibrated
 from duo.routing.compose import capped, one_hot, replay, straight_through, top
 from duo.routing.router import Router, Spec
 from duo.routing.trial import Trial
@@ -15,6 +25,7 @@ __all__ = [
     "Backbone",
     "BackboneConfig",
     "Budget",
+    "Counts",
     "Gate",
     "Router",
     "Run",
@@ -22,7 +33,6 @@ __all__ = [
     "Trial",
     "calibrated",
     "capped",
-    "module_counts",
     "one_hot",
     "replay",
     "straight_through",

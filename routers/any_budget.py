@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from duo import Gate, Router, Spec, Trial, calibrated, module_counts
+from duo import Gate, Router, Spec, Trial, calibrated
 from duo.backbone import BIG, MODULES
 from routers.softmax_budget import best, check_ranges, mixed
 
@@ -36,7 +36,7 @@ class AnyBudget(Router):
         self.first = nn.ModuleList(nn.Linear(spec.width + 1, hidden) for _ in range(spec.layers))
         self.last = nn.ModuleList(nn.Linear(hidden, 1) for _ in range(spec.layers))
         self.register_buffer("offset_M", torch.zeros(len(MODULES)))
-        self.register_buffer("banned_M", torch.tensor(module_counts(spec.budget, spec.layers)) == 0, persistent=False)
+        self.register_buffer("banned_M", torch.tensor(spec.budget) == 0, persistent=False)
 
     def logits(self, x_BSD: Tensor, layer: int, share_B: Tensor) -> Tensor:
         """logits_BSM for big modules on a share of the layers, told for each sequence."""

@@ -32,11 +32,11 @@ class BestOfRandom(Router):
         code_P = pattern_codes(every_PL)
         drawn = []
         for code in code_P.unique():
-            index_I = (code_P == code).nonzero().squeeze(1)
-            drawn.append(index_I[torch.randperm(len(index_I))[:patterns]])
+            index_R = (code_P == code).nonzero().squeeze(1)
+            drawn.append(index_R[torch.randperm(len(index_R))[:patterns]])
         self.register_buffer("pattern_PL", every_PL[torch.cat(drawn)])
 
     def route(self, trial: Trial) -> Gate:
         """Scores all patterns in context `same` with the labels, and follows the best."""
         found = trial.search(self.pattern_PL, [self.spec.budget], "same", unit=self.per)
-        return replay(found.route_BTKL[:, :, 0])
+        return replay(found.route_BTGL[:, :, 0])

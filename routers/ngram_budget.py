@@ -46,7 +46,7 @@ class NgramTable(nn.Embedding):
         return lambda x_BSD, layer: logits(x_BSD, layer) + found_BTLM[:, -x_BSD.shape[1] :, layer]
 
     def _rows(self, tokens_BT: Tensor) -> Tensor:
-        """Rows of the table for every look-up, row_BTN."""
+        """Rows of the table for every look-up, row_BTX."""
         length, reach = tokens_BT.shape[1], max(self.tokens, self.together)
         past = [F.pad(tokens_BT, (back, 0), value=PADDING)[:, :length] for back in range(reach)]
         keys, key_BT = past[: self.tokens], past[0]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from duo import Gate, Router, Spec, Trial, calibrated, module_counts, one_hot
+from duo import Gate, Router, Spec, Trial, calibrated, one_hot
 from duo.backbone import MODULES, SMALL
 
 
@@ -51,7 +51,7 @@ class SoftmaxBudget(Router):
         super().__init__(spec)
         check_ranges(alpha, sharpness, hidden)
         self.sharpness = sharpness
-        share_M = torch.tensor(module_counts(spec.budget, spec.layers)) / spec.layers
+        share_M = torch.tensor(spec.budget) / spec.layers
         self.allowed = share_M.nonzero().flatten().tolist()
         self.heads = nn.ModuleList(self._head(hidden) for _ in range(spec.layers))
         self.register_buffer("offset_M", torch.zeros(len(MODULES)))

@@ -1,7 +1,14 @@
-"""The duo backbone: a decoder whose every layer holds a big and a small FFN, and may be skipped."""
+"""The duo backbone: a decoder whose every layer holds a big and a small FFN, and may be skipped.
+
+config       its shape; the order of the modules
+block        one layer: attention, FFNs, what a skip bypasses
+model        embedding, layers, head; what a pass leaves behind
+budget       how many modules a token may spend
+flops        what a route costs, in closed form
+"""
 
 from duo.backbone.block import Gate
-from duo.backbone.budget import Budget
+from duo.backbone.budget import Budget, Counts
 from duo.backbone.config import BIG, FORMAT, MODULES, SKIP, SMALL, BackboneConfig
 from duo.backbone.model import PADDING, Backbone, Run
 
@@ -15,6 +22,7 @@ __all__ = [
     "Backbone",
     "BackboneConfig",
     "Budget",
+    "Counts",
     "Gate",
     "Run",
 ]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
+from duo.backbone.attention import Attention, Places
 from duo.backbone.config import BIG, MODULES, SKIP, SMALL, BackboneConfig
 
 Gate = Callable[[Tensor, int], Tensor]
@@ -19,90 +19,6 @@ Gate = Callable[[Tensor, int], Tensor]
 
 Draw = Callable[[Tensor | None], Tensor]
 """draw(keep_BS) -> what the tokens draw by attention; 0 where keep_BS is 0, at no cost. None: all of them draw."""
-
-
-class Places(NamedTuple):
-    """Where the tokens of a step stand and what they may attend to, in all layers; B may be 1 if sequences agree."""
-
-    position_BS: Tensor  # counted from the first real token
-    rotation_BSR: Tensor | None  # cosines, then sines (R = K); None without rotary positions
-    mask_BSU: Tensor | None  # over the U keys of context and step; None: see `causal`
-    causal: bool  # without a mask: causal attention, or attention to every key
-    real_BS: Tensor | None  # False for padding; None where there is none
-
-    def repeat(self, times: int) -> Places:
-        """The same for a batch that holds the sequences so many times over."""
-        return self._each(lambda part: torch.cat([part] * times))
-
-    def rows(self, index_R: Tensor) -> Places:
-        """The same for some sequences, by index."""
-        return self._each(lambda part: part[index_R])
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Places:
-        """The parts that differ between sequences, changed."""
-        parts = {name: part for name, part in self._asdict().items() if isinstance(part, Tensor) and len(part) > 1}
-        return self._replace(**{name: change(part) for name, part in parts.items()})  # type: ignore[arg-type]
-
-    def pick(self, order_BS: Tensor, keys: int) -> Places:
-        """The same for some tokens of each sequence, by index, over so many keys."""
-        steps = self.position_BS.shape[1]
-        mask_BSU = torch.ones(1, steps, keys, dtype=torch.bool, device=order_BS.device).tril(keys - steps)
-        mask_BSU = mask_BSU if self.mask_BSU is None else self.mask_BSU
-        batch = len(order_BS)
-        chosen = torch.arange(batch, device=order_BS.device)[:, None], order_BS
-        rotation_BSR = None if self.rotation_BSR is None else self.rotation_BSR.expand(batch, -1, -1)[chosen]
-        mask_BSU = mask_BSU.expand(batch, -1, -1)[chosen]
-        return self._replace(rotation_BSR=rotation_BSR, mask_BSU=mask_BSU, causal=False)
-
-
-class Attention(nn.Module):
-    """Causal attention with grouped queries."""
-
-    def __init__(self, config: BackboneConfig) -> None:
-        super().__init__()
-        bias = config.family == "opt"
-        kv_width = config.kv_heads * config.head_width
-        self.head_width = config.head_width
-        self.query = nn.Linear(config.width, config.width, bias=bias)
-        self.key = nn.Linear(config.width, kv_width, bias=bias)
-        self.value = nn.Linear(config.width, kv_width, bias=bias)
-        self.output = nn.Linear(config.width, config.width, bias=bias)
-
-    def keys_values(self, x_BSD: Tensor, places: Places) -> tuple[Tensor, Tensor]:
-        """Keys (rotated) and values of these tokens, (B, H, S, K) each."""
-        return self.heads(self.key(x_BSD), places.rotation_BSR), self.heads(self.value(x_BSD), None)
-
-    def attend(self, x_BSD: Tensor, key_BHUK: Tensor, value_BHUK: Tensor, places: Places) -> Tensor:
-        """What these tokens draw from the keys and values, (B, S, D)."""
-        query_BHSK = self.heads(self.query(x_BSD), places.rotation_BSR)
-        mask = None if places.mask_BSU is None else places.mask_BSU[:, None]
-        grouped = len(key_BHUK[0]) != len(query_BHSK[0])
-        mixed_BHSK = F.scaled_dot_product_attention(
-            query_BHSK, key_BHUK, value_BHUK, mask, is_causal=places.causal, enable_gqa=grouped
-        )
-        return self.output(rearrange(mixed_BHSK, "b h s k -> b s (h k)"))
-
-    def draw(self, x_BSD: Tensor, key: Tensor, value: Tensor, places: Places, keep_BS: Tensor | None) -> Tensor:
-        """`attend` for the real tokens whose keep is not 0 (None: for all); 0 for the others, at no cost."""
-        if keep_BS is None:
-            return self.attend(x_BSD, key, value, places)
-        kept_BS = keep_BS != 0 if places.real_BS is None else (keep_BS != 0) & places.real_BS
-        most = int(kept_BS.sum(1).max())
-        if most == kept_BS.shape[1]:
-            return self.attend(x_BSD, key, value, places)
-        # the kept ones of each sequence first: as many columns as the sequence that keeps most has
-        order_BS = (~kept_BS).to(torch.int8).argsort(dim=1, stable=True)[:, :most]
-        index_BSD = order_BS[..., None].expand(-1, -1, x_BSD.shape[-1])
-        mixed_BSD = self.attend(x_BSD.gather(1, index_BSD), key, value, places.pick(order_BS, key.shape[2]))
-        return torch.zeros_like(x_BSD).scatter(1, index_BSD, mixed_BSD.to(x_BSD.dtype))
-
-    def heads(self, x_BSX: Tensor, rotation_BSR: Tensor | None) -> Tensor:
-        """Split into heads, (B, H, S, K), and turned by the rotary positions if there are any."""
-        x_BHSK = rearrange(x_BSX, "b s (h k) -> b h s k", k=self.head_width)
-        if rotation_BSR is None:
-            return x_BHSK
-        (cosine, sine), (left, right) = rotation_BSR[:, None].chunk(2, dim=-1), x_BHSK.chunk(2, dim=-1)
-        return torch.cat((left * cosine - right * sine, right * cosine + left * sine), dim=-1).to(x_BHSK.dtype)
 
 
 class FFN(nn.Module):
@@ -135,11 +51,13 @@ class DuoFFN(nn.Module):
         A module without tokens is called on an empty batch: its parameters get zero gradients, and no process waits.
         """
         x_ND, weight_NM = x_BSD.flatten(0, 1), weight_BSM.flatten(0, 1)
-        module_J, token_J = weight_NM[:, 1:].t().nonzero().unbind(1)  # J: the tokens of small, then those of big
-        few = int((module_J == 0).sum())
-        small_JD, big_JD = x_ND.index_select(0, token_J).tensor_split((few,))
-        y_JD = torch.cat((self.small(small_JD), self.big(big_JD))) * weight_NM[token_J, module_J + 1, None]
-        y_ND = torch.zeros_like(x_ND).index_add_(0, token_J, y_JD.to(x_ND.dtype))
+        module_R, token_R = weight_NM[:, 1:].t().nonzero().unbind(1)  # R: the tokens of small, then those of big
+        few = int((module_R == 0).sum())
+        # gathered, not masked: both FFNs on all tokens are slower than all big (measured)
+        small_RD, big_RD = x_ND.index_select(0, token_R).tensor_split((few,))
+        y_RD = torch.cat((self.small(small_RD), self.big(big_RD))) * weight_NM[token_R, module_R + 1, None]
+        # added, not written: a soft mixture gives a token to both
+        y_ND = torch.zeros_like(x_ND).index_add_(0, token_R, y_RD.to(x_ND.dtype))
         return y_ND.view_as(x_BSD)
 
     def of(self, module: int) -> FFN:
@@ -188,7 +106,7 @@ class GatedTokens:
     def keep(self, draw: Draw) -> Tensor:
         """Attention, weighted by what does not skip."""
         keep_BS1 = 1 - self.weight_BSM[..., SKIP, None]
-        return keep_BS1 * draw(keep_BS1[..., 0])
+        return keep_BS1 * draw(keep_BS1[..., 0])  # weighed, not only chosen: a soft skip learns through it
 
     def feed(self, ffn: DuoFFN, x_BSD: Tensor, h_BSD: Tensor, skipped_BSD: Tensor) -> Tensor:
         """The weighted modules; h is `skipped` already where the weight of skip is 1."""
@@ -227,7 +145,7 @@ class Block(nn.Module):
             tokens.choose(normed_XD)
             h_XD = x_XD + tokens.keep(draw)
             return tokens.feed(self.ffn, self.ffn_norm(h_XD), h_XD, x_XD)
-        h_XD = x_XD + draw(None)
+        h_XD = x_XD + draw(None)  # in this scope attention is shared: no token skips it
         normed_XD = self.ffn_norm(h_XD)
         tokens.choose(normed_XD)
         return tokens.feed(self.ffn, normed_XD, h_XD, h_XD)

@@ -1,10 +1,29 @@
-"""How much compute a token may spend. Imported by all of duo, imports nothing of it."""
+"""How much compute a token may spend."""
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Counts(NamedTuple):
+    """Modules that a token uses over all layers, in the order of `MODULES`; possibly fractional, as a mean over tokens.
+
+    >>> str(Counts(skip=2, small=4, big=6)), str(Counts(skip=0, small=8.4, big=3.6))
+    ('6 big and 2 skipped', '3.6 big and 0 skipped')
+    """
+
+    skip: float
+    small: float
+    big: float
+
+    def of(self, layers: int) -> Counts:
+        """Itself: it is resolved already."""
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.big:g} big and {self.skip:g} skipped"
 
 
 @dataclass(frozen=True)
@@ -14,11 +33,9 @@ class Budget:
     What is neither big nor skip is small.
 
     >>> Budget(big=6).of(12)
-    Budget(big=6, skip=0)
+    Counts(skip=0, small=6, big=6)
     >>> Budget(big=0.3, skip=0.2).of(12)
-    Budget(big=3.6, skip=2.4)
-    >>> Budget(big=0.3).of(12).of(12)
-    Budget(big=3.6, skip=0)
+    Counts(skip=2.4, small=6.0, big=3.6)
 
     Raises:
         ValueError: a value is negative, not a number, or neither whole nor a share.
@@ -33,24 +50,19 @@ class Budget:
         for name in ("big", "skip"):
             object.__setattr__(self, name, _whole_or_share(name, getattr(self, name)))
 
-    def of(self, layers: int) -> Budget:
-        """The budget in modules of a model with `layers` layers, possibly fractional; a resolved budget stays as it is.
+    def of(self, layers: int) -> Counts:
+        """The budget in modules of a model with `layers` layers.
 
         Raises:
             ValueError: big and skip together need more than `layers` modules.
         """
-        if getattr(self, "_resolved", False):
-            return self
         big, skip = (_tidy(value * layers) if 0 < value < 1 else value for value in (self.big, self.skip))
         if big + skip > layers:
             raise ValueError(
                 f"budget big={self.big:g}, skip={self.skip:g} needs {big + skip:g} modules of a token, "
                 f"but there are {layers} layers: lower budget.big or budget.skip"
             )
-        resolved = copy.copy(self)  # not the constructor: 3.6 modules are a fine result, but no input
-        for name, value in (("big", big), ("skip", skip), ("_resolved", True)):
-            object.__setattr__(resolved, name, value)
-        return resolved
+        return Counts(skip, layers - big - skip, big)
 
 
 def _tidy(value: float) -> float:
@@ -60,6 +72,7 @@ def _tidy(value: float) -> float:
 
 
 def _whole_or_share(name: str, value: float) -> float:
+    # a bool is an int to Python: true would be one big module
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"budget.{name}={value!r} is not a number: give modules per token (6) or a share (0.5)")
     if value < 0:
@@ -69,4 +82,4 @@ def _whole_or_share(name: str, value: float) -> float:
             f"budget.{name}={value:g} is neither a whole number of modules nor a share: "
             f"give {math.floor(value)}, {math.ceil(value)}, or a share strictly between 0 and 1"
         )
-    return int(value) if value == int(value) else value
+    return int(value) if value == int(value) else value  # so 1.0 is one module, not all layers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-MODULES = ("skip", "small", "big")
+MODULES = ("skip", "small", "big")  # in this order in every route, weight and count
 SKIP, SMALL, BIG = range(len(MODULES))
 FORMAT = 1  # raised by every change that alters the weights a training gives, or their names
 

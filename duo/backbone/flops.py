@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from duo.backbone import BackboneConfig
-from duo.backbone.budget import Budget
+from duo.backbone.budget import Budget, Counts
 
 
 def ffn_flops(config: BackboneConfig, inner: int) -> int:
     """FLOPs of one FFN of that inner width for one token."""
-    matrices = 3 if config.family == "llama" else 2
+    matrices = 3 if config.family == "llama" else 2  # SwiGLU has a gate beside up and down
     return 2 * matrices * config.width * inner
 
 
@@ -24,19 +24,18 @@ def run_flops(config: BackboneConfig, weight_BTLM: Tensor, position_BT: Tensor) 
 
     A module counts wherever its weight is not 0. Padding (a negative position) costs nothing.
     """
-    used_BTM = (weight_BTLM != 0).sum(2).double()
+    used_BTM = (weight_BTLM != 0).sum(2).double()  # float32 loses single FLOPs beyond 2^24
     attending_BT = torch.full_like(used_BTM[..., 0], config.layers)
     if config.skip_scope == "block":
-        attending_BT = (weight_BTLM[..., 0] != 1).sum(2).double()
+        attending_BT = (weight_BTLM[..., 0] != 1).sum(2).double()  # who skips in part still attends
     return token_flops(config, used_BTM[..., 1], used_BTM[..., 2], attending_BT, position_BT) * (position_BT >= 0)
 
 
-def budget_flops(config: BackboneConfig, budget: Budget, position: Tensor) -> float:
+def budget_flops(config: BackboneConfig, budget: Budget | Counts, position: Tensor) -> float:
     """Mean FLOPs of a token that spends exactly the budget, over tokens at these positions (any shape)."""
-    budget = budget.of(config.layers)
-    small = config.layers - budget.big - budget.skip
-    attending = config.layers - (budget.skip if config.skip_scope == "block" else 0)
-    return float(token_flops(config, small, budget.big, attending, position).double().mean())
+    counts = budget.of(config.layers)
+    attending = config.layers - (counts.skip if config.skip_scope == "block" else 0)
+    return float(token_flops(config, counts.small, counts.big, attending, position).double().mean())
 
 
 def token_flops(
@@ -45,6 +44,7 @@ def token_flops(
     """FLOPs of tokens that use so many small and big FFNs and attend in so many layers."""
     ffn = small * ffn_flops(config, config.small) + big * ffn_flops(config, config.big)
     attention = attending * _attention_flops(config, position)
+    # keys and values in every layer: who skips a block is attended to all the same
     return config.layers * _key_value_flops(config) + attention + ffn + _head_flops(config)
 
 
@@ -61,6 +61,7 @@ def _key_value_flops(config: BackboneConfig) -> int:
 
 def _attention_flops(config: BackboneConfig, position: Tensor) -> Tensor:
     """Query, output, and position + 1 keys and values."""
+    # 4: queries by keys, and weights by values, a multiply-add each
     return 2 * config.width * 2 * config.width + 4 * config.width * (position.double() + 1)
 
 

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from duo.backbone.block import Block, Gate, Places
+from duo.backbone.attention import Places
+from duo.backbone.block import Block, Gate
 from duo.backbone.config import BackboneConfig
 
 PADDING = -1
@@ -56,6 +57,7 @@ class Backbone(nn.Module):
             nn.init.normal_(module.weight, std=0.02)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
+        # apply visits children first: this overwrites what their own visit gave them
         if isinstance(module, Block):
             for last in (module.attention.output, module.ffn.small.down, module.ffn.big.down):
                 nn.init.normal_(last.weight, std=0.02 / (2 * self.config.layers) ** 0.5)
@@ -98,7 +100,7 @@ class Backbone(nn.Module):
 
     def embed(self, tokens_BS: Tensor, places: Places) -> Tensor:
         """The stream that the first layer sees, (B, S, D)."""
-        x_BSD = self.embedding(tokens_BS.clamp(min=0))
+        x_BSD = self.embedding(tokens_BS.clamp(min=0))  # padding has no row; what it gets reaches nobody
         if self.position_embedding is None:
             return x_BSD
         return x_BSD + self.position_embedding(places.position_BS.clamp(min=0))
@@ -120,6 +122,7 @@ class Backbone(nn.Module):
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters of big and small FFNs, attention, embeddings (with position table and untied head), norms."""
+        # "attention." with its dot: attention_norm is a norm
         kinds = {"ffn.big": "big", "ffn.small": "small", "attention.": "attention", "norm": "norms"}
         counts = dict.fromkeys(("big", "small", "attention", "embeddings", "norms"), 0)
         for name, parameter in self.named_parameters():
@@ -138,14 +141,17 @@ class Backbone(nn.Module):
         position_BS = position_BT[:, start:]
         if self.position_embedding is not None and total > self.config.positions:
             raise ValueError(f"a sequence of {total} tokens is longer than backbone.positions={self.config.positions}")
+        # no mask where a triangle or every key will do: with one, torch cannot take its fastest kernels
         plain = not padded and (held == 0 or (start == held and total == start + 1))
         mask_BSU = None if plain else _mask(real_BT, start, held)
-        rotation_BSR = None if self.position_embedding is not None else self._rotation(position_BS)
-        return Places(position_BS, rotation_BSR, mask_BSU, plain and held == 0, real_BT[:, start:] if padded else None)
+        rotation_BSK = None if self.position_embedding is not None else self._rotation(position_BS)
+        # torch's triangle begins at the first key, and would hide a context from the one new token behind it
+        return Places(position_BS, rotation_BSK, mask_BSU, plain and held == 0, real_BT[:, start:] if padded else None)
 
     def _rotation(self, position_BS: Tensor) -> Tensor:
         """Cosines and sines of the rotary positions (pairs are the two halves of a head, as in Llama)."""
         half = self.config.head_width // 2
+        # float32 whatever the weights are: bfloat16 has no digits for far positions
         frequency_K = self.config.rotary_base ** (-torch.arange(half, device=position_BS.device).float() / half)
         angle_BSK = position_BS[..., None].float() * frequency_K
         return torch.cat((angle_BSK.cos(), angle_BSK.sin()), dim=-1)
@@ -155,6 +161,7 @@ def _mask(real_BT: Tensor, start: int, held: int) -> Tensor:
     """mask_BSU over the context's `held` keys, then the step's own: the rule of `Backbone.forward`."""
     total, device = real_BT.shape[1], real_BT.device
     step_S, past_C = torch.arange(start, total, device=device), torch.arange(held, device=device)
+    # a position that the context holds too is seen as it was there, by all but itself
     own_SS = step_S[:, None].eq(step_S) | (step_S[:, None].gt(step_S) & step_S.ge(held))
     past_SC = step_S[:, None].gt(past_C)
     first_B = (~real_BT).sum(1)  # padding is on the left

@@ -1,4 +1,12 @@
-"""Text and code as packed sequences: `DataConfig`, and the LightningDataModule `TextData` (imported when asked for)."""
+"""Text and code as packed sequences.
+
+config       where the documents come from, and the sizes
+documents    which text trains, calibrates, is held out
+tokenizer    a byte-pair tokenizer, trained on the training documents
+tokens       documents become packed sequences, prepared once
+batch        what training and evaluation are fed
+datamodule   TextData: the LightningDataModule
+"""
 
 from typing import Any
 

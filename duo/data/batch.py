@@ -35,7 +35,8 @@ class Batches(Sequence[Batch]):
     """The batches of some rows of a split in order; any of them may be looked up again."""
 
     def __init__(self, rows: np.ndarray, size: int, batch: Callable[[np.ndarray], Batch]) -> None:
-        self._rows, self._size, self._batch = rows, size, batch
+        self._rows, self._size = rows, size
+        self._batch = batch
 
     def __len__(self) -> int:
         return -(-len(self._rows) // self._size)
@@ -43,12 +44,13 @@ class Batches(Sequence[Batch]):
     def __getitem__(self, index: Any) -> Any:
         """The batch of that index."""
         if not 0 <= index < len(self):
-            raise IndexError(index)
+            raise IndexError(index)  # what ends a loop over a Sequence
         return self._batch(self._rows[index * self._size : (index + 1) * self._size])
 
 
 def sequence_ids(split: str, rows: np.ndarray) -> np.ndarray:
     """Ids of a split's sequences, as `Batch.sequence_B` has them; those of two splits lie 2^31 and more apart."""
+    # not hash(), which differs between processes; 32 bits and 31 of rows fit int64
     return rows + (zlib.crc32(split.encode()) << 31)
 
 
@@ -58,4 +60,5 @@ def subset_rows(held: int, wanted: int) -> np.ndarray:
     >>> subset_rows(10, 4).tolist(), subset_rows(3, 4).tolist()
     ([0, 2, 5, 7], [0, 1, 2])
     """
+    # neighbours are of one document: the first sequences would be of a few documents alone
     return np.arange(wanted) * held // wanted if wanted < held else np.arange(held)

@@ -34,7 +34,7 @@ class DataConfig:
     calibration_tokens: int = 32768
     """Tokens of each calibration set (0: all; `builtin` needs a number, and holds at least so many)."""
     subset_sequences: int = 32
-    """Sequences of each hold-out, evenly spaced, that searches are scored on (they are too dear for all)."""
+    """Sequences of each hold-out, evenly spaced, that searches are scored on (they are too expensive for all)."""
     subset_tokens: int = 64
     """First tokens of each of those sequences."""
     seed: int = 0
@@ -44,6 +44,7 @@ class DataConfig:
         for name in ("tokens", "batch_size", "subset_sequences", "subset_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"data.{name}={getattr(self, name)} must be at least 1")
+        # builtin cuts its hold-outs out of what trains: all would leave nothing
         least = 1 if self.source == "builtin" else 0
         for name, smallest in (("train_bytes", 0), ("holdout_tokens", least), ("calibration_tokens", least)):
             if getattr(self, name) < smallest:
@@ -61,5 +62,6 @@ class DataConfig:
             )
         if self.source == "files" and not (self.train and self.holdouts):
             raise ValueError("data.source=files needs data.train=[globs] and data.holdouts.NAME=[globs]")
+        # a batch's domain is the bare name; a calibration set may be `train`, as the one by default is
         if clash := {"train"} & {*self.holdouts} or {*self.holdouts} & {*self.calibration}:
             raise ValueError(f"data: the name {clash.pop()!r} is taken twice among train, holdouts and calibration")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -33,7 +34,9 @@ class Stream:
         share: slice,
     ) -> None:
         self._batch, self._rows = batch, rows
-        self._length, self._total, self._share, self._given = length, total, share, 0
+        self._length, self._given = length, 0
+        self._total, self._share = total, share
+        # of seed and epoch, since checkpoints keep no generator; 2: a batch may reach into the next epoch
         self._shuffled = functools.lru_cache(2)(lambda epoch: np.random.default_rng((*seed, epoch)).permutation(rows))
 
     def __len__(self) -> int:
@@ -41,9 +44,10 @@ class Stream:
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches left of this round; a new iterator behind the last one goes on with the next."""
+        # the end of the round, not so many batches on: after a resume a part of the round is done
         end = (self._given // self._length + 1) * self._length
         while self._given < end:
-            self._given += 1
+            self._given += 1  # before it is given: a checkpoint is written while it is in use
             yield self._batch(self.rows(self._given - 1))
 
     def rows(self, index: int) -> np.ndarray:
@@ -72,8 +76,8 @@ class TextData(L.LightningDataModule):
 
     def __init__(self, config: DataConfig, vocabulary: int, cache: Path | str, folder: Path | None = None) -> None:
         super().__init__()
-        self.config, self.vocabulary, self.cache = config, vocabulary, Path(cache)
-        self.batch_size = config.batch_size
+        self.config, self.batch_size = config, config.batch_size
+        self.vocabulary, self.cache = vocabulary, Path(cache)
         self._order: tuple[int, ...] = (config.seed,)
         self._folder = folder
 
@@ -84,7 +88,7 @@ class TextData(L.LightningDataModule):
     def setup(self, stage: str = "fit") -> None:
         """Opens the prepared tokens."""
         if not hasattr(self, "_splits"):
-            self.prepare_data()
+            self.prepare_data()  # Lightning calls it on one process alone, and without a trainer nobody does
             assert self._folder is not None
             self.tokenizer, splits, self.digests = read(self._folder)
             self._splits = {name: split.with_format("numpy") for name, split in splits.items()}
@@ -93,7 +97,14 @@ class TextData(L.LightningDataModule):
     def shuffled(self, seed: int, batch_size: int) -> TextData:
         """The same data in another order of training, with another number of sequences per optimizer step."""
         other = copy.copy(self)
+        # by the router's seed too: seeds should differ even where first weights are alike
         other.batch_size, other._order = batch_size, (self.config.seed, seed)
+        return other
+
+    def batched(self, batch_size: int) -> TextData:
+        """The same data with another number of sequences per batch, in training and in evaluation."""
+        other = copy.copy(self)
+        other.config, other.batch_size = replace(self.config, batch_size=batch_size), batch_size
         return other
 
     def packed(self) -> dict[str, np.ndarray]:
@@ -130,9 +141,8 @@ class TextData(L.LightningDataModule):
         """As many batches as the trainer has steps (without a limit: one pass over the data)."""
         self.setup()
         trainer, rows = self.trainer, self._splits["train"].num_rows
-        rank, world, accumulate = (
-            (trainer.global_rank, trainer.world_size, trainer.accumulate_grad_batches) if trainer else (0, 1, 1)
-        )
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        accumulate = trainer.accumulate_grad_batches if trainer else 1
         total, uneven = divmod(self.batch_size, accumulate)
         if uneven or total % world:
             raise ValueError(
@@ -140,8 +150,10 @@ class TextData(L.LightningDataModule):
                 f"{world} processes and trainer.accumulate_grad_batches={accumulate}"
             )
         steps = trainer.max_steps if trainer else -1
+        # all steps in one epoch, so that no end of an epoch comes between them
         length = steps * accumulate if steps >= 0 else max(rows // total, 1)
-        return Stream(self._batch_of("train"), rows, self._order, length, total, slice(rank, None, world))
+        share = slice(rank, None, world)
+        return Stream(self._batch_of("train"), rows, seed=self._order, length=length, total=total, share=share)
 
     def _names(self, kind: str) -> list[str]:
         self.setup()

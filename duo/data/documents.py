@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from duo.data.config import DataConfig
 
+# what others installed may lie inside the standard library's folder
 STDLIB_LEFT_OUT = {"test", "tests", "encodings", "idlelib", "lib2to3", "pydoc_data", "site-packages", "dist-packages"}
 BYTES_PER_TOKEN = 6  # more than a byte-pair token of text or code holds on average, so that a cut has tokens enough
 
@@ -41,6 +42,7 @@ def _split_builtin(config: DataConfig) -> Split:
     train, calibration, holdouts = [], {}, {}
     for domain, read in (("text", _speeches), ("code", _standard_library)):
         documents = _shuffled(read(), config.seed)
+        # hold-outs from the front: what is asked for calibration or training moves none of them
         first = _enough(documents, config.holdout_tokens * BYTES_PER_TOKEN)
         second = first + _enough(documents[first:], config.calibration_tokens * BYTES_PER_TOKEN)
         holdouts[domain], calibration[domain] = documents[:first], documents[first:second]
@@ -50,11 +52,12 @@ def _split_builtin(config: DataConfig) -> Split:
                 f"data.holdout_tokens={config.holdout_tokens} and data.calibration_tokens={config.calibration_tokens}"
             )
             raise ValueError(f"{asked} leave no builtin {domain} to train on: lower them")
-    return Split(_shuffled(train, config.seed), calibration, holdouts)
+    return Split(_shuffled(train, config.seed), calibration, holdouts)  # mixed, so that train_bytes cuts text and code
 
 
 def _split_files(config: DataConfig) -> Split:
     taken: set[str] = set()
+    # hold-outs take first: a document that one of them holds trains nowhere
     holdouts = {name: _left(config, globs, f"data.holdouts.{name}", taken) for name, globs in config.holdouts.items()}
     calibration = {
         name: _left(config, globs, f"data.calibration.{name}", taken) for name, globs in config.calibration.items()
@@ -63,7 +66,7 @@ def _split_files(config: DataConfig) -> Split:
     documents = _shuffled(documents, config.seed)
     if not calibration:
         least = _enough(documents, (config.tokens + 1) * BYTES_PER_TOKEN)
-        first = max(least, -(-len(documents) // 50))
+        first = max(least, -(-len(documents) // 50))  # 2 %, but no less than one sequence
         calibration, documents = {"train": documents[:first]}, documents[first:]
     if not documents:
         raise ValueError("data.train holds too few documents to calibrate on some: give more, or data.calibration")
@@ -99,6 +102,7 @@ def _standard_library() -> Iterator[str]:
 def _read(globs: Iterable[str], key: str, column: str) -> Iterator[str]:
     """The documents of all files that match, in the order of their names."""
     for pattern in globs:
+        # sorted: glob's order is the file system's
         paths = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
         if not paths:
             raise ValueError(f"{key}: {pattern!r} matches no file")
@@ -136,7 +140,7 @@ def _read_rows(path: Path, column: str) -> list[str]:
 
     if not path.stat().st_size:
         return []
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:  # datasets would keep a copy in its own cache
         reader = Dataset.from_json if path.suffix == ".jsonl" else Dataset.from_parquet
         rows = reader(str(path), cache_dir=folder, keep_in_memory=True)
         if column not in rows.column_names:
@@ -161,4 +165,5 @@ def _enough(documents: list[str], least: int) -> int:
 
 
 def _digest(text: str, seed: int = 0) -> bytes:
+    # surrogatepass: JSON may hold half of a surrogate pair
     return hashlib.sha256(f"{seed}:{text}".encode("utf-8", "surrogatepass")).digest()

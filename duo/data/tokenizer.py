@@ -25,10 +25,11 @@ def train_tokenizer(documents: Iterable[str], vocabulary: int) -> Tokenizer:
     Raises:
         ValueError: the vocabulary cannot hold all bytes.
     """
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()  # with all bytes in it, no text needs an unknown token
     if vocabulary < len(alphabet) + 1:
         raise ValueError(f"backbone.vocabulary={vocabulary} must be at least {len(alphabet) + 1}: all bytes and {END}")
     tokenizer = Tokenizer(models.BPE())
+    # a space put in front would count as a byte that no document has
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

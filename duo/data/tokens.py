@@ -44,8 +44,8 @@ def prepare(config: DataConfig, vocabulary: int, cache: Path) -> Path:
     parts = split(config)
     folder = cache / "data" / _digest_of(config, vocabulary, parts)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
+    with FileLock(f"{folder}.lock"):  # beside the folder, which comes by a rename
+        if not folder.exists():  # asked under the lock: another may just have made it
             half_done = folder.with_suffix(".part")
             shutil.rmtree(half_done, ignore_errors=True)
             half_done.mkdir()
@@ -78,6 +78,7 @@ def write(folder: Path, tokenizer: Tokenizer, tokens: dict[str, np.ndarray]) -> 
 def digests_of(tokenizer: Tokenizer, tokens: dict[str, np.ndarray]) -> Digests:
     """The digests of a tokenizer with the packed sequences (N, T+1) of each split, as int32."""
     train = hashlib.sha256(tokenizer.to_str().encode())
+    # int32 whatever they were kept as: published tokens take two bytes where that is enough
     train.update(tokens["train"].astype(np.int32).tobytes())
     whole = train.copy()
     for name in sorted({*tokens} - {"train"}):
@@ -107,12 +108,13 @@ def _write(config: DataConfig, vocabulary: int, parts: Split, folder: Path) -> N
         named |= {f"{kind}.{name}": (f"data.{kind}.{name}", documents, tokens) for name, documents in sets.items()}
     found = {}
     for split_name, (key, documents, tokens) in named.items():
-        most = -(-tokens // config.tokens) if tokens else None
+        most = -(-tokens // config.tokens) if tokens else None  # up, so that no fewer are scored than asked for
         packed = np.array([*itertools.islice(pack(tokenizer, documents, config.tokens + 1), most)], dtype=np.int32)
         if not len(packed):
             raise ValueError(
                 f"{key} is shorter than one sequence of data.tokens={config.tokens} + 1 tokens: give more text"
             )
+        # your own files may hold less; of builtin documents enough were cut for it
         if config.source == "builtin" and tokens and packed[:, 1:].size < tokens:
             raise ValueError(f"{key} holds {packed[:, 1:].size} tokens of the {tokens} asked for: lower data.*_tokens")
         found[split_name] = packed
@@ -121,6 +123,7 @@ def _write(config: DataConfig, vocabulary: int, parts: Split, folder: Path) -> N
 
 def _digest_of(config: DataConfig, vocabulary: int, parts: Split) -> str:
     """What a preparation depends on: the documents, and the settings that are no path."""
+    # the documents stand in the digest themselves; the others are applied when tokens are read
     not_prepared = {"train", "holdouts", "calibration", "batch_size", "subset_sequences", "subset_tokens"}
     settings = {key: value for key, value in asdict(config).items() if key not in not_prepared}
     digest = hashlib.sha256(json.dumps([FORMAT, vocabulary, settings], sort_keys=True).encode())

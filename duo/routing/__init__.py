@@ -1,1 +1,11 @@
-"""The seam: what a router is, sees and pays."""
+"""The seam: what a router is, what it sees, and what it pays.
+
+router       Router and Spec, the class a plugin subclasses; the pass under a route
+trial        one batch on one backbone: all that a router may do
+meter        what deciding costs, counted where it happens
+compose      small functions that routers are made of
+calibration  offsets that hold a router to its budget
+uniform      random numbers as a function of their purpose
+registry     routers by name, from every installed package
+source       what of a plugin runs, as a digest
+"""

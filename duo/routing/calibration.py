@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from duo.backbone import BIG, SKIP, SMALL, Gate
-from duo.backbone.budget import Budget
+from duo.backbone import BIG, MODULES, SKIP, SMALL, Budget, Counts, Gate
 from duo.routing.compose import one_hot
 from duo.routing.trial import Trial
 from duo.search.patterns import swaps
@@ -17,18 +16,10 @@ FORMAT = 1  # raise it with every change of duo that alters trained or calibrate
 UNDER = 0.005  # calibrated routes spend this share less than the budget, so that hold-outs stay within it
 
 
-def module_counts(budget: Budget, layers: int) -> tuple[float, float, float]:
-    """Mean (skip, small, big) modules of a token that spends the budget.
-
-    >>> module_counts(Budget(big=6, skip=2), 12)
-    (2, 4, 6)
-    """
-    budget = budget.of(layers)
-    return budget.skip, layers - budget.big - budget.skip, budget.big
-
-
 @torch.no_grad()
-def calibrated(logits_of: Callable[[Trial], Gate], trials: Sequence[Trial], budget: Budget, rounds: int = 8) -> Tensor:
+def calibrated(
+    logits_of: Callable[[Trial], Gate], trials: Sequence[Trial], budget: Budget | Counts, rounds: int = 8
+) -> Tensor:
     """offset_M to add to a router's logits so that its hard routes keep the budget on every calibration set.
 
     The offset of big (and of skip, if budgeted) is where the *worst* set spends 0.5 % less than the budget. It changes
@@ -42,28 +33,29 @@ def calibrated(logits_of: Callable[[Trial], Gate], trials: Sequence[Trial], budg
         rounds: most passes over the trials.
     """
     layers, device = trials[0].layers, trials[0].tokens_BT.device
-    share = [count / layers for count in module_counts(budget, layers)]
+    share = [count / layers for count in budget.of(layers)]
+    # where nothing may be small, the offset of big settles skip too
     free = [module for module in (BIG, SKIP) if share[module] and not (module == SKIP and not share[SMALL])]
-    if sum(map(bool, share)) < 2:
-        return torch.zeros(3, device=device)
-    offset_M = torch.zeros(3, device=device)
+    if sum(map(bool, share)) < 2:  # one module takes all: nothing to weigh
+        return torch.zeros(len(MODULES), device=device)
+    offset_M = torch.zeros(len(MODULES), device=device)
     for _ in range(rounds):
         found, before_M = _logits_by_domain(logits_of, trials, offset_M), offset_M.clone()
         for _ in range(3):  # big and skip compete, so their offsets depend on each other
             for module in free:
                 offset_M[module] = _offset(module, share[module], found, offset_M)
-        if torch.equal(before_M, offset_M):
+        if torch.equal(before_M, offset_M):  # the states that these routes make ask for the same offsets
             break
     return offset_M
 
 
-def bisected(spent: Callable[[float], float], most: float, low: float, high: float, rounds: int = 14) -> float:
+def bisect(spent: Callable[[float], float], most: float, low: float, high: float, rounds: int = 14) -> float:
     """Where a falling `spent` has just come down to `most`, between `low` and `high`; from above, so it is within it.
 
-    >>> bisected(lambda x: 1 - x, most=0.25, low=0, high=1)
+    >>> bisect(lambda x: 1 - x, most=0.25, low=0, high=1)
     0.75
     """
-    for _ in range(rounds):
+    for _ in range(rounds):  # 14 leave 1/16,384 of the range
         middle = (low + high) / 2
         low, high = (middle, high) if spent(middle) > most else (low, middle)
     return high
@@ -83,16 +75,17 @@ def mean_losses(trials: Sequence[Trial], pattern_PL: Tensor, tokens: int) -> Ten
         left, length = tokens - sum(tokens for tokens, _ in seen), trial.tokens_BT.shape[1]
         if left > 0:
             part = trial.part(-(-int(left) // length), length)
+            # context same is no shortcut here: under a fixed pattern earlier tokens do follow it
             mean_P = part.search(pattern_PL, (), "same").mean_loss_P
             assert mean_P is not None
             seen.append((part.tokens_BT.numel(), mean_P))
     sets = [
         torch.stack([n * mean_P for n, mean_P in seen]).sum(0) / sum(n for n, _ in seen) for seen in losses.values()
     ]
-    return torch.stack(sets).mean(0)
+    return torch.stack(sets).mean(0)  # sets count alike, whatever their sizes
 
 
-def climbed(trials: Sequence[Trial], pattern_L: Tensor, tokens: int) -> Tensor:
+def climb(trials: Sequence[Trial], pattern_L: Tensor, tokens: int) -> Tensor:
     """A fixed pattern whose loss no swap of two layers lowers, found from `pattern_L` on; see `mean_losses`."""
     for _ in range(len(pattern_L)):
         near_PL = swaps(pattern_L)
@@ -125,6 +118,6 @@ def _offset(module: int, share: float, found: list[Tensor], offset_M: Tensor) ->
         others_NM = logits_NM + offset_M
         others_NM[:, module] = -torch.inf
         lead_N = (logits_NM[:, module] - others_NM.amax(dim=1)).sort(descending=True).values
-        wanted = share * (1 - UNDER if module == BIG else 1 + UNDER)
+        wanted = share * (1 - UNDER if module == BIG else 1 + UNDER)  # who skips more spends less
         offsets.append(-lead_N[min(round(wanted * len(lead_N)), len(lead_N) - 1)])
     return torch.stack(offsets).min() if module == BIG else torch.stack(offsets).max()

@@ -30,6 +30,7 @@ def top(score_BTL: Tensor, count_BTM: Tensor) -> Tensor:
     >>> top(torch.tensor([[[0.1, 0.9, 0.5]]]), torch.tensor([[[1, 1, 1]]]))
     tensor([[[0, 2, 1]]])
     """
+    # twice gives places in the order; stable, so that equal scores go by layer on every machine
     rank_BTL = score_BTL.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
     big_BTL = rank_BTL < count_BTM[..., BIG, None]
     skip_BTL = rank_BTL >= score_BTL.shape[-1] - count_BTM[..., SKIP, None]
@@ -49,6 +50,7 @@ def straight_through(logits: Tensor) -> Tensor:
     tensor([0., 1., 0.])
     """
     soft = logits.softmax(dim=-1)
+    # the brackets matter: without them rounding leaves weights that are not exactly 0 or 1
     return F.one_hot(soft.argmax(dim=-1), logits.shape[-1]).to(soft) + (soft - soft.detach())
 
 

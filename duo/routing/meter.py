@@ -34,7 +34,7 @@ class Meter:
     @contextmanager
     def counting(self) -> Iterator[None]:
         """Adds the matrix products inside to `flops`, but for those in `paused`."""
-        if not self.enabled or self._counter is not None:
+        if not self.enabled or self._counter is not None:  # who is counting already counts this too
             yield
             return
         self._start()
@@ -56,8 +56,9 @@ class Meter:
                 self._start()
 
     def _start(self) -> None:
+        # it sees no attention on CPU (pytorch issue 195460): whole passes are counted in closed form
         self._counter = FlopCounterMode(display=False)
-        self._counter.__enter__()
+        self._counter.__enter__()  # by hand, for paused leaves it in the middle of counting
 
     def _stop(self) -> None:
         counter, self._counter = self._counter, None

@@ -46,7 +46,7 @@ def load(name: str) -> type[Router]:
     try:
         router = point.load()
     except Exception as error:
-        raise ValueError(f"{who} cannot be imported: {said(error)}; mend or uninstall the package") from error
+        raise ValueError(f"{who} cannot be imported: {describe_error(error)}; mend or uninstall the package") from error
     if not (isinstance(router, type) and issubclass(router, Router)):
         raise ValueError(
             f"{who} is {router!r}, not a subclass of duo.Router: let {point.value} in its entry points name the class"
@@ -54,7 +54,7 @@ def load(name: str) -> type[Router]:
     return router
 
 
-def build(name: str, spec: Spec, options: dict[str, Any]) -> Router:
+def build(name: str, spec: Spec, options: dict[str, Any] | None = None) -> Router:
     """A router by name.
 
     Raises:
@@ -62,23 +62,26 @@ def build(name: str, spec: Spec, options: dict[str, Any]) -> Router:
     """
     kind = load(name)
     try:
-        return kind(spec, **options)
+        return kind(spec, **(options or {}))
     except ValueError:
         raise  # names an option
     except Exception as error:
-        raise ValueError(f"{described(kind)} cannot be built with options {options}: {said(error)}") from error
+        given = f"{describe(kind)} cannot be built with options {options or {}}"
+        raise ValueError(f"{given}: {describe_error(error)}") from error
 
 
 @contextmanager
-def blaming(router: Router, where: str) -> Iterator[None]:
+def blame(router: Router, where: str) -> Iterator[None]:
     """Whatever the router's code raises inside becomes a ValueError that names it, its package and the way out."""
     try:
         yield
     except Exception as error:
-        raise ValueError(f"{described(type(router))} failed in {where}: {said(error)}; {way_out(router)}") from error
+        raise ValueError(
+            f"{describe(type(router))} failed in {where}: {describe_error(error)}; {hint(router)}"
+        ) from error
 
 
-def described(kind: type[Router]) -> str:
+def describe(kind: type[Router]) -> str:
     """A router's registered name and package; of one that is not registered, the class."""
     point = _point(kind)
     return (
@@ -88,7 +91,7 @@ def described(kind: type[Router]) -> str:
     )
 
 
-def way_out(router: Router) -> str:
+def hint(router: Router) -> str:
     """The command that examines a router."""
     point = _point(type(router))
     return (
@@ -96,7 +99,7 @@ def way_out(router: Router) -> str:
     )
 
 
-def said(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """The kind of an exception and its first line."""
     return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
@@ -119,6 +122,7 @@ def _package(point: EntryPoint) -> tuple[str, str]:
 def _point(kind: type[Router]) -> EntryPoint | None:
     """The entry point that a class was loaded from."""
     points = [point for points in available().values() for point in points]
+    # only among what is imported already: another package may be broken
     return next((one for one in points if getattr(sys.modules.get(one.module), one.attr, None) is kind), None)
 
 

@@ -1,4 +1,4 @@
-"""What every router is, and the helpers that routers are composed of."""
+"""What every router is, and the pass that is made under one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from duo.backbone import Gate
-from duo.backbone.budget import Budget
+from duo.backbone import Backbone, Counts, Gate, Run
 from duo.routing.trial import Trial
 
 
@@ -21,11 +20,11 @@ class Spec:
     """Layers of the backbone."""
     width: int
     """Width of the stream that a gate reads."""
-    budget: Budget
-    """What a token may spend, in modules."""
+    budget: Counts
+    """What a token may spend: (skip, small, big) modules; a `Budget` that is given here is resolved."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "budget", self.budget.of(self.layers))
+        object.__setattr__(self, "budget", self.budget.of(self.layers))  # no router ever meets a share
 
 
 class Router(nn.Module, ABC):
@@ -52,3 +51,15 @@ class Router(nn.Module, ABC):
 
         Every process sees all trials in the same order. What it finds belongs into buffers, so that it is saved.
         """
+
+
+def route_and_run(backbone: Backbone, router: Router, trial: Trial, context: Run | None = None, start: int = 0) -> Run:
+    """One pass over the trial's tokens from `start` on under the router's route: what every score is of.
+
+    The router answers with a gate and the gate is run here, on a pass that the router does not see; what deciding cost
+    stands on the trial's meter afterwards.
+    """
+    with trial.meter.counting():
+        gate = router.route(trial)
+    # not trial.run, which would charge the pass itself to deciding
+    return backbone(trial.tokens_BT[:, start:], trial.meter.counted(gate), context, start)

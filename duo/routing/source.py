@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any
 
+# changes of duo itself are told by the FORMAT numbers
 NOT_OURS = {"abc", "builtins", "duo", "torch", "typing"}  # parents whose source a router does not consist of
 SAYS_NOTHING = {"annotation", "returns", "kind"}  # fields of syntax trees; `kind` is the u of u"text"
 KEEPS_FIELDS = {"dataclass", "NamedTuple", "Struct", "TypedDict"}  # decorators and parents that read annotations
@@ -37,10 +39,16 @@ def module_digest(*names: str) -> str:
         spec = _spec(name)
         if name in trees or spec is None or not spec.origin or not spec.origin.endswith(".py"):
             continue
-        tree = _Running().visit(ast.parse(Path(spec.origin).read_bytes()))
-        trees[name] = _plain(tree)
-        left += [_module(used) for used in _used(tree, spec.parent or "") if used.partition(".")[0] in packages]
+        trees[name], imported = _read(Path(spec.origin).read_bytes(), spec.parent or "")
+        left += [_module(used) for used in imported if used.partition(".")[0] in packages]
     return hashlib.sha256(json.dumps(trees, sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def _read(text: bytes, package: str) -> tuple[Any, list[str]]:
+    """A module's syntax tree as plain data, and what it imports; kept, for a run asks once a row."""
+    tree = _Running().visit(ast.parse(text))
+    return _plain(tree), [*_used(tree, package)]
 
 
 class _Running(ast.NodeTransformer):
@@ -58,6 +66,7 @@ class _Running(ast.NodeTransformer):
         return None
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        # with a value it runs as without the annotation; alone it does nothing
         return self.generic_visit(ast.Assign([node.target], node.value)) if node.value else None
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
@@ -67,7 +76,7 @@ class _Running(ast.NodeTransformer):
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         above = [ast.unparse(part).partition("(")[0].rpartition(".")[2] for part in node.decorator_list + node.bases]
         fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
-        if KEEPS_FIELDS.intersection(above):
+        if KEEPS_FIELDS.intersection(above):  # there a bare annotation is an argument of the constructor
             names = [ast.unparse(field.target) for field in fields if "ClassVar" not in ast.unparse(field.annotation)]
             node.keywords.append(ast.keyword("fields", ast.Constant(" ".join(names))))
         return self.generic_visit(node)
@@ -78,7 +87,7 @@ def _plain(tree: Any) -> Any:
     if isinstance(tree, list):
         return [_plain(part) for part in tree]
     if not isinstance(tree, ast.AST):
-        return ascii(tree)
+        return ascii(tree)  # constants may be bytes or complex, which JSON lacks
     fields = {name: _plain(part) for name, part in ast.iter_fields(tree) if part is not None and part != []}
     return [type(tree).__name__, fields]
 
@@ -109,7 +118,7 @@ def _spec(name: str) -> ModuleSpec | None:
     """Where a module is; imports nothing."""
     above, _, _ = name.rpartition(".")
     if not above:
-        return find_spec(name) if name else None
+        return find_spec(name) if name else None  # of a dotted name it would import the parents
     package = _spec(above)
     places = package.submodule_search_locations if package else None
     return PathFinder.find_spec(name, places) if places is not None else None

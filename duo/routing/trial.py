@@ -10,12 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from duo.backbone import MODULES, PADDING, Backbone, Gate, Run
-from duo.backbone.budget import Budget
+from duo.backbone import MODULES, PADDING, Backbone, Budget, Counts, Gate, Run
 from duo.backbone.flops import run_flops, tree_flops
 from duo.data.batch import Batch
 from duo.routing.meter import Meter
-from duo.routing.uniform import hash_key, uniform
+from duo.routing.uniform import EVALUATE, ROUND_COUNTS, hash_key, uniform
 from duo.search import MEMORY, METHODS, Criterion, Found
 from duo.search.patterns import codes
 from duo.search.prediction import mean_prediction
@@ -45,7 +44,7 @@ class Trial:
         domain: str = "",
         progress: float = 1.0,
         seed: int = 0,
-        purpose: str = "evaluate",
+        purpose: str = EVALUATE,
         step: int = 0,
         meter: Meter | None = None,
     ) -> None:
@@ -55,8 +54,10 @@ class Trial:
         self.progress = progress
         self.meter = Meter() if meter is None else meter
         self._backbone = backbone
+        # a padding token predicts nothing, not even the first real one
         self._labels_BT = None if labels_BT is None else labels_BT.masked_fill(tokens_BT == PADDING, PADDING)
         self._seed, self._purpose, self._step = seed, purpose, step
+        # not while training: to count is to wait for the device
         self._whole = max(int((tokens_BT != PADDING).sum()), 1) if self.meter.enabled else 1
 
     @classmethod
@@ -83,7 +84,7 @@ class Trial:
         key = hash_key(self._seed, self._purpose, self._step, draw)
         return uniform(key, self.sequence_B, self.position_BT, self.layers)
 
-    def counts(self, budget: Budget) -> Tensor:
+    def counts(self, budget: Budget | Counts) -> Tensor:
         """count_BTM: whole numbers of (skip, small, big) modules summing to L at each position.
 
         A fractional budget is rounded up at a hashed share of the positions, the same ones for every router, by one
@@ -92,16 +93,18 @@ class Trial:
         Raises:
             ValueError: the budget needs more modules than there are layers.
         """
-        budget = budget.of(self.layers)
-        uniform_BT = uniform(hash_key(self._seed, "counts", 0, 0), self.sequence_B, self.position_BT, 1)[
+        skip, _, big = budget.of(self.layers)
+        # neither step nor the trial's purpose: all who ask at one seed get the same counts
+        uniform_BT = uniform(hash_key(self._seed, ROUND_COUNTS, 0, 0), self.sequence_B, self.position_BT, 1)[
             ..., 0
         ].double()
-        edge = torch.tensor([0, budget.skip, self.layers - budget.big, self.layers], device=uniform_BT.device).double()
+        # one number moves all edges between modules, and not the two ends: so the counts sum to L
+        edge = torch.tensor([0, skip, self.layers - big, self.layers], device=uniform_BT.device).double()
         return (edge + uniform_BT[..., None]).floor().diff(dim=-1).long()
 
     def part(self, sequences: int, tokens: int) -> Trial:
         """The first so many sequences and tokens, labels included, on the same meter, with the same `uniform`."""
-        part = copy.copy(self)
+        part = copy.copy(self)  # keeps _whole, so that passes stay shares of the whole batch
         part.tokens_BT, part.sequence_B = self.tokens_BT[:sequences, :tokens], self.sequence_B[:sequences]
         part._labels_BT = None if self._labels_BT is None else self._labels_BT[:sequences, :tokens]
         return part
@@ -125,7 +128,7 @@ class Trial:
     def search(
         self,
         pattern_PL: Tensor,
-        budgets: Sequence[Budget | Tensor] = (),
+        budgets: Sequence[Budget | Counts | Tensor] = (),
         context: str | Run = "committed",
         criterion: Criterion | None = None,
         unit: str = "token",
@@ -143,7 +146,7 @@ class Trial:
         Args:
             pattern_PL: the candidates (see `duo.search.all_patterns`, `patterns_of`); or, for `beam` and `local`, one
                 pattern of each count that occurs, to start from: all patterns of these counts are candidates.
-            budgets: K budgets, each choosing among the candidates of exactly its counts (fractional ones rounded as in
+            budgets: G budgets, each choosing among the candidates of exactly its counts (fractional ones rounded as in
                 `counts`); or counts as a tensor that broadcasts to (B, T, M), to vary them along the sequence.
             context: what earlier tokens do: `same`, `committed`, or a run of these tokens (see `duo.search`).
             criterion: `criterion(logits_NV[, targets_N...])` in place of the label's loss; then no label is consulted.
@@ -165,16 +168,16 @@ class Trial:
             raise ValueError(f"method={method!r} is unknown: choose one of {', '.join(METHODS)}")
         if criterion is None and self._labels_BT is None:
             raise ValueError("this trial has no labels: tokens are being generated, so give a criterion")
-        counts = [self.counts(part) if isinstance(part, Budget) else part for part in budgets]
+        counts = [part if isinstance(part, Tensor) else self.counts(part) for part in budgets]
         shape = (*self.tokens_BT.shape, len(MODULES))
         wanted = [codes(count.to(self.tokens_BT.device).expand(shape), self.layers) for count in counts]
-        wanted_BTK = torch.stack(wanted, dim=-1) if wanted else self.tokens_BT.new_empty(*shape[:2], 0)
+        wanted_BTG = torch.stack(wanted, dim=-1) if wanted else self.tokens_BT.new_empty(*shape[:2], 0)
         search = METHODS[method](
             backbone=self._backbone,
             tokens_BT=self.tokens_BT,
             label_BT=self._labels_BT if criterion is None else None,
             pattern_PL=pattern_PL,
-            wanted_BTK=wanted_BTK,
+            wanted_BTG=wanted_BTG,
             context=context,
             criterion=criterion,
             targets=targets,
@@ -185,11 +188,12 @@ class Trial:
             memory=memory,
             width=width,
         )
-        self.meter.labels_consulted |= criterion is None
+        self.meter.labels_consulted |= criterion is None  # before it runs: a search that fails has read them too
         with self.meter.paused():
             found = search.run()
         self._charge(search.layer_evaluations, search.flops)
-        self.meter.promised_loss = found.loss_BTK[..., 0] if len(wanted) == 1 and criterion is None else None
+        # of several budgets none is the promise, and a criterion's value is no loss
+        self.meter.promised_loss = found.loss_BTG[..., 0] if len(wanted) == 1 and criterion is None else None
         return found
 
     def prediction(self, pattern_PL: Tensor) -> Tensor:

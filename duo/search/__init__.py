@@ -11,6 +11,16 @@
 | `exact` | those listed | the best of them |
 | `local` | all of its counts | what no promising swap of two layers improves; few layer evaluations, little regret |
 | `beam` | all of its counts | the best of those whose beginnings looked best; fewest layer evaluations, more regret |
+
+    exact        every candidate of every token; budgets, contexts, memory
+    walk         one walk over the tree of candidates; how contexts attend
+    trie         patterns as a tree of their beginnings
+    patterns     sets of patterns, and their counts
+    values       the label's loss, or a criterion without it
+    best         the best pattern per count and token
+    approximate  what local and beam search share
+    local, beam  from a pattern by swaps; the best beginnings
+    prediction   what candidates predict together
 """
 
 from duo.search.beam import Beam

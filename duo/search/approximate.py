@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from duo.backbone import BIG, SMALL, Run
-from duo.backbone.block import Attention, Places
+from duo.backbone.attention import Attention, Places
 from duo.backbone.flops import ffn_flops, tree_flops
 from duo.search.exact import Found, Search
 from duo.search.values import criterion_values, label_losses
@@ -118,7 +118,8 @@ class Approximate(Search):
 
         To the layer every token is a node of its own (N = J * B): its tokens take different modules.
         """
-        config, shape_JB1D, batch = self.backbone.config, x_JB1D.shape, len(here.row_B)
+        config = self.backbone.config
+        shape_JB1D, batch = x_JB1D.shape, len(here.row_B)
         attend_together = shared(here.places, here.context)
 
         def attend(attention: Attention, layer: int, x_N1D: Tensor) -> Tensor:
@@ -127,7 +128,7 @@ class Approximate(Search):
         parent_N = (parent_I[:, None] * batch + torch.arange(batch, device=parent_I.device)).flatten()
         children = Children.of(attend, layer, parent_N, module_IB.flatten())
         y_N1D = self.backbone.block(layer).layer(x_JB1D.flatten(0, 1), children)
-        computed_M = [len(child_C) for child_C in children.child_MC]
+        computed_M = [len(child_R) for child_R in children.child_MR]
         position_B1 = here.places.position_BS.expand(batch, 1)
         self.layer_evaluations += sum(computed_M)
         # attention counts in full, also in the rare layer whose tokens all skip the block

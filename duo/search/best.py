@@ -35,12 +35,12 @@ class Best:
             value_JBS = value_JBS.mean(dims, keepdim=True).expand_as(value_JBS)
         row_J = self._row_P[pattern_J]
         for row in row_J.unique().tolist():
-            index_I = (row_J == row).nonzero().squeeze(1)
-            on_device_I = index_I.to(value_JBS.device)
-            value_BS, at_BS = value_JBS[on_device_I].min(dim=0)
-            loss_BS = loss_JBS[on_device_I].gather(0, at_BS[None])[0]
+            index_R = (row_J == row).nonzero().squeeze(1)
+            on_device_R = index_R.to(value_JBS.device)
+            value_BS, at_BS = value_JBS[on_device_R].min(dim=0)
+            loss_BS = loss_JBS[on_device_R].gather(0, at_BS[None])[0]
             better_BS = value_BS < self.value_CBS[row]
-            pattern_BS = pattern_J[index_I].to(value_JBS.device)[at_BS]
+            pattern_BS = pattern_J[index_R].to(value_JBS.device)[at_BS]
             for kept, new_BS in (
                 (self.value_CBS, value_BS), (self.loss_CBS, loss_BS), (self.pattern_CBS, pattern_BS),
             ):  # fmt: skip

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from duo.backbone import BIG, MODULES, SKIP, SMALL, Backbone, Run
-from duo.backbone.block import Places
+from duo.backbone.attention import Places
 from duo.backbone.flops import run_flops, token_flops, tree_flops
 from duo.search.best import Best
 from duo.search.patterns import meets, pattern_codes, pattern_counts
@@ -26,11 +26,11 @@ Keep = Callable[[Tensor, Tensor], None]
 
 
 class Found(NamedTuple):
-    """The best routes, and what they promise; K counts the budgets that were asked for."""
+    """The best routes, and what they promise; G counts the budgets that were asked for."""
 
-    loss_BTK: Tensor
+    loss_BTG: Tensor
     """The chosen candidate's loss in nats (the criterion's value, if there is one) at each token."""
-    route_BTKL: Tensor
+    route_BTGL: Tensor
     """The chosen candidate."""
     mean_loss_P: Tensor | None
     """Mean over the tokens of each pattern, under `same` and a reference."""
@@ -50,7 +50,7 @@ class Search:
     tokens_BT: Tensor
     label_BT: Tensor | None
     pattern_PL: Tensor
-    wanted_BTK: Tensor  # codes of the counts asked for; K may be 0
+    wanted_BTG: Tensor  # codes of the counts asked for; G may be 0
     context: str | Run = "committed"
     criterion: Criterion | None = None
     targets: Tensor | None = None
@@ -69,7 +69,7 @@ class Search:
         _check_patterns(self.pattern_PL, self.layers)
         self.pattern_PL = self.pattern_PL.cpu()
         self.code_P = pattern_codes(self.pattern_PL)
-        for wanted in self.wanted_BTK.unique().tolist():
+        for wanted in self.wanted_BTG.unique().tolist():
             if not meets(self.code_P, wanted, self.layers, self.at_most).any():
                 big, skip = divmod(wanted, self.layers + 1)
                 raise ValueError(f"none of the {len(self.code_P)} patterns has {big} big and {skip} skip modules")
@@ -77,7 +77,7 @@ class Search:
             raise ValueError(f"context={self.context!r} is unknown: give 'same', 'committed' or a Run")
         if self.unit not in ("token", "sequence", "batch") or (self.unit != "token" and self.context != "same"):
             raise ValueError(f"unit={self.unit!r} must be token, or, under context 'same', sequence or batch")
-        if self.context == "committed" and (self.table or not self.wanted_BTK.shape[-1]):
+        if self.context == "committed" and (self.table or not self.wanted_BTG.shape[-1]):
             raise ValueError("context 'committed' needs a budget and has no table: no pattern is followed throughout")
         if isinstance(self.context, Run) and not torch.equal(self.context.tokens_BT, self.tokens_BT):
             raise ValueError("the context was made from other tokens than those searched")
@@ -108,7 +108,7 @@ class Search:
         step = Step(slice(None), self.backbone.embed(self.tokens_BT, places), places, attend)
         self._walk(trie, index_P, step, best, keep)
         chosen = []
-        for wanted_BT in self.wanted_BTK.unbind(-1):
+        for wanted_BT in self.wanted_BTG.unbind(-1):
             loss_BT, pattern_BT = best.of(wanted_BT, self.layers, self.at_most)
             chosen.append((loss_BT, self.pattern_PL.to(pattern_BT.device)[pattern_BT]))
         return self._found(chosen, mean_P, table_BTP)
@@ -116,7 +116,7 @@ class Search:
     def _in_turn(self) -> Found:
         """Token after token, each behind what the tokens before it leave for it to attend to."""
         chosen = []
-        for wanted_BT in self.wanted_BTK.unbind(-1):
+        for wanted_BT in self.wanted_BTG.unbind(-1):
             context: Run | None = None
             losses, routes = [], []
             for at, wanted_B1 in enumerate(wanted_BT.split(1, dim=1)):
@@ -204,8 +204,8 @@ class Search:
             return Found(
                 empty, torch.empty(*shape, 0, self.layers, dtype=torch.int64, device=device), mean_P, table_BTP
             )
-        loss_BTK, route_BTKL = (torch.stack(parts, dim=2) for parts in zip(*chosen, strict=True))
-        return Found(loss_BTK, route_BTKL, mean_P, table_BTP)
+        loss_BTG, route_BTGL = (torch.stack(parts, dim=2) for parts in zip(*chosen, strict=True))
+        return Found(loss_BTG, route_BTGL, mean_P, table_BTP)
 
     def _least_bytes(self) -> int:
         """What a search of this batch needs at least."""

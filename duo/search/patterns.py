@@ -9,8 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from duo.backbone import BIG, MODULES, SKIP, SMALL
-from duo.backbone.budget import Budget
+from duo.backbone import BIG, MODULES, SKIP, SMALL, Budget, Counts
 
 
 def all_patterns(layers: int, modules: Sequence[int] = (SMALL, BIG)) -> Tensor:
@@ -22,7 +21,7 @@ def all_patterns(layers: int, modules: Sequence[int] = (SMALL, BIG)) -> Tensor:
     return torch.tensor(list(itertools.product(sorted(modules), repeat=layers)))
 
 
-def patterns_of(layers: int, budget: Budget) -> Tensor:
+def patterns_of(layers: int, budget: Budget | Counts) -> Tensor:
     """Every pattern of a budget, (P, L): exactly so many big and skip; of each count that occurs, if it is fractional.
 
     >>> len(patterns_of(12, Budget(6))), len(patterns_of(12, Budget(0.3, 0.2)))
@@ -39,7 +38,7 @@ def patterns_with(count_CM: Tensor) -> Tensor:
     return torch.cat([_exactly(sum(count), count[BIG], count[SKIP]) for count in count_CM.tolist()])
 
 
-def counts_of(layers: int, budget: Budget) -> Tensor:
+def counts_of(layers: int, budget: Budget | Counts) -> Tensor:
     """count_CM: every (skip, small, big) count that a token of the budget may have; several if it is fractional.
 
     >>> counts_of(12, Budget(0.3)).tolist()
@@ -48,11 +47,11 @@ def counts_of(layers: int, budget: Budget) -> Tensor:
     Raises:
         ValueError: the budget needs more modules than there are layers.
     """
-    budget = budget.of(layers)
+    wanted = budget.of(layers)
     counts = [
         (skip, layers - big - skip, big)
-        for big in sorted({math.floor(budget.big), math.ceil(budget.big)})
-        for skip in sorted({math.floor(budget.skip), math.ceil(budget.skip)})
+        for big in sorted({math.floor(wanted.big), math.ceil(wanted.big)})
+        for skip in sorted({math.floor(wanted.skip), math.ceil(wanted.skip)})
         if big + skip <= layers
     ]
     return torch.tensor(counts)

@@ -11,7 +11,8 @@ from einops import rearrange
 from torch import Tensor
 
 from duo.backbone import BIG, MODULES, SKIP, SMALL, Backbone, Run
-from duo.backbone.block import Attention, Draw, DuoFFN, Places
+from duo.backbone.attention import Attention, Places
+from duo.backbone.block import Draw, DuoFFN
 from duo.search.trie import Trie
 
 Attend = Callable[[Attention, int, Tensor], Tensor]
@@ -57,7 +58,7 @@ def shared(places: Places, context: Run | None) -> Attend:
         key, value = (
             rearrange(part, "(j b) g s k -> b g j 1 s k", j=nodes) for part in attention.keys_values(flat, here)
         )
-        query = attention.heads(attention.query(flat), here.rotation_BSR)
+        query = attention.heads(attention.query(flat), here.rotation_BSK)
         query = rearrange(query, "(j b) (g r) s k -> b g j r s k", j=nodes, g=key.shape[1]) * attention.head_width**-0.5
         score = (query * key).sum(-1, keepdim=True)
         if context is None:
@@ -85,19 +86,19 @@ class Children:
     attend: Attend
     layer: int
     parent_I: Tensor
-    child_MC: list[Tensor]  # of each module, the C children that take it
+    child_MR: list[Tensor]  # of each module, the children that take it
     attended: int = 0  # nodes that attended, known once the layer is computed
 
     @classmethod
     def of(cls, attend: Attend, layer: int, parent_I: Tensor, module_I: Tensor) -> Children:
         """Children of the nodes `parent_I`; the indices may stay on the CPU."""
-        child_MC = [(module_I == module).nonzero().squeeze(1) for module in range(len(MODULES))]
-        return cls(attend, layer, parent_I, child_MC)
+        child_MR = [(module_I == module).nonzero().squeeze(1) for module in range(len(MODULES))]
+        return cls(attend, layer, parent_I, child_MR)
 
     @property
     def spent(self) -> Spent:
         """What the layer computed, on the tokens of each node."""
-        return Spent(len(self.parent_I), self.attended, len(self.child_MC[SMALL]), len(self.child_MC[BIG]))
+        return Spent(len(self.parent_I), self.attended, len(self.child_MR[SMALL]), len(self.child_MR[BIG]))
 
     def look(self, attention: Attention, x_JXD: Tensor) -> Draw:
         """Computes nothing yet: only the nodes themselves attend to their keys and values."""
@@ -113,7 +114,7 @@ class Children:
 
     def keep(self, draw: Draw) -> Tensor:
         """What all nodes draw if any child needs it; the children that skip take the stream before it (`feed`)."""
-        all_skip = len(self.child_MC[SKIP]) == len(self.parent_I)
+        all_skip = len(self.child_MR[SKIP]) == len(self.parent_I)
         return torch.zeros(()) if all_skip else draw(None)  # a number has no device: it may be added to any stream
 
     def feed(self, ffn: DuoFFN, x_JXD: Tensor, h_JXD: Tensor, skipped_JXD: Tensor) -> Tensor:
@@ -121,20 +122,20 @@ class Children:
         device = h_JXD.device
         y_IXD = h_JXD.index_select(0, self.parent_I.to(device))
         for module in (SMALL, BIG):
-            child_C = self.child_MC[module]
-            if len(child_C):
-                y_IXD.index_add_(0, child_C.to(device), ffn.of(module)(_select(x_JXD, self.parent_I[child_C])))
-        child_C = self.child_MC[SKIP]
-        if skipped_JXD is not h_JXD and len(child_C):  # otherwise they have it already
-            y_IXD.index_copy_(0, child_C.to(device), _select(skipped_JXD, self.parent_I[child_C]))
+            child_R = self.child_MR[module]
+            if len(child_R):
+                y_IXD.index_add_(0, child_R.to(device), ffn.of(module)(_select(x_JXD, self.parent_I[child_R])))
+        child_R = self.child_MR[SKIP]
+        if skipped_JXD is not h_JXD and len(child_R):  # otherwise they have it already
+            y_IXD.index_copy_(0, child_R.to(device), _select(skipped_JXD, self.parent_I[child_R]))
         return y_IXD
 
 
-def _select(x_JXD: Tensor, index_C: Tensor) -> Tensor:
+def _select(x_JXD: Tensor, index_R: Tensor) -> Tensor:
     """The nodes of an index; not copied where they are all nodes in order, as under a module that all may take."""
-    if len(index_C) == len(x_JXD) and torch.equal(index_C, torch.arange(len(x_JXD), device=index_C.device)):
+    if len(index_R) == len(x_JXD) and torch.equal(index_R, torch.arange(len(x_JXD), device=index_R.device)):
         return x_JXD
-    return x_JXD.index_select(0, index_C.to(x_JXD.device))
+    return x_JXD.index_select(0, index_R.to(x_JXD.device))
 
 
 @torch.no_grad()

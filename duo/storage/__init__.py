@@ -1,1 +1,7 @@
-"""Files and folders that are whole or not there."""
+"""Files and folders that are whole or not there.
+
+files        written under another name, then renamed
+weights      of modules, as safetensors, with digests
+processes    which of several processes writes and speaks
+store        folders named by their content, anywhere
+"""

@@ -19,6 +19,7 @@ HEADS = {"entries": "result.json", "backbones": "backbone.json", "tokens": "toke
 
 MOST_HEAD, MOST_FILE = 256 << 10, 1 << 30  # bytes
 T = TypeVar("T")
+# parts of paths: neither lets a slash or .. through
 NAME, DIGEST = re.compile(r"[a-z]+\.(json|yaml|safetensors)"), re.compile("[0-9a-f]{64}")
 
 
@@ -52,7 +53,7 @@ class Store:
     def exists(self) -> bool:
         """Whether anything is at the location."""
         with self._blaming("read"):
-            self._files.invalidate_cache()
+            self._files.invalidate_cache()  # drivers keep listings; others may have added since
             return bool(self._files.exists(self._root))
 
     def digests(self, kind: str) -> list[str]:
@@ -116,7 +117,7 @@ class Store:
             self._changed(f"{name} was changed: its digest is not its folder's name")
         try:
             values = json.loads(data, parse_constant=_refuse, parse_float=_finite)
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # a stranger's JSON may be nested too deep
             raise ValueError(f"{name} is no JSON: {error}") from error
         listed = values.get("files") if isinstance(values, dict) else None
         if not isinstance(listed, dict) or not all(NAME.fullmatch(file) for file in listed):
@@ -148,6 +149,7 @@ class Store:
             ValueError: the head is too large, or the location cannot be written.
         """
         listed = {name: sha256(data) for name, data in files.items()}
+        # sorted: the same content has the same digest
         top = json.dumps(head | {"files": listed}, indent=1, sort_keys=True, allow_nan=False).encode()
         if len(top) > MOST_HEAD:
             raise ValueError(f"{HEADS[kind]} would be larger than {MOST_HEAD >> 10} KiB: shorten notes and options")
@@ -174,7 +176,7 @@ class Store:
         try:
             self._files.pipe_file(temporary, data)
             self._files.mv(temporary, path)
-        except BaseException:
+        except BaseException:  # an interrupt leaves nothing half-written either
             with contextlib.suppress(Exception):
                 self._files.rm(temporary)
             raise
@@ -186,6 +188,7 @@ class Store:
         if isinstance(self._files, LocalFileSystem) and any(map(self._files.islink, (folder, f"{folder}/{name}"))):
             raise ValueError(f"{shown} is a link, which could lead anywhere")
         with self._blaming("read", shown):
+            # one byte more than is allowed tells too large, whatever the size is said to be
             data: bytes = self._files.cat_file(f"{folder}/{name}", start=0, end=most + 1)
         if len(data) > most:
             raise ValueError(f"{shown} is larger than {most >> 10} KiB")

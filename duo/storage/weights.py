@@ -17,6 +17,7 @@ def weights_digest(module: nn.Module) -> str:
     found = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         found.update(f"{name} {value.dtype} {[*value.shape]}".encode())
+        # as bytes: numpy knows no bfloat16
         found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
@@ -29,14 +30,14 @@ def save_weights(module: nn.Module, path: Path) -> None:
     """
     check_finite(module)
     with replacing(path) as temporary:
-        save_model(module, str(temporary))
+        save_model(module, str(temporary))  # save_file refuses tensors that share memory
 
 
 def check_finite(module: nn.Module) -> None:
     """Raises FloatingPointError where a parameter is not finite, and names it."""
     for name, parameter in module.named_parameters():
         if not parameter.detach().isfinite().all():
-            raise FloatingPointError(f"training left weights that are not finite ({name}): lower the rate")
+            raise FloatingPointError(f"training left weights that are not finite ({name}): lower the learning rate")
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from duo import Gate, Router, Spec, Trial, replay, top
 from duo.backbone import BIG
-from duo.routing.calibration import bisected, climbed
+from duo.routing.calibration import bisect, climb
 from duo.routing.compose import even_scores
 from duo.search import METHODS
 from duo.search.patterns import patterns_with
@@ -71,7 +71,7 @@ class Oracle(Router):
     def calibrate(self, trials: Sequence[Trial]) -> None:
         """Finds the price at which the calibration tokens spend an `average` budget, and where to start a search."""
         if self.search != "exact":
-            self.start_CL.copy_(torch.stack([climbed(trials, start_L, START_TOKENS) for start_L in self.start_CL]))
+            self.start_CL.copy_(torch.stack([climb(trials, start_L, START_TOKENS) for start_L in self.start_CL]))
         if self.spending.average:
             first = {trial.domain: trial for trial in reversed(trials)}.values()
             parts = [trial.part(4, max(self.price_tokens // 4, 1)) for trial in first]
@@ -79,7 +79,7 @@ class Oracle(Router):
             def spent(power: float) -> float:
                 return max(_mean_big(self._searched(part, 10**power)) for part in parts)
 
-            self.price.fill_(10 ** bisected(spent, self.spec.budget.big, -20, 0))  # nats per FLOP
+            self.price.fill_(10 ** bisect(spent, self.spec.budget.big, -20, 0))  # nats per FLOP
 
     def _searched(self, trial: Trial, price: float) -> Tensor:
         """route_BTL of the search at this price."""
@@ -93,7 +93,7 @@ class Oracle(Router):
             method=self.search,
             width=self.width,
         )
-        return found.route_BTKL[:, :, 0]
+        return found.route_BTGL[:, :, 0]
 
 
 def _mean_big(route_BTL: Tensor) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from duo import Budget, Spec
+from duo import Counts, Spec
 from duo.search.patterns import counts_of, ramp
 
 
@@ -40,7 +40,7 @@ class Spending:
         """Whether tokens may differ, at a price."""
         return self.per == "average"
 
-    def wanted(self, tokens: int) -> Budget | Tensor:
+    def wanted(self, tokens: int) -> Counts | Tensor:
         """What each token of a sequence may spend, as `trial.search` takes it."""
         if self.average:
             return torch.tensor([0, 0, self.spec.layers])

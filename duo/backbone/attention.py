@@ -1,0 +1,103 @@
+"""Attention, and where its tokens stand: shared by a layer's small and big FFN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from duo.backbone.config import BackboneConfig
+
+
+class Places(NamedTuple):
+    """Where the tokens of a step stand and what they may attend to, in all layers; B may be 1 if sequences agree."""
+
+    position_BS: Tensor  # counted from the first real token
+    rotation_BSK: Tensor | None  # cosines, then sines; None without rotary positions
+    mask_BSU: Tensor | None  # over the U keys of context and step; None: see `causal`
+    causal: bool  # without a mask: causal attention, or attention to every key
+    real_BS: Tensor | None  # False for padding; None where there is none
+
+    def repeat(self, times: int) -> Places:
+        """The same for a batch that holds the sequences so many times over."""
+        return self._each(lambda part: torch.cat([part] * times))
+
+    def rows(self, index_R: Tensor) -> Places:
+        """The same for some sequences, by index."""
+        return self._each(lambda part: part[index_R])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Places:
+        """The parts that differ between sequences, changed."""
+        # a part of one row stands for every sequence already: it broadcasts
+        parts = {name: part for name, part in self._asdict().items() if isinstance(part, Tensor) and len(part) > 1}
+        return self._replace(**{name: change(part) for name, part in parts.items()})  # type: ignore[arg-type]
+
+    def pick(self, order_BS: Tensor, keys: int) -> Places:
+        """The same for some tokens of each sequence, by index, over so many keys."""
+        steps = self.position_BS.shape[1]
+        # without a mask the step's tokens are the last of the keys, and see what is not behind them
+        mask_BSU = torch.ones(1, steps, keys, dtype=torch.bool, device=order_BS.device).tril(keys - steps)
+        mask_BSU = mask_BSU if self.mask_BSU is None else self.mask_BSU
+        batch = len(order_BS)
+        chosen = torch.arange(batch, device=order_BS.device)[:, None], order_BS
+        rotation_BSK = None if self.rotation_BSK is None else self.rotation_BSK.expand(batch, -1, -1)[chosen]
+        mask_BSU = mask_BSU.expand(batch, -1, -1)[chosen]
+        # positions and real tokens stay unpicked: attend reads neither; picked rows are no triangle any more
+        return self._replace(rotation_BSK=rotation_BSK, mask_BSU=mask_BSU, causal=False)
+
+
+class Attention(nn.Module):
+    """Causal attention with grouped queries."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        bias = config.family == "opt"
+        kv_width = config.kv_heads * config.head_width
+        self.head_width = config.head_width
+        self.query = nn.Linear(config.width, config.width, bias=bias)
+        self.key = nn.Linear(config.width, kv_width, bias=bias)
+        self.value = nn.Linear(config.width, kv_width, bias=bias)
+        self.output = nn.Linear(config.width, config.width, bias=bias)
+
+    def keys_values(self, x_BSD: Tensor, places: Places) -> tuple[Tensor, Tensor]:
+        """Keys (rotated) and values of these tokens, (B, H, S, K) each."""
+        # turned before they are kept, so that a cache never turns them again
+        return self.heads(self.key(x_BSD), places.rotation_BSK), self.heads(self.value(x_BSD), None)
+
+    def attend(self, x_BSD: Tensor, key_BHUK: Tensor, value_BHUK: Tensor, places: Places) -> Tensor:
+        """What these tokens draw from the keys and values, (B, S, D)."""
+        query_BHSK = self.heads(self.query(x_BSD), places.rotation_BSK)
+        mask = None if places.mask_BSU is None else places.mask_BSU[:, None]
+        grouped = len(key_BHUK[0]) != len(query_BHSK[0])
+        mixed_BHSK = F.scaled_dot_product_attention(
+            query_BHSK, key_BHUK, value_BHUK, mask, is_causal=places.causal, enable_gqa=grouped
+        )
+        return self.output(rearrange(mixed_BHSK, "b h s k -> b s (h k)"))
+
+    def draw(self, x_BSD: Tensor, key: Tensor, value: Tensor, places: Places, keep_BS: Tensor | None) -> Tensor:
+        """`attend` for the real tokens whose keep is not 0 (None: for all); 0 for the others, at no cost."""
+        if keep_BS is None:
+            return self.attend(x_BSD, key, value, places)
+        kept_BS = keep_BS != 0 if places.real_BS is None else (keep_BS != 0) & places.real_BS
+        most = int(kept_BS.sum(1).max())  # a shape, so the device is waited for
+        if most == kept_BS.shape[1]:
+            return self.attend(x_BSD, key, value, places)
+        # the kept ones of each sequence first: as many columns as the sequence that keeps most has
+        order_BS = (~kept_BS).to(torch.int8).argsort(dim=1, stable=True)[:, :most]
+        # also where none keeps: query and output stay in the graph, so no process waits for their gradients
+        index_BSD = order_BS[..., None].expand(-1, -1, x_BSD.shape[-1])
+        mixed_BSD = self.attend(x_BSD.gather(1, index_BSD), key, value, places.pick(order_BS, key.shape[2]))
+        # autocast may have changed the type
+        return torch.zeros_like(x_BSD).scatter(1, index_BSD, mixed_BSD.to(x_BSD.dtype))
+
+    def heads(self, x_BSX: Tensor, rotation_BSK: Tensor | None) -> Tensor:
+        """Split into heads, (B, H, S, K), and turned by the rotary positions if there are any."""
+        x_BHSK = rearrange(x_BSX, "b s (h k) -> b h s k", k=self.head_width)
+        if rotation_BSK is None:
+            return x_BHSK
+        (cosine, sine), (left, right) = rotation_BSK[:, None].chunk(2, dim=-1), x_BHSK.chunk(2, dim=-1)
+        return torch.cat((left * cosine - right * sine, right * cosine + left * sine), dim=-1).to(x_BHSK.dtype)
