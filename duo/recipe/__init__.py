@@ -1,6 +1,15 @@
-"""Recipes: what a run is, as YAML over the typed settings of its parts."""
+"""Recipes: what a run is, as YAML over the typed settings of its parts.
+
+schema      Recipe, its identity and its rows; load, build, digest
+read        YAML over its base, key=value over both
+first       the first defaults, which identities are measured from
+renamed     keys that had other names once
+sections    the settings that no other part of duo owns
+help        every setting with its default and its sentence
+"""
 
 from duo.recipe.read import recipes
+from duo.recipe.renamed import OldKey
 from duo.recipe.schema import Recipe, build, digest, load
 
-__all__ = ["Recipe", "build", "digest", "load", "recipes"]
+__all__ = ["OldKey", "Recipe", "build", "digest", "load", "recipes"]

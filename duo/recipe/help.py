@@ -1,4 +1,4 @@
-"""What can be set: every knob with its default and its sentence, read from the config dataclasses themselves."""
+"""What can be set: every setting with its default and its sentence, read from the config dataclasses themselves."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from duo.backbone.budget import Budget
 from duo.recipe.schema import Recipe
 
 
-def knobs(owner: type = Recipe, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """(key, default, sentence) of every knob."""
+def settings(owner: type = Recipe, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """(key, default, sentence) of every setting."""
     sentences, hints = _sentences(owner), get_type_hints(owner)
     default = owner() if owner is not Budget else Budget(6)
     for part in fields(owner):
         if is_dataclass(hints[part.name]):
-            yield from knobs(hints[part.name], f"{prefix}{part.name}.")
+            yield from settings(hints[part.name], f"{prefix}{part.name}.")
         else:
             yield prefix + part.name, getattr(default, part.name), sentences[part.name]
 
@@ -33,7 +33,8 @@ def summary(path: Path) -> str:
 def _sentences(owner: type) -> dict[str, str]:
     """The docstring below each field of a dataclass and its bases."""
     found: dict[str, str] = {}
-    for part in reversed(owner.__mro__[:-1]):
+    for part in reversed(owner.__mro__[:-1]):  # bases first: a subclass may say it better
+        # from the source: Python keeps no docstrings of fields
         body = ast.parse(textwrap.dedent(inspect.getsource(part))).body[0].body  # type: ignore[attr-defined]
         for before, after in zip(body, body[1:], strict=False):
             if (

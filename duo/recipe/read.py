@@ -13,24 +13,26 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import duo
+from duo.recipe.first import FIRST, unflatten
+from duo.recipe.renamed import RENAMED, OldKey
 from duo.routing.registry import unknown
 
 
 def recipes() -> dict[str, Path]:
     """The recipes that ship with duo, by name."""
     package = Path(duo.__file__).parent
-    folder = next(folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir())
+    folders = (package / "recipe" / "shipped", package.parent / "recipes")  # of a wheel, of a checkout
+    folder = next(folder for folder in folders if folder.is_dir())
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
 
 
 def read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A recipe's values over those of its `base`."""
+    """A recipe's values over those of its `base`; the base `first` is the table of the first defaults."""
     if name in seen:
         raise ValueError(f"recipe {name} is its own base: {' -> '.join((*seen, name))}")
-    known = recipes()
-    path = Path(name) if name.endswith((".yaml", ".yml")) else known.get(name)
-    if path is None:
-        raise ValueError(unknown("recipe", name, known) + "; a path must end in .yaml")
+    if name == "first":
+        return unflatten(FIRST)
+    path = _find(name)
     try:
         values = _plain(OmegaConf.load(path), str(path))
     except OSError as error:
@@ -41,11 +43,20 @@ def read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     if base is None:
         return values
     beside = path.parent / str(base)
-    of_base = read(str(beside) if beside.suffix in (".yaml", ".yml") else str(base), (*seen, name))
-    return merged(of_base, values)
+    below = read(str(beside) if beside.suffix in (".yaml", ".yml") else str(base), (*seen, name))
+    return merge(below, values)
 
 
-def parsed(overrides: Sequence[str]) -> dict[str, Any]:
+def _find(name: str) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    known = recipes()
+    if name not in known:
+        raise ValueError(unknown("recipe", name, known) + "; a path must end in .yaml")
+    return known[name]
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """The values of `key=value` settings, later ones over earlier ones."""
     values: dict[str, Any] = {}
     for argument in overrides:
@@ -53,7 +64,7 @@ def parsed(overrides: Sequence[str]) -> dict[str, Any]:
         if not equals or not key:
             raise ValueError(f"{argument!r} is no setting: write key=value (see --help)")
         try:
-            values = _overlaid(values, _plain(OmegaConf.from_dotlist([argument]), argument))
+            values = _overlay(values, _plain(OmegaConf.from_dotlist([argument]), argument))
         except (yaml.YAMLError, OmegaConfBaseException) as error:
             raise ValueError(
                 f"{argument!r} cannot be read as YAML: quote the value, as in {key}='[\"*.txt\"]'"
@@ -65,40 +76,46 @@ def _plain(config: Any, source: str) -> dict[str, Any]:
     """Plain data; what would be interpolated is refused, for it could read the environment."""
     if not isinstance(config, DictConfig):
         raise ValueError(f"{source} must hold keys and values")
-    values = OmegaConf.to_container(config, resolve=False)
+    values = OmegaConf.to_container(config, resolve=False)  # nothing is looked up before it is refused
     if "${" in json.dumps(values, default=str):
         raise ValueError(f"{source}: interpolation (${{...}}) is not allowed in recipes: write the value")
     return values  # type: ignore[return-value]
 
 
-def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Values over those of a base; another router leaves the base's router options behind."""
-    before, after = (values.get("router") for values in (base, over))
-    if (
-        isinstance(before, dict)
-        and isinstance(after, dict)
-        and after.get("name", before.get("name")) != before.get("name")
-    ):
-        base = base | {"router": {}}
-    return _overlaid(base, over)
+    before, after = base.get("router"), over.get("router")
+    if isinstance(before, dict) and isinstance(after, dict):
+        name = before.get("name")
+        base = base if after.get("name", name) == name else base | {"router": {}}
+    return _overlay(base, over)
 
 
-def _overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def _overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Keys of `over` over those of `base`, at every depth; not OmegaConf.merge, which lets no list stand over keys."""
     both = {
-        key: _overlaid(base[key], over[key])
+        key: _overlay(base[key], over[key])
         for key in base
         if isinstance(base[key], dict) and isinstance(over.get(key), dict)
     }
     return base | over | both
 
 
-def check_keys(values: dict[str, Any], owner: type, prefix: str) -> None:
-    """Raises ValueError where a key is none of a config dataclass, nor of the ones inside it."""
+def check_keys(values: dict[str, Any], owner: type, prefix: str = "") -> None:
+    """Looks for keys that are none of a config dataclass's, nor of those inside it.
+
+    Raises:
+        OldKey: a key has the name that it had once; the new one is named.
+        ValueError: there is no such key, or it should hold keys.
+    """
     hints = get_type_hints(owner)
-    for key, value in values.items():
-        if key not in hints:
-            raise ValueError(unknown("key", f"{prefix}{key}", [f"{prefix}{name}" for name in hints]))
-        if is_dataclass(hints[key]):
+    for name, value in values.items():
+        key = prefix + name
+        if key in RENAMED:
+            raise OldKey(f"key {key!r} is called {RENAMED[key]!r} now")
+        if name not in hints:
+            raise ValueError(unknown("key", key, [prefix + hint for hint in hints]))
+        if is_dataclass(hints[name]):
             if not isinstance(value, dict):
-                raise ValueError(f"{prefix}{key}={value!r} must hold keys: {', '.join(get_type_hints(hints[key]))}")
-            check_keys(value, hints[key], f"{prefix}{key}.")
+                raise ValueError(f"{key}={value!r} must hold keys: {', '.join(get_type_hints(hints[name]))}")
+            check_keys(value, hints[name], f"{key}.")

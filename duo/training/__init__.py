@@ -1,4 +1,10 @@
-"""Training: the stages' configs, the LightningModule `DuoModule`, and `fit` (both imported when asked for)."""
+"""Training a stage with Lightning.
+
+lightning_module  DuoModule: one training step on the router's loss
+trainer           fit: checkpoints, resuming, logs; the device
+config            steps and rates of the stages
+options           arguments of lightning.Trainer that a recipe may give
+"""
 
 from typing import Any
 

@@ -6,30 +6,30 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from duo.backbone.budget import Budget
+from duo.backbone import Budget
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Steps, rates and regularisation of one stage.
+    """Steps, learning rate and regularisation of one stage.
 
     Raises:
-        ValueError: no steps, or a rate, share or norm out of range.
+        ValueError: no steps, or a learning rate, ratio or norm out of range.
     """
 
     section: ClassVar[str] = "training"
 
     steps: int = 1000
     """Optimizer steps."""
-    rate: float = 6e-3
+    learning_rate: float = 6e-3
     """Learning rate at its highest."""
-    warmup: int = 50
-    """Steps over which the rate rises linearly from 0."""
-    final: float = 0.1
-    """Share of the highest rate at which the cosine ends."""
+    warmup_steps: int = 50
+    """Steps over which the learning rate rises linearly from 0."""
+    min_lr_ratio: float = 0.1
+    """Share of the highest learning rate at which the cosine ends."""
     weight_decay: float = 0.1
     """AdamW's weight decay, on matrices alone."""
-    clip: float = 1.0
+    grad_clip: float = 1.0
     """Largest norm of the gradient (0: not clipped)."""
     checkpoint_every: int = 100
     """Steps between checkpoints; a killed run loses at most so many."""
@@ -40,21 +40,21 @@ class TrainingConfig:
         for name in ("steps", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{self.section}.{name}={getattr(self, name)} must be at least 1")
-        for name in ("rate", "warmup", "final", "weight_decay", "clip"):
+        for name in ("learning_rate", "warmup_steps", "min_lr_ratio", "weight_decay", "grad_clip"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{self.section}.{name}={getattr(self, name)} must be a finite number, 0 or more")
 
     def factor(self, step: int) -> float:
-        """What the rate is multiplied with at a step: linear warm-up, then a cosine down to `final`.
+        """What the rate is multiplied with at a step: linear warm-up, then a cosine down to `min_lr_ratio`.
 
-        >>> config = TrainingConfig(steps=100, warmup=10, final=0.1)
+        >>> config = TrainingConfig(steps=100, warmup_steps=10, min_lr_ratio=0.1)
         >>> [round(config.factor(step), 3) for step in (0, 9, 55, 100)]
         [0.1, 1.0, 0.55, 0.1]
         """
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        done = (step - self.warmup) / max(self.steps - self.warmup, 1)
-        return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(done, 1))) / 2
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps  # + 1: the first step learns too
+        done = (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
+        return self.min_lr_ratio + (1 - self.min_lr_ratio) * (1 + math.cos(math.pi * min(done, 1))) / 2
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,12 @@ class Stage1Config(TrainingConfig):
     p_skip: float = 0.0
     """Probability of a skip at each layer of each token; what is left is small."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.p_big + self.p_skip > 1 or min(self.p_big, self.p_skip) < 0:
+            chances = f"stage1.p_big={self.p_big} and stage1.p_skip={self.p_skip}"
+            raise ValueError(f"{chances} must be probabilities of sum at most 1")
+
 
 @dataclass(frozen=True)
 class Stage3Config(TrainingConfig):
@@ -77,7 +83,7 @@ class Stage3Config(TrainingConfig):
 
     steps: int = 300
     """Optimizer steps."""
-    rate: float = 1e-2
+    learning_rate: float = 1e-2
     """Learning rate at its highest."""
     weight_decay: float = 0.0
     """AdamW's weight decay, on matrices alone."""

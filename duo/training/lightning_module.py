@@ -13,9 +13,10 @@ from torchmetrics import MeanMetric
 from duo.backbone import Backbone
 from duo.data.batch import Batch
 from duo.routing.meter import Meter
-from duo.routing.registry import blaming, described, way_out
+from duo.routing.registry import blame, describe, hint
 from duo.routing.router import Router
 from duo.routing.trial import Trial
+from duo.routing.uniform import TRAIN
 from duo.storage.weights import check_finite
 from duo.training.config import TrainingConfig
 
@@ -28,15 +29,16 @@ class DuoModule(L.LightningModule):
     Args:
         backbone: the model.
         router: routes its tokens.
-        config: steps and rates.
+        config: steps and learning rates.
         seed, purpose: what `Trial.uniform` depends on, besides the step and the token.
     """
 
     def __init__(
-        self, backbone: Backbone, router: Router, config: TrainingConfig, seed: int = 0, purpose: str = "train"
+        self, backbone: Backbone, router: Router, config: TrainingConfig, seed: int = 0, purpose: str = TRAIN
     ) -> None:
         super().__init__()
-        self.backbone, self.router, self.config = backbone, router, config
+        self.backbone, self.router = backbone, router
+        self.config = config
         self._seed, self._purpose = seed, purpose
         self._mean_loss = MeanMetric()  # since the last point of the logs, over all processes
         self.strict_loading = False  # what is frozen is not in the checkpoints
@@ -48,7 +50,7 @@ class DuoModule(L.LightningModule):
             ValueError: whatever the router's code raises, or a loss from which nothing is learnt.
             FloatingPointError: the loss is not finite.
         """
-        step = self.global_step
+        step = self.global_step  # of the optimizer, also where batches are accumulated
         trial = Trial.of(
             batch,
             self.backbone,
@@ -58,17 +60,17 @@ class DuoModule(L.LightningModule):
             step=step,
             meter=Meter(enabled=False),
         )
-        with blaming(self.router, "loss"):
+        with blame(self.router, "loss"):
             loss = self.router.loss(trial)
-            value = loss.item()
+            value = loss.item()  # inside blame: it raises where the loss is no scalar
             if not loss.requires_grad:
                 raise ValueError("the loss depends on no parameter")
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value}{self._where()}")
         self._mean_loss.update(loss.detach())
-        if (step + 1) % self.config.log_every == 0:
+        if (step + 1) % self.config.log_every == 0:  # at 5 to 10 steps a second Lightning's logging costs time
             self.log("loss", self._mean_loss.compute(), prog_bar=True)
-            self.log("rate", self._rate())
+            self.log("learning_rate", self._learning_rate())
             self._mean_loss.reset()
         return loss
 
@@ -76,8 +78,10 @@ class DuoModule(L.LightningModule):
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
         """Clips the norm of the gradient, and stops before a gradient that is not finite reaches the weights."""
+        # Lightning calls this before every step, whether it clips or not
         learning = [parameter for parameter in self.parameters() if parameter.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(learning, gradient_clip_val or self.config.clip or math.inf)
+        # infinity clips nothing and still gives the norm
+        norm = torch.nn.utils.clip_grad_norm_(learning, gradient_clip_val or self.config.grad_clip or math.inf)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"the gradient's norm is {norm.item()}{self._where()}")
 
@@ -89,7 +93,8 @@ class DuoModule(L.LightningModule):
             {"params": [p for p in learning if p.dim() <= 1], "weight_decay": 0.0},
         ]
         groups = [group for group in groups if group["params"]]
-        optimizer = torch.optim.AdamW(groups, lr=self.config.rate, betas=(0.9, 0.95), fused=True)
+        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.95), fused=True)
+        # `interval`: Lightning's own choice is once an epoch
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.config.factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -105,10 +110,10 @@ class DuoModule(L.LightningModule):
             name: value for name, value in checkpoint["state_dict"].items() if name not in frozen
         }
 
-    def _rate(self) -> float:
+    def _learning_rate(self) -> float:
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def _where(self) -> str:
-        step = f"step {self.global_step} of {self.config.steps} (learning rate {self._rate():.3g})"
-        mend = f"mend {described(type(self.router))}: {way_out(self.router)}"
-        return f" at {step}: lower the rate, or {mend}"
+        step = f"step {self.global_step} of {self.config.steps} (learning rate {self._learning_rate():.3g})"
+        mend = f"mend {describe(type(self.router))}: {hint(self.router)}"
+        return f" at {step}: lower the learning rate, or {mend}"

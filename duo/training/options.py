@@ -11,7 +11,8 @@ STEPS, EVERY = "stage1.steps and stage3.steps", "stage1.checkpoint_every and sta
 NOT_FOR_TRAINER = {
     **dict.fromkeys(("max_steps", "min_steps", "max_epochs", "min_epochs", "max_time", "fast_dev_run"), STEPS),
     **dict.fromkeys(("limit_train_batches", "overfit_batches"), "data.train_bytes and the stages' steps"),
-    **dict.fromkeys(("gradient_clip_val", "gradient_clip_algorithm"), "stage1.clip and stage3.clip"),
+    **dict.fromkeys(("gradient_clip_val", "gradient_clip_algorithm"), "stage1.grad_clip and stage3.grad_clip"),
+    # callbacks and plugins are objects, which no YAML holds
     **dict.fromkeys(("callbacks", "plugins", "barebones"), "a script of your own"),
     "log_every_n_steps": "stage1.log_every and stage3.log_every",
     "enable_checkpointing": EVERY,
@@ -21,7 +22,7 @@ NOT_FOR_TRAINER = {
 
 def check_trainer(options: dict[str, Any]) -> None:
     """Raises ValueError for what Lightning does not know, and for what a recipe sets elsewhere."""
-    from lightning import Trainer
+    from lightning import Trainer  # takes seconds: only where a recipe gives options
 
     known = [name for name in inspect.signature(Trainer).parameters if name not in NOT_FOR_TRAINER]
     for key, value in options.items():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.fabric.utilities.throughput import Throughput
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -16,6 +19,29 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from duo.storage.files import replacing
 from duo.training.lightning_module import DuoModule
+
+
+def quieten() -> None:
+    """Leaves out what Lightning says of devices and products, and warnings that are not a user's."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning|torch")
+
+
+def device_of(options: dict[str, Any]) -> torch.device:
+    """The device that Lightning gives this process, by the arguments of `lightning.Trainer` that a recipe gives.
+
+    Raises:
+        ValueError: it has no such device.
+    """
+    # a Trainer for the sake of its device: it should say nothing and leave no files
+    silent = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    chosen: dict[str, Any] = dict.fromkeys(silent, False)
+    chosen |= {key: options[key] for key in ("accelerator", "devices", "strategy", "num_nodes") if key in options}
+    try:
+        trainer = L.Trainer(**chosen)
+    except Exception as error:  # Lightning raises several kinds
+        raise ValueError(f"trainer: {str(error).strip().splitlines()[0]}") from error
+    return trainer.strategy.root_device
 
 
 def fit(module: DuoModule, data: L.LightningDataModule, folder: Path, title: str, options: dict[str, Any]) -> None:
@@ -36,6 +62,7 @@ def fit(module: DuoModule, data: L.LightningDataModule, folder: Path, title: str
     if options.get("enable_progress_bar", True):
         callbacks.append(Bar(title, refresh_rate=config.log_every))
     callbacks.append(
+        # one file under one name: a version counter would leave last-v1.ckpt beside it
         ModelCheckpoint(
             folder, last.stem, every_n_train_steps=config.checkpoint_every, save_top_k=1, enable_version_counter=False
         )
@@ -43,20 +70,22 @@ def fit(module: DuoModule, data: L.LightningDataModule, folder: Path, title: str
     options = {"enable_model_summary": False, "plugins": [AtomicCheckpointIO()], **options}
     if options.pop("logger", True):
         options["logger"] = [
-            CSVLogger(folder, "logs", flush_logs_every_n_steps=1),
+            CSVLogger(folder, "logs", flush_logs_every_n_steps=1),  # at once: a killed run keeps its curve
             TensorBoardLogger(folder, "tensorboard", version=""),
         ]
     else:
         options["logger"] = False
+    # no sampler of Lightning's: duo.data shares every batch among the processes
     trainer = L.Trainer(
         max_steps=config.steps, log_every_n_steps=config.log_every, use_distributed_sampler=False,
         callbacks=callbacks, **options,
     )  # fmt: skip
     try:
+        # weights_only: no pickle, whoever wrote the checkpoint
         trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     except SIGTERMException as error:
         print(f"{title}: stopped by SIGTERM; the same command goes on from the last checkpoint", file=sys.stderr)
-        raise SystemExit(143) from error
+        raise SystemExit(143) from error  # 128 + SIGTERM, as a shell reports it
     except FloatingPointError as error:
         kept = f"the last good checkpoint is {last}" if last.exists() else "there was no checkpoint yet"
         raise FloatingPointError(f"{title}: {error}; {kept}") from error
@@ -71,6 +100,7 @@ def loss_curve(folder: Path) -> list[tuple[int, float]]:
     Empty where nothing was logged.
     """
     curve: dict[int, float] = {}
+    # by number: version_10 comes after version_9
     for file in sorted(folder.glob("logs/version_*/metrics.csv"), key=lambda file: int(file.parent.name[8:])):
         header, *lines = (line.split(",") for line in (file.read_text() or "step").splitlines())
         points = [dict(zip(header, line, strict=True)) for line in lines if len(line) == len(header)]  # none cut short
@@ -105,18 +135,22 @@ class TokensPerSecond(Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         """Starts the clock."""
+        # it takes differences, for which two points are needed
         self._throughput = Throughput(world_size=trainer.world_size, window_size=max(module.config.log_every, 2))
-        self._start, self._batches, self._tokens = time.perf_counter(), 0, 0
+        self._start = time.perf_counter()
+        self._batches = self._tokens = 0
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Counts a batch."""
         self._batches += 1
         self._tokens += batch.tokens_BT.numel()
+        # only tokens are shown; it asks for samples, no more of them than tokens
         self._throughput.update(
             time=time.perf_counter() - self._start, batches=self._batches, samples=self._batches, lengths=self._tokens
         )
         if trainer.global_step % module.config.log_every == 0:
             rates = self._throughput.compute()
+            # the sum over devices is there only where there are several
             rate = rates.get("items_per_sec", rates.get("device/items_per_sec"))
             if rate is not None:
                 module.log("tokens_per_second", float(rate), prog_bar=True)
