@@ -1,1 +1,11 @@
-"""Numbers: what a router reaches and what it costs."""
+"""Numbers: what a router reaches, what it costs, and how sure that is.
+
+evaluate     routes, runs and scores a hold-out; decides what is within budget
+score        one router on one hold-out; the schema of all that is written
+bootstrap    intervals, paired differences, gap closed
+row          one router on every hold-out, and beside others
+result       what a run of one router found
+comparison   what a run of many rows found
+format       to and from files
+provenance   where a result comes from
+"""

@@ -1,29 +1,28 @@
-"""Comparisons: rows beside one another on the same tokens, to and from `result.json`."""
+"""Comparisons: rows beside one another on the same tokens, as they stand in `result.json`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
-import numpy as np
+from msgspec import Struct, structs
 
 from duo.evaluation.bootstrap import Estimate
-from duo.evaluation.format import read_json, save_json
-from duo.evaluation.row import Row, gap_closed, minus
+from duo.evaluation.row import Beside, Row, close_gap, subtract
 from duo.evaluation.score import Score
 
+Groups = dict[str, dict[str, Row]]
+"""Rows by group (a combination of what the comparison goes over) and name."""
 
-@dataclass(frozen=True)
-class Comparison:
+
+class Comparison(Struct, frozen=True):
     """Rows by group and name, and where they come from."""
 
     recipe: str
     """Name of the recipe."""
     recipe_digest: str
     """Identity of the run."""
-    groups: dict[str, dict[str, Row]]
-    """Rows by group (a combination of what the comparison goes over) and name."""
+    groups: Groups
+    """Rows by group and name."""
     minus: list[str]
     """Rows that the others of their group are compared with."""
     gap: list[str]
@@ -52,58 +51,19 @@ class Comparison:
         """The rows of all groups."""
         return [row for rows in self.groups.values() for row in rows.values()]
 
-    def gap_closed(self, group: str, name: str, holdout: str) -> Estimate:
-        """How much of its group's gap a row closes; none without `gap`, or where a row is missing."""
-        rows = [self.groups[group][one] for one in (name, *self.gap)]
-        if not self.gap or any(row.failed for row in rows):
-            return Estimate(None, None)
-        ours, fixed, oracle = rows
-        return gap_closed(ours, fixed, oracle, holdout)
 
-    def save(self, folder: Path) -> None:
-        """Writes `sequences.safetensors` and then `result.json`."""
-        values = {part.name: getattr(self, part.name) for part in fields(self)}
-        values["groups"] = {
-            group: {name: row.to_json() | self._found(group, name) for name, row in rows.items()}
-            for group, rows in self.groups.items()
-        }
-        parts = {
-            key: scores
-            for group, rows in self.groups.items()
-            for name, row in rows.items()
-            for key, scores in row.parts(f"{group}/{name}/").items()
-        }
-        save_json(values, parts, folder, "result.json")
+def compare_rows(rows: dict[str, Row], minus: list[str], gap: list[str]) -> dict[str, Row]:
+    """The rows of one group, each with what its place beside the others says of it."""
+    return {
+        name: structs.replace(row, beside={holdout: _beside(rows, name, holdout, minus, gap) for holdout in row.subset})
+        for name, row in rows.items()
+    }
 
-    @classmethod
-    def load(cls, folder: Path) -> Comparison:
-        """Reads what `save` wrote; raises ValueError where that is damaged."""
 
-        def build(values: dict[str, Any], arrays: dict[str, np.ndarray]) -> Comparison:
-            known = {part.name for part in fields(Row)}
-            values["groups"] = {
-                group: {
-                    name: Row.of({key: row[key] for key in known}, arrays, f"{group}/{name}/")
-                    for name, row in rows.items()
-                }
-                for group, rows in values["groups"].items()
-            }
-            return cls(**values)
-
-        return read_json(folder, "result.json", build)
-
-    def _found(self, group: str, name: str) -> dict[str, Any]:
-        """What a row's place beside the others says of it."""
-        rows = self.groups[group]
-        found = {
-            holdout: {
-                "minus": {
-                    other: minus(rows[name], rows[other], holdout)._asdict()
-                    for other in self.minus
-                    if not rows[other].failed
-                },
-                "gap_closed": self.gap_closed(group, name, holdout)._asdict(),
-            }
-            for holdout in rows[name].subset
-        }
-        return {"beside": found}
+def _beside(rows: dict[str, Row], name: str, holdout: str, minus: list[str], gap: list[str]) -> Beside:
+    differences = {other: subtract(rows[name], rows[other], holdout) for other in minus if not rows[other].failed}
+    closed = Estimate(None, None)
+    if gap and not any(rows[end].failed for end in gap):
+        fixed, oracle = (rows[end] for end in gap)
+        closed = close_gap(rows[name], fixed, oracle, holdout)
+    return Beside(differences, closed)

@@ -18,8 +18,9 @@ def provenance(
 ) -> dict[str, Any]:
     """Where a result comes from; `sources` are the digests of its routers' source."""
     root = Path(__file__).parents[2]
+    # --match= matches no tag: always the commit itself
     describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--match="]
-    in_checkout = (root / ".git").exists()
+    in_checkout = (root / ".git").exists()  # else git answers for a repository that duo is installed in
     try:
         commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:  # no git
@@ -39,6 +40,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
+        # instruction set and threads set the order of sums, and so the last digits
         "device": torch.cuda.get_device_name(device)
         if device.type == "cuda"
         else f"{device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}, "

@@ -1,46 +1,57 @@
-"""Rows: one router's scores on every hold-out, to and from files."""
+"""Rows: one router's scores on every hold-out, and what they say beside another's."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
+from msgspec import Meta, Struct, structs
 
 from duo.evaluation.bootstrap import Estimate, gap_between
-from duo.evaluation.format import Scores, read_json, save_json, scores_json, scores_of
-from duo.evaluation.score import Score, averaged, difference
+from duo.evaluation.score import Cost, PerModule, Score, Scores, average_scores, difference
+
+Label = Annotated[str, Meta(min_length=1, max_length=200)]
+Words = Annotated[str, Meta(max_length=2000)]
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 PARTS = ("scores", "subset")
 
 
-@dataclass(frozen=True)
-class Row:
-    """One router of a comparison: what it is, and its scores."""
+class Beside(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a row's place beside others says of it, on one hold-out."""
 
-    router: str
+    minus: dict[str, Estimate]
+    """Loss minus that of each row that all are compared with, paired."""
+    gap_closed: Estimate
+    """How much of its group's gap it closes; none where there is no gap, or one of its ends failed."""
+
+
+class Row(Struct, frozen=True, forbid_unknown_fields=True):
+    """One router beside others: what it is, and its scores."""
+
+    router: Label
     """Name of the router."""
     options: dict[str, Any]
     """Its options."""
-    budget: dict[str, float]
-    """Big and skip modules per token."""
-    digests: dict[str, str] = field(default_factory=dict)
+    budget: PerModule
+    """Modules per token."""
+    digests: dict[Label, Digest] = {}
     """Of the backbone's weights, and of the tokens (with their tokenizer)."""
     learned: bool = False
     """Whether the router was trained."""
-    seeds: int = 1
+    seeds: Annotated[int, Meta(ge=1)] = 1
     """Seeds that the scores are averaged over."""
-    seed_losses: dict[str, list[float]] = field(default_factory=dict)
+    seed_losses: dict[str, list[Cost]] = {}
     """Loss of each seed, by hold-out."""
-    scores: Scores = field(default_factory=dict)
-    """On whole hold-outs; empty where the router searches and is scored on the subset alone."""
-    subset: Scores = field(default_factory=dict)
+    scores: Scores = {}
+    """On full hold-outs; empty where the router searches and is scored on the subset alone."""
+    subset: Scores = {}
     """On the subset that searches are scored on."""
-    collapsed: dict[str, list[str]] = field(default_factory=dict)
+    collapsed: dict[str, list[Words]] = {}
     """By hold-out, layers at which a router that learned never or always uses a module."""
     failed: str | None = None
     """Why there are no scores."""
+    beside: dict[str, Beside] = {}
+    """By hold-out, what a comparison says of it; empty outside one."""
 
     @property
     def shown(self) -> Scores:
@@ -52,57 +63,34 @@ class Row:
         """Whether the router consulted the labels it was scored on."""
         return any(score.labels_consulted for score in self.subset.values())
 
-    def to_json(self) -> dict[str, Any]:
-        """The row as plain data."""
-        values = {part.name: getattr(self, part.name) for part in fields(self)}
-        return values | {part: scores_json(values[part]) for part in PARTS}
 
-    @classmethod
-    def of(cls, values: dict[str, Any], arrays: dict[str, np.ndarray], prefix: str = "") -> Row:
-        """A row from what `to_json` and `parts` gave."""
-        return cls(**values | {part: scores_of(values[part], arrays, f"{prefix}{part}") for part in PARTS})
-
-    def parts(self, prefix: str = "") -> dict[str, Scores]:
-        """Its scores by name, for the arrays."""
-        return {f"{prefix}{part}": getattr(self, part) for part in PARTS}
-
-    def save(self, folder: Path) -> None:
-        """Writes the row, so that a run that is begun again need not score it again."""
-        save_json(self.to_json(), self.parts(), folder, "row.json")
-
-    @classmethod
-    def load(cls, folder: Path) -> Row:
-        """Reads what `save` wrote; raises ValueError where that is damaged."""
-        return read_json(folder, "row.json", cls.of)
-
-
-def over_seeds(rows: list[Row]) -> Row:
+def average_rows(rows: list[Row]) -> Row:
     """One row from those of several seeds."""
     parts: dict[str, Any] = {}
     for part in PARTS:
         found = [getattr(row, part) for row in rows]
-        parts[part] = {name: averaged([scores[name] for scores in found]) for name in found[0]}
+        parts[part] = {name: average_scores([scores[name] for scores in found]) for name in found[0]}
     losses = {holdout: [row.shown[holdout].loss for row in rows] for holdout in rows[0].shown}
     collapses = {
         holdout: sorted({collapse for row in rows for collapse in row.collapsed[holdout]})
         for holdout in rows[0].collapsed
     }
-    return replace(rows[0], seeds=len(rows), seed_losses=losses, collapsed=collapses, **parts)
+    return structs.replace(rows[0], seeds=len(rows), seed_losses=losses, collapsed=collapses, **parts)
 
 
-def on_same_tokens(row: Row, other: Row, holdout: str) -> tuple[Score, Score]:
-    """Both scores on the whole hold-out where both rows have them, else on its subset."""
+def pair_scores(row: Row, other: Row, holdout: str) -> tuple[Score, Score]:
+    """Both scores on the full hold-out where both rows have them, else on its subset."""
     both = (row.scores, other.scores) if row.scores and other.scores else (row.subset, other.subset)
     return both[0][holdout], both[1][holdout]
 
 
-def minus(row: Row, other: Row, holdout: str) -> Estimate:
+def subtract(row: Row, other: Row, holdout: str) -> Estimate:
     """How much more a router loses than another on the same tokens, nats per token, paired."""
-    return difference(*on_same_tokens(row, other, holdout))
+    return difference(*pair_scores(row, other, holdout))
 
 
-def gap_closed(row: Row, fixed: Row, oracle: Row, holdout: str) -> Estimate:
+def close_gap(row: Row, fixed: Row, oracle: Row, holdout: str) -> Estimate:
     """How much of the gap between the best fixed pattern and the oracle a router closes; see `gap_between`."""
-    ours, whole = on_same_tokens(row, fixed, holdout)
+    ours, full = pair_scores(row, fixed, holdout)
     above, below = fixed.subset[holdout], oracle.subset[holdout]
-    return gap_between(ours.sequences, whole.sequences, above.sequences, below.sequences)
+    return gap_between(ours.sequences, full.sequences, above.sequences, below.sequences)

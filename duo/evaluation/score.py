@@ -1,65 +1,90 @@
-"""Scores: what a router reached and what it cost, as numbers."""
+"""Scores: what a router reached and what it cost, as numbers; the schema of everything that is written of them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta, Struct, structs
 
 from duo.backbone import MODULES
 from duo.evaluation.bootstrap import Estimate, Sequences, mean_interval, mean_of
 
+Cost = Annotated[float, Meta(ge=0, le=1e100)]
+Positive = Annotated[float, Meta(gt=0, le=1e100)]
+PerModule = Annotated[dict[str, Cost], Meta(min_length=len(MODULES), max_length=len(MODULES))]
+"""A number for each module."""
 
-@dataclass(frozen=True)
-class Score:
-    """A router on one hold-out; losses are those of one real pass under its hard route."""
 
-    loss: float
+class Score(Struct, frozen=True, dict=True, kw_only=True, forbid_unknown_fields=True):
+    """A router on one hold-out; losses are those of one real pass under its hard route.
+
+    What it is made of (`sequences`) is kept beside the fields, and written beside the JSON.
+    """
+
+    loss: Cost
     """Nats per token."""
     loss_interval: tuple[float, float] | None
     """95 % bootstrap interval over sequences."""
-    perplexity: float | None
+    perplexity: Positive | None
     """exp(loss); None where that is too large for a number."""
-    bits_per_byte: float | None
+    bits_per_byte: Cost | None
     """Loss in bits per byte of text; None where the batches know no bytes."""
-    tokens: int
+    tokens: Annotated[int, Meta(ge=1)]
     """Scored tokens."""
-    share: dict[str, float]
+    share: PerModule
     """Share of skip, small and big among the modules used."""
-    flops_per_token: float
+    flops_per_token: Positive
     """Backbone FLOPs of the route, per scored token."""
-    budget_flops_per_token: float
+    budget_flops_per_token: Positive
     """Backbone FLOPs of the budget, averaged over the same positions."""
-    deciding_flops_per_token: float
+    router_flops_per_token: Cost
     """What deciding cost: the router's arithmetic and any passes it asked for."""
     within_budget: bool
     """FLOPs at most 1 % over the budget's, and no module used whose budget is 0."""
-    passes: float
+    passes: Cost
     """Extra passes through the backbone that deciding took."""
     labels_consulted: bool
     """Whether the router read the labels of the tokens it was scored on (a bound, not deployable)."""
-    seconds_per_token: float
+    seconds_per_token: Cost
     """Wall time of deciding and of the routed pass (of the first batch, uncounted, where no pass was extra)."""
     promised_loss: float | None
     """What a search promised for its routes (its context decides whether `loss` can equal it); else None."""
-    sequences: Sequences = field(repr=False, compare=False, metadata={"json": False})
-    """Per sequence, for paired comparisons and pictures; not part of the JSON."""
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields of `result.json`."""
-        return {part.name: getattr(self, part.name) for part in fields(self) if part.metadata.get("json", True)}
+    @property
+    def sequences(self) -> Sequences:
+        """What the score is made of, by sequence: for paired comparisons and pictures."""
+        found: Sequences = self.__dict__["sequences"]
+        return found
 
+    def made_of(self, sequences: Sequences) -> Score:
+        """The same score with what it is made of."""
+        score = structs.replace(self)
+        score.__dict__["sequences"] = sequences
+        return score
+
+    def __reduce__(self) -> Any:
+        """Pickles the sequences too."""
+        return _restore, (structs.asdict(self), self.__dict__.get("sequences"))
+
+
+def _restore(values: dict[str, Any], sequences: Sequences | None) -> Score:
+    score = Score(**values)
+    return score if sequences is None else score.made_of(sequences)
+
+
+Scores = dict[str, Score]
+"""Scores by hold-out."""
 
 MEANS = (
-    "loss", "bits_per_byte", "flops_per_token", "budget_flops_per_token", "deciding_flops_per_token", "passes",
+    "loss", "bits_per_byte", "flops_per_token", "budget_flops_per_token", "router_flops_per_token", "passes",
     "seconds_per_token", "promised_loss",
 )  # fmt: skip
 
 
-def averaged(scores: Sequence[Score]) -> Score:
+def average_scores(scores: Sequence[Score]) -> Score:
     """One score from those of several seeds on the same tokens: losses are averaged token by token, costs too."""
     first, parts = scores[0], [score.sequences for score in scores]
     if len(scores) == 1:
@@ -69,35 +94,37 @@ def averaged(scores: Sequence[Score]) -> Score:
         for name in MEANS
         if getattr(first, name) is not None
     }
-    loss_N, used_TLM = (np.mean([getattr(part, name) for part in parts], axis=0) for name in ("loss_N", "used_TLM"))
-    return replace(
+    loss_B = np.mean([part.loss_B for part in parts], axis=0)
+    used_TLM = np.mean([part.used_TLM for part in parts], axis=0)
+    mean = structs.replace(
         first,
         **values,
-        loss_interval=mean_interval(loss_N, parts[0].tokens_N),
+        loss_interval=mean_interval(loss_B, parts[0].tokens_B),
         perplexity=perplexity(values["loss"]),
         share={name: float(np.mean([score.share[name] for score in scores])) for name in first.share},
         within_budget=all(score.within_budget for score in scores),
         labels_consulted=any(score.labels_consulted for score in scores),
-        sequences=parts[0]._replace(loss_N=loss_N, used_TLM=used_TLM),
     )
+    return mean.made_of(parts[0]._replace(loss_B=loss_B, used_TLM=used_TLM))
 
 
 def difference(score: Score, other: Score) -> Estimate:
     """How much more a router loses than another on the same tokens, nats per token, paired."""
     ours, theirs = score.sequences, other.sequences
-    return mean_of(ours.loss_N - theirs.loss_N, ours.tokens_N)
+    return mean_of(ours.loss_B - theirs.loss_B, ours.tokens_B)
 
 
 def perplexity(loss: float) -> float | None:
     """exp(loss); None where that is too large for a number."""
-    return math.exp(loss) if loss < 700 else None
+    return math.exp(loss) if loss < 700 else None  # a double ends near exp(709)
 
 
-def collapsed(score: Score) -> list[str]:
+def find_collapses(score: Score) -> list[str]:
     """Layers that always use one module, or never one that other layers use."""
     used_LM = score.sequences.used_TLM.mean(0)
     found = []
     for layer, used_M in enumerate(used_LM):
+        # 1e-9: shares are means, and 1 may be missed by rounding
         always = [f"layer {layer} always uses {MODULES[module]}" for module in np.flatnonzero(used_M > 1 - 1e-9)]
         never = np.flatnonzero((used_M == 0) & (used_LM.sum(0) > 0))
         found += always or [f"layer {layer} never uses {MODULES[module]}" for module in never]

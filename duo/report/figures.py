@@ -7,7 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-mpl.use("Agg")
+mpl.use("Agg")  # before pyplot: there may be no display
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,7 +26,7 @@ Pictures = dict[str, Figure]
 """Figures by file name."""
 
 
-def of_result(result: Result, curves: dict[str, Curve]) -> Pictures:
+def draw_result(result: Result, curves: dict[str, Curve]) -> Pictures:
     """The figures of a run, given its stages' curves of loss against step."""
     curves = {stage: curve for stage, curve in curves.items() if curve}
     scores = result.scores or result.subset["router"]
@@ -35,7 +35,7 @@ def of_result(result: Result, curves: dict[str, Curve]) -> Pictures:
     return pictures | ({"training_loss": training_loss(curves)} if curves else {})
 
 
-def of_comparison(comparison: Comparison) -> Pictures:
+def draw_comparison(comparison: Comparison) -> Pictures:
     """The figures of a comparison."""
     if len(comparison.groups) > 1:
         return {"loss": loss_across(comparison), "big_share": layer_share(comparison)}
@@ -53,11 +53,11 @@ def training_loss(curves: dict[str, Curve]) -> Figure:
 
 
 def loss_against_budget(result: Result) -> Figure:
-    """Loss against FLOPs with intervals, a column for each hold-out: whole above, the subset with the bounds below."""
-    holdouts, parts = [*result.gap_closed], [result.whole_rows(), result.subset_rows()]
+    """Loss against FLOPs with intervals, a column for each hold-out: full above, the subset with the bounds below."""
+    holdouts, parts = [*result.gap_closed], [result.full_rows(), result.subset_rows()]
     figure, axes = plt.subplots(2, len(holdouts), figsize=(5 * len(holdouts), 7.5), squeeze=False, layout="constrained")
     for column, holdout in enumerate(holdouts):
-        for axis, rows, where in zip(axes[:, column], parts, ("whole hold-out", "subset of searches"), strict=True):
+        for axis, rows, where in zip(axes[:, column], parts, ("full hold-out", "subset of searches"), strict=True):
             _losses(axis, {name: scores[holdout] for name, scores in rows.items()})
             axis.set(title=f"{holdout}, {where}", xlabel="backbone MFLOPs per token", ylabel="loss (nats per token)")
     return figure
@@ -66,7 +66,7 @@ def loss_against_budget(result: Result) -> Figure:
 def rows_by_loss(comparison: Comparison) -> Figure:
     """One group's rows by loss, with intervals: minus the first row that all are compared with, if there is one.
 
-    A column for each hold-out, whole above and the subset below; bounds are hollow.
+    A column for each hold-out, full above and the subset below; bounds are hollow.
     """
     ((group, rows),), holdouts = comparison.groups.items(), comparison.holdouts
     panels = [part for part in (False, True) if comparison.scored(group, holdouts[0], part)]
@@ -85,7 +85,7 @@ def rows_by_loss(comparison: Comparison) -> Figure:
                     markerfacecolor="white" if rows[name].bound else "C0",
                 )  # fmt: skip
             axis.set_yticks(range(len(scores)), [*reversed(scores)])
-            where = "subset of searches" if subset else "whole hold-out"
+            where = "subset of searches" if subset else "full hold-out"
             label = "loss (nats per token)" + (f" minus that of {other}" if other else "")
             axis.set(title=f"{holdout}, {where}", xlabel=label)
             axis.grid(alpha=0.3)
@@ -105,6 +105,7 @@ def loss_across(comparison: Comparison) -> Figure:
             found = [scores[place][name] for place in places]
             line = _line(axis, places, found, name)
             promised = [score.promised_loss for score in found if score.promised_loss is not None]
+            # a promise that is kept needs no line of its own
             if len(promised) == len(found) and not np.allclose(promised, [score.loss for score in found], atol=1e-4):
                 axis.plot(places, promised, "--", linewidth=1, color=line, label=f"{name}, promised")
         keys = {group.partition("=")[0] for group in groups if ", " not in group}
@@ -162,8 +163,12 @@ def _loss(score: Score) -> Estimate:
 
 def _errors(found: list[Estimate]) -> np.ndarray:
     """Lengths of error bars, (2, N): below and above."""
-    bars = [(value or 0.0, *(interval or (value or 0.0,) * 2)) for value, interval in found]
-    return np.array([(max(value - low, 0), max(high - value, 0)) for value, low, high in bars]).T
+    bars = []
+    for estimate in found:
+        value = estimate.value or 0.0
+        low, high = estimate.interval or (value, value)
+        bars.append((max(value - low, 0), max(high - value, 0)))  # matplotlib refuses lengths below 0
+    return np.array(bars).T
 
 
 def _losses(axis: Axes, scores: dict[str, Score]) -> None:
@@ -203,5 +208,5 @@ def big_share(shares: dict[str, np.ndarray]) -> Figure:
 def save(figure: Figure, path: Path) -> None:
     """Writes a figure as PNG and closes it."""
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
-    plt.close(figure)
+        figure.savefig(temporary, format="png", dpi=120)  # the temporary name has another ending
+    plt.close(figure)  # pyplot keeps every figure until then

@@ -8,6 +8,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from duo.backbone import Counts
 from duo.evaluation.bootstrap import Estimate
 from duo.evaluation.comparison import Comparison
 from duo.evaluation.result import Luck, Result
@@ -17,7 +18,7 @@ DETAILED = 3  # groups at most, for each of which a table is shown
 Interval = tuple[float, float] | None
 
 
-def shown(result: Result | Comparison) -> Iterator[Table | str]:
+def render(result: Result | Comparison) -> Iterator[Table | str]:
     """All that is said of a result or a comparison, in order."""
     return _of_result(result) if isinstance(result, Result) else _of_comparison(result)
 
@@ -48,14 +49,16 @@ def table(result: Result, holdout: str, subset: bool = False) -> Table:
 
     Behind each mean stands half the width of its 95 % bootstrap interval over sequences.
     """
-    rows = {name: row[holdout] for name, row in (result.subset_rows() if subset else result.whole_rows()).items()}
-    budget = f"{result.budget['big']:g} big and {result.budget['skip']:g} skipped layers a token"
+    rows = {name: row[holdout] for name, row in (result.subset_rows() if subset else result.full_rows()).items()}
+    budget = f"{Counts(**result.budget)} layers a token"
     columns = ("minus random", "perplexity", "bits/byte", *COSTS)
     view = _view(f"{holdout}: {budget}; {_where(rows['random'], subset)}", columns, subset)
     for name, score in rows.items():
         bits = "" if score.bits_per_byte is None else f"{score.bits_per_byte:.3f}"
         perplexity = "" if score.perplexity is None else f"{score.perplexity:.1f}"
-        _add(view, name, score, [signed(difference(score, rows["random"])), perplexity, bits], [], subset)
+        minus = signed(difference(score, rows["random"]))
+        cells = [name, _loss(score), minus, perplexity, bits, *_costs(score), *_promise(score, subset)]
+        view.add_row(*cells)
     return view
 
 
@@ -77,8 +80,9 @@ def comparison_table(comparison: Comparison, group: str, holdout: str, subset: b
         for name, score in scores.items():
             if rows[name].bound is bound:
                 differences = [signed(difference(score, scores[other])) for other in minus]
-                closed = [share(comparison.gap_closed(group, name, holdout))] if comparison.gap else []
-                _add(view, name, score, differences, [f"{score.passes:.4g}", str(rows[name].seeds), *closed], subset)
+                closed = [share(rows[name].beside[holdout].gap_closed)] if comparison.gap else []
+                cells = [name, _loss(score), *differences, *_costs(score), f"{score.passes:.4g}", str(rows[name].seeds)]
+                view.add_row(*cells, *closed, *_promise(score, subset))
         view.add_section()
     return view
 
@@ -108,27 +112,26 @@ def across(comparison: Comparison, holdout: str) -> Table:
 
 def _across(score: Score, column: list[Score]) -> str:
     lowest = min(column, key=lambda other: other.loss)
-    low, _ = difference(score, lowest).interval or (np.inf, np.inf)
+    low, _ = difference(score, lowest).interval or (np.inf, np.inf)  # without an interval nothing is called equal
     mark = "*" if score is lowest else "=" if low <= 0 else " "
     return f"{score.loss:.4f}{mark} {signed(difference(score, column[-1]))}"
 
 
 def gap_line(result: Result, holdout: str) -> str:
     """The gap closed on one hold-out, in words."""
-    value, interval = result.gap_closed[holdout]
-    if value is None or interval is None:
+    closed = result.gap_closed[holdout]
+    if closed.value is None or closed.interval is None:
         return f"{holdout}: there is no gap between the best fixed pattern and the oracle to close"
-    return (
-        f"{holdout}: {result.router} closes {value:.1%} [{interval[0]:.1%}, {interval[1]:.1%}] of the gap to the oracle"
-    )
+    low, high = closed.interval
+    return f"{holdout}: {result.router} closes {closed.value:.1%} [{low:.1%}, {high:.1%}] of the gap to the oracle"
 
 
 def luck_line(router: str, holdout: str, luck: Luck) -> str:
     """The part of a gain that is luck, in words."""
-    gain, null, left = (f"{part.value:.4f}{_brackets(part.interval)}" for part in luck)
     return (
-        f"{holdout}: {router} gains {gain} over the best fixed pattern, {null} where no route can know the label "
-        f"(luck); what is left is {left}"
+        f"{holdout}: {router} gains {_with_interval(luck.gain)} over the best fixed pattern, "
+        f"{_with_interval(luck.null_gain)} where no route can know the label (luck); "
+        f"what is left is {_with_interval(luck.difference)}"
     )
 
 
@@ -146,7 +149,7 @@ def _collapses(who: str, collapsed: dict[str, list[str]]) -> Iterator[str]:
     return (f"{who}, {holdout}: {'; '.join(collapses)}" for holdout, collapses in collapsed.items() if collapses)
 
 
-COSTS = ("skip/small/big", "MFLOPs", "to budget", "deciding")
+COSTS = ("skip/small/big", "MFLOPs", "to budget", "router FLOPs")
 
 
 def _view(title: str, columns: tuple[str, ...], subset: bool) -> Table:
@@ -162,22 +165,30 @@ def _plain(title: str) -> Table:
     return view
 
 
-def _add(view: Table, name: str, score: Score, before: list[str], after: list[str], subset: bool) -> None:
-    view.add_row(
-        name,
-        f"{score.loss:.4f} {half(score.loss_interval)}",
-        *before,
+def _loss(score: Score) -> str:
+    return f"{score.loss:.4f} {half(score.loss_interval)}"
+
+
+def _costs(score: Score) -> list[str]:
+    """The values of COSTS."""
+    over = score.flops_per_token / score.budget_flops_per_token - 1
+    return [
         "/".join(f"{share:.2f}" for share in score.share.values()),
         f"{score.flops_per_token / 1e6:.3f}",
-        f"{score.flops_per_token / score.budget_flops_per_token - 1:+.1%}" + (" " if score.within_budget else "!"),
-        times(score.deciding_flops_per_token / score.flops_per_token),
-        *after,
-        *([] if not subset else [""] if score.promised_loss is None else [f"{score.promised_loss:.4f}"]),
-    )
+        f"{over:+.1%}" + (" " if score.within_budget else "!"),
+        times(score.router_flops_per_token / score.flops_per_token),
+    ]
+
+
+def _promise(score: Score, subset: bool) -> list[str]:
+    """What a search promised, in a column that only tables of the subset have."""
+    if not subset:
+        return []
+    return ["" if score.promised_loss is None else f"{score.promised_loss:.4f}"]
 
 
 def _where(score: Score, subset: bool) -> str:
-    return f"{'the subset of searches' if subset else 'whole hold-out'}, {score.tokens:,} tokens"
+    return f"{'the subset of searches' if subset else 'full hold-out'}, {score.tokens:,} tokens"
 
 
 def signed(estimate: Estimate) -> str:
@@ -205,5 +216,6 @@ def half(interval: Interval, scale: float = 1) -> str:
     return "" if interval is None else f"±{(interval[1] - interval[0]) / 2 * scale:.{digits}f}"
 
 
-def _brackets(interval: Interval) -> str:
-    return "" if interval is None else f" [{interval[0]:.4f}, {interval[1]:.4f}]"
+def _with_interval(estimate: Estimate) -> str:
+    interval = estimate.interval
+    return f"{estimate.value:.4f}" + ("" if interval is None else f" [{interval[0]:.4f}, {interval[1]:.4f}]")

@@ -6,6 +6,13 @@
 
 A check takes what makes the router from a Spec alone (its class), and a Spec: by default 2 big modules of 4 layers,
 none skipped; `SKIP_SPEC` is for routers of three modules. It raises AssertionError where a router breaks it.
+
+    checks       what a check is, and its outcome
+    decisions    what is decided: one-hot, affordable, from the past alone
+    learning     how a router learns, is saved, minds its business
+    holdout      whether it looks ahead on real tokens
+    lab          a small backbone, and routers trained for a moment
+    template/    a plugin to begin with
 """
 
 from collections.abc import Iterator

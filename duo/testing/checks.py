@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import torch
 
 import duo
-from duo.routing.registry import said
+from duo.routing.registry import describe_error
 from duo.routing.router import Spec
 from duo.testing.lab import SPEC, Build, Lab
 
@@ -34,7 +34,7 @@ def check(prove: Callable[[Lab], None]) -> Check:
 
     @functools.wraps(prove)
     def checked(build: Build, spec: Spec = SPEC) -> None:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):  # no device: by default it starts every GPU
             for skip_scope in ("ffn", "block") if spec.budget.skip else ("ffn",):
                 prove(Lab(build, spec, skip_scope))
 
@@ -60,15 +60,15 @@ def outcomes(build: Build, spec: Spec, checks: Sequence[Check]) -> Iterator[Outc
         try:
             one(build, spec)
         except AssertionError as failure:
-            error = str(failure).splitlines()[0] if str(failure) else _raised(failure)
+            error = str(failure).splitlines()[0] if str(failure) else _describe_raised(failure)
         except Exception as failure:
-            error = _raised(failure)
+            error = _describe_raised(failure)
         yield Outcome(one.__name__.replace("_", " "), one.__doc__.strip().splitlines()[0], error)
 
 
-def _raised(error: BaseException) -> str:
+def _describe_raised(error: BaseException) -> str:
     """An exception and its innermost line that is neither duo's, nor torch's, nor Python's."""
-    error = error.__cause__ or error
+    error = error.__cause__ or error  # what the router raised, where duo said it in a sentence
     ours = tuple(str(Path(package.__file__ or "").parent) for package in (duo, torch))
     frames = [
         frame
@@ -76,4 +76,4 @@ def _raised(error: BaseException) -> str:
         if not frame.filename.startswith(ours) and Path(frame.filename).parent != Path(traceback.__file__).parent
     ]
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"it raised {said(error)}{where}"
+    return f"it raised {describe_error(error)}{where}"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from duo.backbone import PADDING, Backbone
 from duo.data.batch import Batch
-from duo.routing.router import Router
+from duo.routing.router import Router, route_and_run
 from duo.routing.trial import Trial
 
 CUTS = 2  # places in each batch behind which everything is replaced
@@ -32,14 +32,14 @@ def looks_ahead(backbone: Backbone, router: Router, batches: Iterable[Batch], se
         tokens = batch.tokens_BT.shape[1]
         route_BTL = _route(backbone, router, batch, seed)
         for cut in range(CUTS):
-            seen = 1 + (number * CUTS + cut) * 37 % max(tokens - 1, 1)
-            other_BTL = _route(backbone, router, _replaced(batch, seen, backbone.config.vocabulary), seed)
+            seen = 1 + (number * CUTS + cut) * 37 % max(tokens - 1, 1)  # a prime stride: places far apart
+            other_BTL = _route(backbone, router, _replace_behind(batch, seen, backbone.config.vocabulary), seed)
             moved += int((route_BTL[:, :seen] != other_BTL[:, :seen]).flatten(1).any(1).sum())
             sequences += len(batch.tokens_BT)
     return moved / max(sequences, 1)
 
 
-def _replaced(batch: Batch, seen: int, vocabulary: int) -> Batch:
+def _replace_behind(batch: Batch, seen: int, vocabulary: int) -> Batch:
     """The batch with other tokens from place `seen` on, and the labels that go with them."""
     other_BT = torch.where(batch.tokens_BT == PADDING, PADDING, (batch.tokens_BT + 1 + seen) % vocabulary)
     later_BT = torch.cat((batch.tokens_BT[:, :seen], other_BT[:, seen:]), dim=1)
@@ -48,5 +48,5 @@ def _replaced(batch: Batch, seen: int, vocabulary: int) -> Batch:
 
 
 def _route(backbone: Backbone, router: Router, batch: Batch, seed: int) -> Tensor:
-    gate = copy.deepcopy(router).route(Trial.of(batch, backbone, seed=seed))
-    return backbone(batch.tokens_BT, gate).weight_BTLM.argmax(-1)
+    trial = Trial.of(batch, backbone, seed=seed)  # metered as in an evaluation, so that nothing tells them apart
+    return route_and_run(backbone, copy.deepcopy(router), trial).weight_BTLM.argmax(-1)

@@ -7,18 +7,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from duo.backbone import MODULES, PADDING, Backbone, BackboneConfig, Gate, Run
+from duo.backbone import MODULES, PADDING, Backbone, BackboneConfig, Run
 from duo.backbone.budget import Budget
 from duo.data.batch import Batch
 from duo.routing.meter import Meter
-from duo.routing.router import Router, Spec
+from duo.routing.router import Router, Spec, route_and_run
 from duo.routing.trial import Trial
+from duo.routing.uniform import CALIBRATE, TRAIN
 
 Build = Callable[[Spec], Router]
 """Makes a router from a Spec alone: a router's class, or a function that gives it options."""
 
-SPEC = Spec(layers=4, width=16, budget=Budget(big=2))
-SKIP_SPEC = Spec(layers=6, width=16, budget=Budget(big=2, skip=2))
+SPEC = Spec(layers=4, width=16, budget=Budget(big=2).of(4))
+SKIP_SPEC = Spec(layers=6, width=16, budget=Budget(big=2, skip=2).of(6))
 
 VOCABULARY = 64
 STEPS = 5  # of training: enough that a router's first weights, often zero, begin to tell tokens apart
@@ -36,6 +37,7 @@ class Lab:
     def __init__(self, build: Build, spec: Spec = SPEC, skip_scope: str = "ffn") -> None:
         self.build, self.spec = build, spec
         self.backbone = _backbone(spec, skip_scope)
+        # two domains, so that one of them is the worst
         self.calibration = [self.batch(8, 32, seed=seed, domain=f"domain {seed}") for seed in (1, 2)]
         self._built = 0
 
@@ -43,7 +45,7 @@ class Lab:
         """Random tokens, the same for the same seed."""
         generator = torch.Generator().manual_seed(seed)
         tokens_BT = torch.randint(VOCABULARY, (sequences, tokens + 1), generator=generator)
-        ids_B = torch.randperm(1000, generator=generator)[:sequences]
+        ids_B = torch.randperm(1000, generator=generator)[:sequences]  # in no order: a row of the batch is no id
         return Batch(tokens_BT[:, :-1], tokens_BT[:, 1:], ids_B, torch.full((sequences,), tokens), domain)
 
     def built(self, seed: int = 0) -> Router:
@@ -68,7 +70,7 @@ class Lab:
         optimizer = torch.optim.Adam(learning, lr=0.05) if learning else None
         for step in range(STEPS if optimizer else 0):
             assert optimizer is not None
-            loss = self.loss(router, self.batch(seed=100 + step), step / STEPS)
+            loss = self.loss(router, self.batch(seed=100 + step), step / STEPS)  # not the tokens that checks look at
             if not (loss.requires_grad and loss.isfinite().all()):
                 break  # there are checks for that
             optimizer.zero_grad()
@@ -82,7 +84,7 @@ class Lab:
             batch,
             self.backbone,
             progress=progress,
-            purpose="train",
+            purpose=TRAIN,
             step=int(progress * STEPS),
             meter=Meter(enabled=False),
         )
@@ -92,16 +94,14 @@ class Lab:
     def calibrate(self, router: Router) -> None:
         """Calibrates as before an evaluation."""
         trials = [
-            Trial.of(batch, self.backbone, purpose="calibration", meter=Meter(enabled=False))
-            for batch in self.calibration
+            Trial.of(batch, self.backbone, purpose=CALIBRATE, meter=Meter(enabled=False)) for batch in self.calibration
         ]
         router.eval().calibrate(trials)
 
     @torch.no_grad()
     def run(self, router: Router, trial: Trial, context: Run | None = None, start: int = 0) -> Run:
         """One pass over the trial's tokens from `start` on under the router's gate, metered as in an evaluation."""
-        gate: Gate = router.eval().route(trial)
-        return self.backbone(trial.tokens_BT[:, start:], trial.meter.counted(gate), context, start)
+        return route_and_run(self.backbone, router.eval(), trial, context, start)
 
     def route(self, router: Router, batch: Batch) -> Tensor:
         """route_BTL that the gate really took; -1 for padding."""
@@ -131,7 +131,7 @@ def rows(batch: Batch, index_B: Tensor) -> Batch:
     )
 
 
-def moved(route_BTL: Tensor, other_BTL: Tensor) -> int:
+def count_moved(route_BTL: Tensor, other_BTL: Tensor) -> int:
     """How many sequences are routed differently."""
     return int((route_BTL != other_BTL).flatten(1).any(1).sum())
 
@@ -148,6 +148,7 @@ def _backbone(spec: Spec, skip_scope: str) -> Backbone:
     """A frozen random backbone whose weights are large enough that every part of it matters."""
     torch.manual_seed(0)
     backbone = Backbone(
+        # one head unless two have an even width, as rotary positions need
         BackboneConfig(
             layers=spec.layers, width=spec.width, heads=1 if spec.width % 4 else 2, big=2 * spec.width,
             small=max(spec.width // 4, 1), vocabulary=VOCABULARY, skip_scope=skip_scope,

@@ -1,0 +1,46 @@
+"""What duo says while it works: its log, on the terminal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.highlighter import RegexHighlighter
+from rich.logging import RichHandler
+
+
+class _Stage(RegexHighlighter):
+    """Shows in bold what a message is about: the words in front of two spaces."""
+
+    highlights = [r"^(?P<bold>\S.*?)(?=  )"]
+
+
+class _PlainHandler(RichHandler):
+    """Rich's handler with nothing but the message, on one line however long."""
+
+    def render(self, *, record: logging.LogRecord, traceback: Any, message_renderable: Any) -> Any:
+        return message_renderable
+
+
+@contextmanager
+def messages(console: Console, **levels: int) -> Iterator[None]:
+    """Shows what duo logs on the console, from level INFO on.
+
+    Args:
+        levels: other levels by part of duo, as in `stages=logging.WARNING`.
+    """
+    log, handler = logging.getLogger("duo"), _PlainHandler(console=console, highlighter=_Stage())
+    loggers = {log: logging.INFO} | {logging.getLogger(f"duo.{part}"): level for part, level in levels.items()}
+    before = {logger: logger.level for logger in loggers}
+    for logger, level in loggers.items():
+        logger.setLevel(level)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        for logger, level in before.items():
+            logger.setLevel(level)
