@@ -14,7 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from duo.recipe import schema as recipe
+from duo.recipe import load
 from duo.routing import registry
 from duo.testing import SKIP_SPEC, SPEC, is_bound, run_checks
 
@@ -55,21 +55,21 @@ def show(_: argparse.Namespace) -> int:
     """Lists the routers; one that is broken says how, and hides no other."""
     table = Table("router", "package", "what it does", "kind", box=box.SIMPLE_HEAD)
     for name, points in registry.available().items():
-        table.add_row(name, " and ".join(map(registry.package, points)), *about(name))
+        table.add_row(name, " and ".join(map(registry.package, points)), *describe_kind(name))
     console = Console(highlight=False, markup=False)
     console.width = max(console.width, WIDTH)
     console.print(table)
     return 0
 
 
-def about(name: str) -> tuple[str, str]:
+def describe_kind(name: str) -> tuple[str, str]:
     """A router's first sentence, and whether it is a bound or deployable, as a small trial measures it."""
     try:
         router = registry.load(name)
         sentence = re.split(r"(?<=\.)\s", " ".join((router.__doc__ or "(it has no docstring)").split()))[0]
         return sentence, kind(is_bound(router))
     except Exception as error:  # a stranger's code
-        return str(error) if isinstance(error, ValueError) else registry.said(error), "broken"
+        return str(error) if isinstance(error, ValueError) else registry.describe_error(error), "broken"
 
 
 def kind(bound: bool) -> str:
@@ -80,11 +80,11 @@ def kind(bound: bool) -> str:
 def check(options: argparse.Namespace) -> int:
     """Runs all checks on a router and says what fails, and why."""
     settings = [f"router.name={options.name}", *(f"router.{setting}" for setting in options.settings)]
-    arguments = recipe.load("tiny", settings).router_options()
+    arguments = load("tiny", settings).router_options
     spec, router = SKIP_SPEC if options.skip else SPEC, registry.load(options.name)
     registry.build(options.name, spec, arguments)  # what cannot be built needs no checks
-    budget = f"{spec.budget.big} big and {spec.budget.skip} skipped of {spec.layers} layers"
-    print(f"{registry.described(router)}, {budget}")
+    budget = f"{spec.budget} of {spec.layers} layers"
+    print(f"{registry.describe(router)}, {budget}")
     build, failed = functools.partial(router, **arguments), 0
     for outcome in run_checks(build, spec):
         failed += outcome.error is not None
@@ -115,7 +115,7 @@ def new(options: argparse.Namespace) -> int:
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and holds something: choose a new or empty folder with --package DIR")
-    for source in sorted(TEMPLATE.rglob("*.txt")):
+    for source in sorted(TEMPLATE.rglob("*.txt")):  # so named that no tool takes the template for code
         path = folder / str(source.relative_to(TEMPLATE).with_suffix("")).replace("NAME", name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source.read_text(encoding="utf-8").replace("NAME", name), encoding="utf-8")

@@ -1,12 +1,21 @@
-"""The stages of runs: backbones and routers made or reused, scores, comparisons, and the part that is luck."""
+"""What a run does: a backbone and a router made or reused, scored alone or beside others.
 
-from duo.stages.compare import compared, seeded
-from duo.stages.identity import Made, backbone_digest, data_of, learns, store_of
-from duo.stages.luck import luck
-from duo.stages.score import BOUNDS, beside, made_beside, references, score_of, scored
-from duo.stages.stage1 import Say, calibrate, device_of, made, published_backbone
+source      where a backbone comes from: trained here, or published
+stage1      trains a backbone under random routing
+published   backbones and tokens that are shared by digest
+stage3      trains and calibrates a router
+score       a router's row, and those of its baselines and bounds
+single      a run of one router
+compare     a run of many rows
+luck        how much of a gain is luck
+identity    what is made depends on these, as digests
+cache       what is made is kept and reused: lock, finish, load
+output      a run's own folder
+"""
 
-__all__ = [
-    "BOUNDS", "Made", "Say", "backbone_digest", "beside", "calibrate", "compared", "data_of", "device_of", "learns",
-    "luck", "made", "made_beside", "published_backbone", "references", "score_of", "scored", "seeded", "store_of",
-]  # fmt: skip
+from duo.stages.compare import run_comparison
+from duo.stages.single import run_single
+from duo.stages.source import BackboneSource, backbone_source
+from duo.stages.stage3 import calibrate, train_or_load
+
+__all__ = ["BackboneSource", "backbone_source", "calibrate", "run_comparison", "run_single", "train_or_load"]

@@ -2,46 +2,79 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from duo.evaluation.row import Row, over_seeds
-from duo.recipe.schema import Recipe
-from duo.stages.identity import data_of, learns
-from duo.stages.score import about, scored
-from duo.stages.stage1 import Say, made
-from duo.storage.processes import together
+import torch
+from msgspec import structs
+
+from duo.data.datamodule import TextData
+from duo.evaluation.comparison import Comparison, compare_rows
+from duo.evaluation.provenance import provenance
+from duo.evaluation.row import Row, average_rows
+from duo.recipe import Recipe
+from duo.stages.output import digest_sources
+from duo.stages.score import describe_row, score_row
+from duo.stages.source import backbone_source
+from duo.stages.stage3 import train_or_load
+from duo.storage.processes import is_distributed
+
+log = logging.getLogger(__name__)
 
 
-def compared(recipe: Recipe, cache: Path, say: Say) -> dict[str, dict[str, Row]]:
-    """The rows of a comparison by group and name."""
-    found: dict[str, dict[str, Row]] = {}
+def run_comparison(recipe: Recipe, name: str, command: str, cache: Path, device: torch.device) -> Comparison:
+    """Trains and scores what is not there yet; the result is not saved yet.
+
+    Raises:
+        ValueError: every row failed.
+    """
+    start = time.time()
+    data = backbone_source(recipe).open_data(cache)  # of all rows
+    groups, compare = {}, recipe.compare
     for group, rows in recipe.groups().items():
-        for name, row in rows.items():
-            title = f"{name}{f' at {group}' if group else ''}"
-            found.setdefault(group, {})[name] = _over_seeds(row, recipe.compare.seeds, cache, say, title)
-    return found
+        where = f" at {group}" if group else ""
+        found = {row: _score_seeds(rows[row], compare.seeds, data, device, f"{row}{where}") for row in rows}
+        groups[group] = compare_rows(found, compare.minus, compare.gap)
+    failed = [row.failed for rows in groups.values() for row in rows.values()]
+    if all(failed):
+        raise ValueError(f"every row failed; the first one: {failed[0]}")
+    return Comparison(
+        recipe=name,
+        recipe_digest=recipe.digest,
+        groups=groups,
+        minus=compare.minus,
+        gap=compare.gap,
+        provenance=provenance(recipe.seed, device, time.time() - start, command, digest_sources(recipe)),
+    )
 
 
-def seeded(recipe: Recipe, seeds: int) -> Iterator[Recipe]:
-    """The recipe from each seed if it learns, else once."""
-    wanted = seeds if learns(recipe.new_router()) or not recipe.stage3.freeze_backbone else 1
-    return (replace(recipe, seed=seed) for seed in range(recipe.seed, recipe.seed + wanted))
+def seeded_recipes(recipe: Recipe, seeds: int) -> Iterator[Recipe]:
+    """The recipe from so many seeds, its own first."""
+    return (replace(recipe, seed=seed) for seed in range(recipe.seed, recipe.seed + seeds))
 
 
-def _over_seeds(recipe: Recipe, seeds: int, cache: Path, say: Say, title: str) -> Row:
+def _score_seeds(recipe: Recipe, seeds: int, data: TextData, device: torch.device, title: str) -> Row:
     """A row, its router trained from each seed if it learns."""
+    rows: list[Row] = []
     try:
-        rows = []
-        for each in seeded(recipe, seeds):
-            say("row", f"{title}, seed {each.seed}")
-            data = data_of(each, cache)
-            backbone, router = made(each, data, say)
-            rows.append(scored(each, backbone, router, data, say))
-        return over_seeds(rows)
+        for each in seeded_recipes(recipe, seeds):
+            log.info("row  %s, seed %s", title, each.seed)
+            rows.append(_score_once(each, data, device))
+            if not rows[0].learned and recipe.stage3.freeze_backbone:
+                break  # other seeds would find the same
+        return average_rows(rows)
     except (ValueError, FloatingPointError) as error:
-        if together():
+        if is_distributed():
             raise  # other processes may wait for this one
-        say("failed", f"{title}: {error}")
-        return replace(about(recipe), failed=str(error))
+        log.warning("failed  %s: %s", title, error)
+        return structs.replace(describe_row(recipe), failed=str(error))
+
+
+def _score_once(recipe: Recipe, data: TextData, device: torch.device) -> Row:
+    """A row of one seed."""
+    ours = data.batched(recipe.data.batch_size)
+    backbone, router = train_or_load(recipe, backbone_source(recipe), ours, device)
+    return score_row(recipe, backbone, router, ours)

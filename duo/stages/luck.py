@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,22 +15,23 @@ from duo.evaluation.bootstrap import mean_of
 from duo.evaluation.evaluate import evaluate
 from duo.evaluation.result import Luck
 from duo.evaluation.score import Score
-from duo.recipe.schema import Recipe
+from duo.recipe import Recipe
 from duo.routing.meter import Meter
 from duo.routing.router import Router
 from duo.routing.trial import Trial
+from duo.routing.uniform import DRAW_LABELS
 from duo.search import patterns_of
-from duo.stages.stage1 import Say
+
+log = logging.getLogger(__name__)
 
 
-def luck(
+def measure_luck(
     recipe: Recipe,
     backbone: Backbone,
     router: Router,
     fixed: Router,
     data: TextData,
     real: dict[str, tuple[Score, Score]],
-    say: Say,
 ) -> dict[str, Luck]:
     """A router's gain over the best fixed pattern on real labels and on drawn ones, by hold-out, on the subset.
 
@@ -46,26 +49,26 @@ def luck(
         predicted = [Trial.of(batch, backbone, meter=Meter(enabled=False)).prediction(pattern_PL) for batch in batches]
         gains = []
         for draw in range(recipe.null_draws):
-            say("luck", f"{holdout}, draw {draw + 1} of {recipe.null_draws}")
+            log.info("luck  %s, draw %s of %s", holdout, draw + 1, recipe.null_draws)
             drawn = [
-                relabelled(batch, backbone, probability_BTV, recipe.seed, draw)
+                relabel(batch, backbone, probability_BTV, recipe.seed, draw)
                 for batch, probability_BTV in zip(batches, predicted, strict=True)
             ]
-            gains.append(_gain_N(*(evaluate(backbone, row, drawn, recipe.seed) for row in (router, fixed))))
-        tokens_N = real[holdout][0].sequences.tokens_N
-        gain_N, null_N = _gain_N(*real[holdout]), np.mean(gains, axis=0)
-        found[holdout] = Luck(*(mean_of(part_N, tokens_N) for part_N in (gain_N, null_N, gain_N - null_N)))
+            gains.append(_gain_B(*(evaluate(backbone, row, drawn, recipe.seed) for row in (router, fixed))))
+        tokens_B = real[holdout][0].sequences.tokens_B
+        gain_B, null_B = _gain_B(*real[holdout]), np.mean(gains, axis=0)
+        found[holdout] = Luck(*(mean_of(part_B, tokens_B) for part_B in (gain_B, null_B, gain_B - null_B)))
     return found
 
 
-def _gain_N(router: Score, fixed: Score) -> np.ndarray:
+def _gain_B(router: Score, fixed: Score) -> np.ndarray:
     """How much less the router loses than the fixed pattern, summed over the tokens of each sequence."""
-    return fixed.sequences.loss_N - router.sequences.loss_N
+    return fixed.sequences.loss_B - router.sequences.loss_B
 
 
-def relabelled(batch: Batch, backbone: Backbone, probability_BTV: Tensor, seed: int, draw: int) -> Batch:
+def relabel(batch: Batch, backbone: Backbone, probability_BTV: Tensor, seed: int, draw: int) -> Batch:
     """The batch with labels drawn from a prediction; the same ones however it is batched."""
-    uniform_BT = Trial.of(batch, backbone, seed=seed, purpose="null").uniform(draw)[..., 0]
+    uniform_BT = Trial.of(batch, backbone, seed=seed, purpose=DRAW_LABELS).uniform(draw)[..., 0]
     below_BTV = probability_BTV.double().cumsum(-1) <= uniform_BT.double()[..., None]
-    drawn_BT = below_BTV.sum(-1).clamp(max=probability_BTV.shape[-1] - 1)
+    drawn_BT = below_BTV.sum(-1).clamp(max=probability_BTV.shape[-1] - 1)  # the sum may end just under 1
     return batch._replace(labels_BT=torch.where(batch.labels_BT >= 0, drawn_BT, batch.labels_BT))

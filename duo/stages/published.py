@@ -1,140 +1,91 @@
-"""Backbones and token sets that are shared by digest: the same weights and tokens on every machine."""
+"""A backbone out of a leaderboard, with the tokens it was trained on and is scored on."""
 
 from __future__ import annotations
 
+import logging
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
 
-import msgspec
 import numpy as np
+import torch
 from filelock import FileLock
-from msgspec import Meta, Struct, to_builtins
-from safetensors.numpy import load, save
+from msgspec import to_builtins
+from safetensors.numpy import load
 from tokenizers import Tokenizer
 
-import duo
 from duo.backbone import Backbone, BackboneConfig
+from duo.data.config import DataConfig
 from duo.data.datamodule import TextData
 from duo.data.tokens import digests_of, write
+from duo.recipe.sections import LeaderboardConfig
+from duo.stages.cache import Made
+from duo.stages.publish import BackboneHead, backbone_head, default_store, tokens_head
 from duo.storage.files import replacing
-from duo.storage.store import HEADS, Store
-from duo.storage.weights import weights_digest
+from duo.storage.store import Store
+from duo.storage.weights import load_weights, weights_digest
 
-SCHEMA = 1
-T = TypeVar("T")
-
-Version = Annotated[int, Meta(ge=SCHEMA, le=SCHEMA)]
-Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[\w .,:=+-]*$")]
-Count = Annotated[int, Meta(ge=1, le=1 << 48)]
+log = logging.getLogger(__name__)
 
 
-class About(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a backbone comes from, as its maker says."""
+@dataclass(frozen=True)
+class PublishedBackbone:
+    """A backbone of a leaderboard, with its tokens: nothing is trained or prepared."""
 
-    name: Label
-    train_tokens: Annotated[int, Meta(ge=0, le=1 << 62)]
-    seed: int
-    stage1: dict[Label, Any]
+    leaderboard: LeaderboardConfig
+    config: BackboneConfig
+    data_config: DataConfig
 
+    @property
+    def store(self) -> Store:
+        """The leaderboard."""
+        return open_store(self.leaderboard)
 
-class BackboneHead(Struct, frozen=True, forbid_unknown_fields=True):
-    """`backbone.json`: a published backbone."""
+    @property
+    def published(self) -> str:
+        """Its digest."""
+        assert self.leaderboard.backbone
+        return self.leaderboard.backbone
 
-    schema: Version
-    about: About
-    config: dict[Label, str | int | float | bool | None]
-    """Fields of `BackboneConfig`."""
-    weights: Digest
-    """Of the parameters themselves (`duo.files.weights_digest`)."""
-    parameters: Count
-    tokens: Digest
-    """The published tokens that it was trained on and is scored on."""
-    files: dict[str, Digest]
+    @property
+    def train_tokens(self) -> int:
+        """Tokens it was trained on, as its maker says."""
+        return backbone_head(self.store, self.published).about.train_tokens
 
+    def open_data(self, cache: Path) -> TextData:
+        """The tokens that were published with it; raises ValueError where they cannot be fetched."""
+        log.info("data  published tokens, kept in %s", cache / "data")
+        tokens = backbone_head(self.store, self.published).tokens
+        folder = fetch_tokens(self.store, tokens, self.data_config.tokens, cache)
+        data = TextData(self.data_config, self.config.vocabulary, cache, folder)
+        data.setup()
+        return data
 
-class TokensHead(Struct, frozen=True, forbid_unknown_fields=True):
-    """`tokens.json`: a tokenizer, and packed sequences by split."""
+    def identity(self, data: TextData) -> str:
+        """Its digest, which covers its tokens."""
+        return self.published
 
-    schema: Version
-    digests: dict[Label, Digest]
-    """Of the tokenizer with the training tokens (`train`), and with all tokens (`whole`)."""
-    length: Annotated[int, Meta(ge=1, le=1 << 16)]
-    """Tokens of a sequence (T)."""
-    splits: dict[Label, Annotated[int, Meta(ge=1, le=1 << 24)]]
-    """Sequences of every split."""
-    files: dict[str, Digest]
+    def train_or_load(self, data: TextData, device: torch.device) -> Made[Backbone]:
+        """The backbone, fetched if the data's cache lacks it.
 
-
-def default_store() -> str:
-    """The `leaderboard` folder of the repository that duo runs from.
-
-    Raises:
-        ValueError: duo was installed as a wheel.
-    """
-    folder = Path(duo.__file__).parents[1] / "leaderboard"
-    if not folder.is_dir():
-        raise ValueError("this duo is installed without a leaderboard: give leaderboard.store=DIR")
-    return str(folder)
-
-
-def published(store: Store, backbone: Backbone, data: TextData) -> str | None:
-    """Digest of a published backbone with these weights and tokens, if there is one."""
-
-    def identity(digest: str) -> tuple[str, dict[str, str]]:
-        head = backbone_head(store, digest)
-        return head.weights, tokens_head(store, head.tokens).digests
-
-    ours = weights_digest(backbone), data.digests._asdict()
-    return next((digest for digest, found in store.sound("backbones", identity) if found == ours), None)
+        Raises:
+            ValueError: it is not there, was changed, or has another shape than the recipe's.
+        """
+        folder, head = fetch_backbone(self.store, self.published, self.config, data.cache)
+        log.info("stage 1  using the published backbone %s", self.published[:12])
+        backbone, weights = Backbone(self.config), folder / "backbone.safetensors"
+        load_weights(backbone, weights)
+        if weights_digest(backbone) != head.weights:
+            raise ValueError(f"{weights} is not the published backbone: delete it to fetch it again")
+        # the board shows what the head says, so it must be so
+        if (parameters := sum(backbone.parameter_counts().values())) != head.parameters:
+            raise ValueError(f"backbones/{self.published[:12]} says {head.parameters} parameters, it has {parameters}")
+        return Made(backbone.to(device), folder, head.weights)
 
 
-def publish(store: Store, backbone: Backbone, weights: Path, data: TextData, about: About) -> str:
-    """Adds a backbone with its tokens, of all splits; returns the backbone's digest.
-
-    Args:
-        weights: the backbone's safetensors file.
-        about: where the backbone comes from.
-
-    Raises:
-        ValueError: a field of `about` is not what it should be; nothing is added.
-    """
-    try:
-        msgspec.convert(to_builtins(about), About)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"the backbone cannot be called {about.name!r}: {error}") from error
-    packed = data.packed()
-    smaller = np.uint16 if len(data.tokenizer.get_vocab()) <= 1 << 16 else np.int32
-    arrays = {name: tokens.astype(smaller) for name, tokens in packed.items()}
-    splits = {name: len(tokens) for name, tokens in packed.items()}
-    length = next(iter(packed.values())).shape[1] - 1
-    tokens_digest = store.add(
-        "tokens",
-        {"schema": SCHEMA, "digests": data.digests._asdict(), "length": length, "splits": splits},
-        {"tokenizer.json": data.tokenizer.to_str().encode(), "tokens.safetensors": save(arrays)},
-    )
-    config = {key: value for key, value in asdict(backbone.config).items() if key != "seed"}
-    found = {
-        "schema": SCHEMA,
-        "about": to_builtins(about),
-        "config": config,
-        "weights": weights_digest(backbone),
-        "parameters": sum(backbone.parameter_counts().values()),
-        "tokens": tokens_digest,
-    }
-    return store.add("backbones", found, {"weights.safetensors": weights.read_bytes()})
-
-
-def backbone_head(store: Store, digest: str) -> BackboneHead:
-    """What is told of a published backbone; raises ValueError where it is missing, was changed or is malformed."""
-    return _converted(store, "backbones", digest, BackboneHead)
-
-
-def tokens_head(store: Store, digest: str) -> TokensHead:
-    """What is told of published tokens; raises ValueError where they are missing, were changed or are malformed."""
-    return _converted(store, "tokens", digest, TokensHead)
+def open_store(config: LeaderboardConfig) -> Store:
+    """The leaderboard that a recipe names."""
+    return Store(config.store or default_store())
 
 
 def fetch_tokens(store: Store, digest: str, length: int, cache: Path) -> Path:
@@ -150,8 +101,9 @@ def fetch_tokens(store: Store, digest: str, length: int, cache: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            tokenizer, packed = _unpacked(store, digest)
+            tokenizer, packed = _unpack(store, digest)
             sizes = {name: len(tokens) for name, tokens in packed.items()}
+            # the store vouches for the files, not for what the head says of them
             if digests_of(tokenizer, packed)._asdict() != head.digests or sizes != head.splits:
                 raise ValueError(f"tokens/{digest[:12]} are not those that their tokens.json names")
             half_done = folder.with_suffix(".part")
@@ -183,7 +135,7 @@ def fetch_backbone(store: Store, digest: str, config: BackboneConfig, cache: Pat
     return folder, head
 
 
-def _unpacked(store: Store, digest: str) -> tuple[Tokenizer, dict[str, np.ndarray]]:
+def _unpack(store: Store, digest: str) -> tuple[Tokenizer, dict[str, np.ndarray]]:
     head = to_builtins(tokens_head(store, digest))
     try:
         tokenizer = Tokenizer.from_str(store.file("tokens", digest, "tokenizer.json", head).decode())
@@ -191,10 +143,3 @@ def _unpacked(store: Store, digest: str) -> tuple[Tokenizer, dict[str, np.ndarra
     except Exception as error:  # tokenizers and safetensors have exceptions of their own
         raise ValueError(f"tokens/{digest[:12]} cannot be read: {error}") from error
     return tokenizer, {name: tokens.astype(np.int32) for name, tokens in splits.items()}
-
-
-def _converted(store: Store, kind: str, digest: str, shape: type[T]) -> T:
-    try:
-        return msgspec.convert(store.head(kind, digest), shape)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"{kind}/{digest[:12]}/{HEADS[kind]}: {error}") from error

@@ -1,0 +1,81 @@
+"""The cache: what is made once is kept by the digest of all that it depends on, and reused."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+
+from duo.storage.files import replacing
+from duo.storage.processes import is_chief, is_distributed
+from duo.storage.weights import check_finite, load_weights, save_weights
+
+LAYOUT = 2  # raise it with every change of how digests in a cache are taken
+KINDS = ("data", "backbones", "routers", "rows")
+
+Module = TypeVar("Module", bound=nn.Module)
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Made(Generic[Module]):
+    """A trained module, the folder of its weights and logs, and its identity: of a backbone, its weights' digest."""
+
+    module: Module
+    folder: Path
+    digest: str
+
+
+def open_cache(folder: Path) -> None:
+    """Marks a cache with the layout of its digests; says so where an older duo filled it, and leaves that as it is."""
+    mark = folder / "layout"
+    # layout 1 left no mark
+    found = (
+        mark.read_text().strip() if mark.exists() else "1" if any((folder / kind).exists() for kind in KINDS) else ""
+    )
+    if found and found != str(LAYOUT):
+        log.warning("cache  %s was filled by another duo: what it holds is left as it is, and made anew", folder)
+    if found != str(LAYOUT) and is_chief():
+        with replacing(mark) as path:
+            path.write_text(f"{LAYOUT}\n")
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock on the chief process; the others belong to it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not is_chief():
+        yield
+        return
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("waiting  for another run that is at work in %s", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def finish(module: nn.Module, weights: Path) -> None:
+    """Saves the weights, from one process, and drops the checkpoint that led to them."""
+    check_finite(module)  # on every process, so that all of them stop
+    if is_chief():
+        save_weights(module, weights)
+        (weights.parent / "last.ckpt").unlink(missing_ok=True)  # only now: killed before, it goes on from there
+
+
+def load(module: nn.Module, weights: Path) -> None:
+    """Loads the weights that the chief process saved, once it has."""
+    if is_distributed():
+        torch.distributed.barrier()
+    load_weights(module, weights)  # also where it was just trained: new and reused are the same

@@ -1,0 +1,131 @@
+"""A run's own folder: whose it is, what an earlier start left there, and what is kept of a run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+
+from duo.backbone import Backbone
+from duo.evaluation.comparison import Comparison
+from duo.evaluation.format import load_struct
+from duo.evaluation.result import Result
+from duo.recipe import OldKey, Recipe, load
+from duo.routing import registry
+from duo.routing.router import Router
+from duo.routing.source import source_digest
+from duo.stages.cache import Made
+from duo.storage.files import replacing
+from duo.storage.processes import is_chief
+
+RECIPE = "recipe.yaml"
+
+
+def folder_of(recipe: Recipe, name: str) -> Path:
+    """The run's folder."""
+    return Path(recipe.output or f"outputs/{name}-{recipe.digest[:8]}")
+
+
+def cache_of(recipe: Recipe, folder: Path) -> Path:
+    """Where prepared data and trained backbones are kept."""
+    from platformdirs import user_cache_path
+
+    return folder / "cache" if recipe.cache == "none" else Path(recipe.cache or user_cache_path("duo"))
+
+
+@contextmanager
+def hold_output(recipe: Recipe, name: str, folder: Path) -> Iterator[None]:
+    """Makes the run's folder, or takes it up again, and keeps other runs out of it.
+
+    Raises:
+        ValueError: it belongs to another run, is in use, holds other files, or cannot be written.
+    """
+    if (folder / RECIPE).exists():
+        _check_ours(recipe, folder)
+    else:
+        _begin(recipe, name, folder)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise ValueError(f"output={folder} is in use by another run: wait for it, or choose another folder") from error
+
+
+def _check_ours(recipe: Recipe, folder: Path) -> None:
+    try:
+        theirs = load(str(folder / RECIPE)).digest
+    except OldKey as error:
+        raise ValueError(f"output={folder} holds a run of an older duo ({error}): choose another folder") from error
+    except ValueError as error:
+        raise ValueError(f"output={folder} holds a {RECIPE} that is not ours ({error}): choose another") from error
+    if theirs != recipe.digest:
+        which = f"({theirs[:8]}; this one is {recipe.digest[:8]})"
+        raise ValueError(f"output={folder} belongs to another recipe {which}: choose another folder")
+
+
+def _begin(recipe: Recipe, name: str, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # locks and half-written files are hidden, and nobody else's
+        if any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise ValueError(f"output={folder} holds files of something else: choose a new or empty folder")
+        with replacing(folder / RECIPE) as path:
+            # over the first defaults: a key that is new later then means what was so before it
+            text = OmegaConf.to_yaml({"base": "first"} | recipe.settings)
+            path.write_text(f"# {name}, resolved; digest {recipe.digest}\n{text}")
+    except OSError as error:
+        raise ValueError(f"output={folder} cannot be written: {error.strerror or error}") from error
+
+
+def load_finished(recipe: Recipe, folder: Path) -> Result | Comparison | None:
+    """What an earlier start left in the folder; a comparison in which a row failed is gone through again.
+
+    Raises:
+        ValueError: it cannot be read, or a router's source has changed since.
+    """
+    if not (folder / "result.json").exists():
+        return None
+    found: Result | Comparison
+    if recipe.compare.names:
+        found = load_struct(Comparison, folder, "result.json")
+        if any(row.failed for row in found.rows):
+            return None
+    else:
+        found = load_struct(Result, folder, "result.json")
+    before = found.provenance["sources"]
+    changed = [name for name, source in digest_sources(recipe).items() if before.get(name) != source]
+    if changed:
+        raise ValueError(
+            f"router {', '.join(changed)} has changed since output={folder} was made: choose another folder, or delete "
+            f"{folder / 'result.json'} to evaluate again"
+        )
+    return found
+
+
+def digest_sources(recipe: Recipe) -> dict[str, str]:
+    """Digests of the source of all routers that are the recipe's own, by name."""
+    return {name: source_digest(registry.load(name)) for name in sorted({row.router["name"] for row in recipe.rows()})}
+
+
+def note_backbone(folder: Path, identity: str) -> None:
+    """Notes the backbone that the folder's weights belong to.
+
+    Raises:
+        ValueError: it was another one when the run began: its documents have changed since.
+    """
+    mark = folder / "backbone.digest"
+    if not mark.exists() and is_chief():
+        with replacing(mark) as path:
+            path.write_text(identity)
+    elif mark.exists() and mark.read_text() != identity:
+        raise ValueError(f"output={folder} was begun on other documents than are there now: choose another folder")
+
+
+def keep_weights(folder: Path, backbone: Made[Backbone], router: Made[Router]) -> None:
+    """Copies a run's weights and the router's logs out of the cache."""
+    shutil.copy(backbone.folder / "backbone.safetensors", folder)
+    shutil.copytree(router.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))

@@ -1,0 +1,143 @@
+"""What a leaderboard says of shared backbones and tokens, and how they are added to it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct, to_builtins
+from safetensors.numpy import save
+
+import duo
+from duo.backbone import Backbone
+from duo.data.datamodule import TextData
+from duo.storage.store import HEADS, Store
+from duo.storage.weights import weights_digest
+
+SCHEMA = 1
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+Version = Annotated[int, Meta(ge=SCHEMA, le=SCHEMA)]
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[\w .,:=+-]*$")]
+Count = Annotated[int, Meta(ge=1, le=1 << 48)]
+
+
+class About(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a backbone comes from, as its maker says."""
+
+    name: Label
+    train_tokens: Annotated[int, Meta(ge=0, le=1 << 62)]
+    seed: int
+    stage1: dict[Label, Any]
+
+
+class BackboneHead(Struct, frozen=True, forbid_unknown_fields=True):
+    """`backbone.json`: a published backbone."""
+
+    schema: Version
+    about: About
+    config: dict[Label, str | int | float | bool | None]
+    """Fields of `BackboneConfig`."""
+    weights: Digest
+    """Of the parameters themselves (`duo.storage.weights.weights_digest`)."""
+    parameters: Count
+    tokens: Digest
+    """The published tokens that it was trained on and is scored on."""
+    files: dict[str, Digest]
+
+
+class TokensHead(Struct, frozen=True, forbid_unknown_fields=True):
+    """`tokens.json`: a tokenizer, and packed sequences by split."""
+
+    schema: Version
+    digests: dict[Label, Digest]
+    """Of the tokenizer with the training tokens (`train`), and with all tokens (`whole`)."""
+    length: Annotated[int, Meta(ge=1, le=1 << 16)]
+    """Tokens of a sequence (T)."""
+    splits: dict[Label, Annotated[int, Meta(ge=1, le=1 << 24)]]
+    """Sequences of every split."""
+    files: dict[str, Digest]
+
+
+def default_store() -> str:
+    """The `leaderboard` folder of the repository that duo runs from.
+
+    Raises:
+        ValueError: duo was installed as a wheel.
+    """
+    folder = Path(duo.__file__).parents[1] / "leaderboard"
+    if not folder.is_dir():
+        raise ValueError("this duo is installed without a leaderboard: give leaderboard.store=DIR")
+    return str(folder)
+
+
+def find_published(store: Store, backbone: Backbone, data: TextData) -> str | None:
+    """Digest of a published backbone with these weights and tokens, if there is one."""
+
+    def identity(digest: str) -> tuple[str, dict[str, str]]:
+        head = backbone_head(store, digest)
+        return head.weights, tokens_head(store, head.tokens).digests
+
+    ours = weights_digest(backbone), data.digests._asdict()
+    return next((digest for digest, found in store.sound("backbones", identity) if found == ours), None)
+
+
+def publish(store: Store, backbone: Backbone, weights: Path, data: TextData, about: About) -> str:
+    """Adds a backbone with its tokens, of all splits; returns the backbone's digest.
+
+    Args:
+        weights: the backbone's safetensors file.
+        about: where the backbone comes from.
+
+    Raises:
+        ValueError: a field of `about` is not what it should be; nothing is added.
+    """
+    try:
+        msgspec.convert(to_builtins(about), About)  # a Struct is not checked when it is built
+    except msgspec.ValidationError as error:
+        raise ValueError(f"the backbone cannot be called {about.name!r}: {error}") from error
+    packed = data.packed()
+    smaller = np.uint16 if len(data.tokenizer.get_vocab()) <= 1 << 16 else np.int32
+    arrays = {name: tokens.astype(smaller) for name, tokens in packed.items()}
+    splits = {name: len(tokens) for name, tokens in packed.items()}
+    length = next(iter(packed.values())).shape[1] - 1
+    # tokens first, for the backbone's head names them
+    tokens_digest = store.add(
+        "tokens",
+        {"schema": SCHEMA, "digests": data.digests._asdict(), "length": length, "splits": splits},
+        {"tokenizer.json": data.tokenizer.to_str().encode(), "tokens.safetensors": save(arrays)},
+    )
+    # a recipe's config has the seed of the training too, which stands in `about`
+    config = {key: value for key, value in asdict(backbone.config).items() if key != "seed"}
+    found = {
+        "schema": SCHEMA,
+        "about": to_builtins(about),
+        "config": config,
+        "weights": weights_digest(backbone),
+        "parameters": sum(backbone.parameter_counts().values()),
+        "tokens": tokens_digest,
+    }
+    return store.add("backbones", found, {"weights.safetensors": weights.read_bytes()})
+
+
+def backbone_head(store: Store, digest: str) -> BackboneHead:
+    """What is told of a published backbone; raises ValueError where it is missing, was changed or is malformed."""
+    return _convert(store, "backbones", digest, BackboneHead)
+
+
+def tokens_head(store: Store, digest: str) -> TokensHead:
+    """What is told of published tokens; raises ValueError where they are missing, were changed or are malformed."""
+    return _convert(store, "tokens", digest, TokensHead)
+
+
+def _convert(store: Store, kind: str, digest: str, shape: type[T]) -> T:
+    try:
+        return msgspec.convert(store.head(kind, digest), shape)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{kind}/{digest[:12]}/{HEADS[kind]}: {error}") from error
