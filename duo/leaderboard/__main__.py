@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from platformdirs import user_cache_path
+from rich.console import Console
 
 from duo.leaderboard.board.board import STATUS
-from duo.stages.published import default_store
+from duo.report.messages import messages
 from duo.storage.store import HEADS, Store
-from duo.training.quiet import quieten
 
 SETTINGS = ("leaderboard.store", "cache")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command; returns its exit status: 0 done, 1 a mistake or an entry that is not so, 2 no such command."""
+    """The command; returns its exit status: 0 done, 1 a mistake or an entry that is wrong, 2 no such command."""
     given = [argument for argument in arguments if argument.startswith(tuple(f"{name}=" for name in SETTINGS))]
     options = parser().parse_args([argument for argument in arguments if argument not in given])
     settings = dict(argument.split("=", 1) for argument in given)
+    from duo.stages.publish import default_store  # Lightning takes seconds, for which --help need not wait
+    from duo.training.trainer import quieten
+
     quieten()
     options.cache = Path(settings.get("cache") or user_cache_path("duo"))
     try:
         options.store = Store(settings.get("leaderboard.store") or default_store())
-        return int(options.command(options))
+        console = Console(highlight=False, markup=False, soft_wrap=True)
+        with messages(console, stages=logging.WARNING):  # rows are made again: what is reused for them helps nobody
+            return int(options.command(options))
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -52,11 +58,11 @@ def parser() -> argparse.ArgumentParser:
     showing.add_argument("--format", default="table", choices=("table", "markdown", "csv", "json"))
     showing.add_argument("--no-passes", action="store_true", help="without rows whose deciding took extra passes")
     showing.set_defaults(command=show)
-    verifying = commands.add_parser("verify", help="executes entries again and compares; exit status 0 if all are so")
+    verifying = commands.add_parser("verify", help="executes entries again; exit status 0 if all are verified")
     verifying.add_argument("entry", nargs="*", metavar="ENTRY", help="beginning of an entry's digest")
     verifying.add_argument("--all", action="store_true", help="every entry")
     verifying.add_argument("--retrain", action="store_true", help="trains the router again, too")
-    verifying.add_argument("--mark", action="store_true", help="adds to the store that the entry was found to be so")
+    verifying.add_argument("--mark", action="store_true", help="adds to the store that the entry was verified")
     verifying.set_defaults(command=verify)
     paging = commands.add_parser("page", help="writes the board as one HTML file that needs nothing else")
     paging.add_argument("folder", type=Path, metavar="DIR", help="where to write index.html")
@@ -67,27 +73,30 @@ def parser() -> argparse.ArgumentParser:
 def submit(options: argparse.Namespace) -> int:
     """Adds the rows of a run."""
     from duo.leaderboard.submit import Submission
+    from duo.stages.cache import open_cache
 
-    added, refused = Submission(options.store, options.cache, _say, options.note, options.backbone).run(options.run)
+    open_cache(options.cache)
+    added, refused = Submission(options.store, options.cache, options.note, options.backbone).run(options.run)
     print(f"{len(added)} entries added, {len(refused)} refused")
     return int(bool(refused))
 
 
 def show(options: argparse.Namespace) -> int:
     """Prints the board; raises ValueError where there is none."""
-    from duo.leaderboard.board.text import chosen, rendered
-    from duo.leaderboard.board.tracks import board_of
+    from duo.leaderboard.board.text import choose, render
+    from duo.leaderboard.board.tracks import build_board
 
     _check_there(options.store)
-    board = chosen(board_of(options.store), options.track, not options.no_passes)
-    print(rendered(board, options.format), end="")
+    board = choose(build_board(options.store), options.track, not options.no_passes)
+    print(render(board, options.format), end="")
     return 0
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Executes entries again, each in a process of its own; exit status 1 where one is not so."""
+    """Executes entries again, each in a process of its own; exit status 1 where one is not verified."""
     _check_there(options.store)
     every = options.store.digests("entries") if options.all else []
+    # not what somebody is still writing
     finished = [digest for digest in every if options.store.holds("entries", digest, HEADS["entries"])]
     entries = finished or [options.store.find("entries", beginning) for beginning in options.entry]
     if not entries:
@@ -98,12 +107,13 @@ def verify(options: argparse.Namespace) -> int:
         return _verify(options, entries[0])
     flags = [flag for flag, on in (("--retrain", options.retrain), ("--mark", options.mark)) if on]
     command = [sys.executable, "-m", "duo.leaderboard", f"leaderboard.store={options.store.location}", "verify", *flags]
+    # a router that crashes, or that changes what is imported, spoils no other entry
     codes = {entry: subprocess.run([*command, entry], check=False).returncode for entry in entries}
     for entry, code in codes.items():
         if code not in (0, 1):
             print(f"{entry[:12]}: its process ended with {code}, not verified", file=sys.stderr)
     wrong = sum(code != 0 for code in codes.values())
-    print(f"{len(codes) - wrong} of {len(codes)} entries are so")
+    print(f"{len(codes) - wrong} of {len(codes)} entries are verified")
     return int(wrong > 0)
 
 
@@ -111,17 +121,20 @@ def _verify(options: argparse.Namespace, digest: str) -> int:
     from duo.leaderboard.verify import verify
 
     try:
-        wrong = verify(options.store, digest, _say)
-        if options.retrain and not wrong:
-            wrong = verify(options.store, digest, _say, retrain=True)
+        wrong, other_source = verify(options.store, digest)
+        if options.retrain and not wrong:  # costly, and idle where the weights are wrong already
+            wrong, _ = verify(options.store, digest, retrain=True)
     except ValueError as error:
         print(f"{digest[:12]}: cannot be verified: {error}", file=sys.stderr)
         return 1
     for sentence in wrong:
         print(f"{digest[:12]}: {sentence}", file=sys.stderr)
+    if other_source:
+        print(f"{digest[:12]}: its router's source differs from the one here; the numbers are", end=" ")
+        print("not equal" if wrong else "equal")
     level = STATUS[2 if options.retrain else 1]
     if not wrong:
-        print(f"{digest[:12]}: {level}, and it is so")
+        print(f"{digest[:12]}: {level}, verified")
         if options.mark:
             options.store.add("marks", {"entry": digest, "level": level}, {})
     return int(bool(wrong))
@@ -129,22 +142,17 @@ def _verify(options: argparse.Namespace, digest: str) -> int:
 
 def page(options: argparse.Namespace) -> int:
     """Writes the page."""
-    from duo.leaderboard.board.tracks import board_of
-    from duo.leaderboard.page import page as write
+    from duo.leaderboard.board.tracks import build_board
+    from duo.leaderboard.page import write_page
 
     _check_there(options.store)
-    print(write(board_of(options.store), options.folder))
+    print(write_page(build_board(options.store), options.folder))
     return 0
 
 
 def _check_there(store: Store) -> None:
     if not store.exists():
         raise ValueError("there is nothing at leaderboard.store: python -m duo.leaderboard submit RUN makes it")
-
-
-def _say(stage: str, text: str) -> None:
-    if stage not in ("data", "stage 1", "row") and "reusing" not in text:
-        print(f"{stage}  {text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
-import math
 from base64 import b64encode
-from dataclasses import is_dataclass
 from hashlib import sha256
 from pathlib import Path
 from string import Template
-from typing import Any
 
-from duo.leaderboard.board.board import STATUS, Board, Standing
+import msgspec
+
+from duo.leaderboard.board.board import STATUS, Board
 from duo.storage.files import replacing
 
 TEMPLATES = Path(__file__).with_suffix("")
@@ -20,7 +19,7 @@ SCRIPTS = ("table.js", "panel.js", "plot.js", "page.js")
 MARKUP = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&"}
 
 
-def page(board: Board, folder: Path) -> Path:
+def write_page(board: Board, folder: Path) -> Path:
     """Writes `index.html`; the same board and the same version of plotly give the same bytes.
 
     What submitters wrote is in a block of JSON and nowhere else; the page's script shows it as text, never as markup,
@@ -41,7 +40,7 @@ def page(board: Board, folder: Path) -> Path:
         board=_data(board),
     )
     with replacing(folder / "index.html") as temporary:
-        temporary.write_text(text, "utf-8", newline="\n")
+        temporary.write_text(text, "utf-8", newline="\n")  # the same bytes on Windows
     return folder / "index.html"
 
 
@@ -57,6 +56,7 @@ def _policy(scripts: list[str]) -> str:
     """The Content-Security-Policy under which these scripts run, and nothing else."""
     hashes = " ".join(f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" for script in scripts)
     return (
+        # styles may stand inline, for plotly writes its own
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
     )
@@ -65,21 +65,11 @@ def _policy(scripts: list[str]) -> str:
 def _data(board: Board) -> str:
     r"""A board as ASCII without `<`, `>` and `&`: no text of a stranger ends the block that it stands in.
 
+    What is no number becomes null.
+
     >>> _data(Board([], ["</script><b>&"], "")).partition('"left_out": ')[2]
-    '["\\u003c/script\\u003e\\u003cb\\u003e\\u0026"], "command": ""}'
+    '["\\u003c/script\\u003e\\u003cb\\u003e\\u0026"], "command": "", "status": ["claimed", "re-executed", "retrained"]}'
     """
-    plain = {"status": STATUS} | _plain(board)
-    return json.dumps(plain, allow_nan=False, default=str).translate(MARKUP)
-
-
-def _plain(value: Any) -> Any:
-    """Values that JSON has: what is not finite is none. Heat maps, most of a board's numbers, are finite already."""
-    if isinstance(value, Standing):
-        return _plain(vars(value) | {"heat": None}) | {"heat": value.heat}
-    if is_dataclass(value):
-        return _plain(vars(value))
-    if isinstance(value, dict):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    plain = msgspec.to_builtins(board) | {"status": STATUS}
+    numbers = json.loads(json.dumps(plain), parse_constant=lambda _: None)
+    return json.dumps(numbers, allow_nan=False).translate(MARKUP)

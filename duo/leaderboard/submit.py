@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from duo import stages
+import torch
+
 from duo.backbone import Backbone
 from duo.data.datamodule import TextData
 from duo.evaluation.comparison import Comparison
 from duo.evaluation.result import Result
 from duo.evaluation.row import Row
 from duo.leaderboard.entry import entry
-from duo.leaderboard.entry.recipe import canonical, public_command, to_yaml
+from duo.leaderboard.entry.recipe import entry_values, strip_command, to_yaml
 from duo.leaderboard.entry.rules import check_budget, check_conformance, check_looking_ahead
-from duo.leaderboard.entry.schema import head_of
+from duo.leaderboard.entry.schema import read_head
 from duo.leaderboard.verify import ELSEWHERE, differences
-from duo.recipe.schema import Recipe, load
+from duo.recipe import Recipe, digest, load
+from duo.recipe.first import identity_of
 from duo.routing import registry
 from duo.routing.source import source_digest
-from duo.stages import single as jobs
-from duo.stages.published import About, publish, published
-from duo.storage.store import Store, sha256
+from duo.stages.cache import Made
+from duo.stages.compare import seeded_recipes
+from duo.stages.output import load_finished
+from duo.stages.publish import About, find_published, publish
+from duo.stages.score import baseline_recipes, score_row
+from duo.stages.source import BackboneSource, backbone_source
+from duo.stages.stage3 import train_or_load
+from duo.storage.store import Store
+from duo.training.trainer import device_of
 
 TOLERANCE = 1e-6  # nats between the loss that a run claims and the one its recipe gives
+
+log = logging.getLogger(__name__)
 
 
 class Candidate(NamedTuple):
@@ -44,7 +55,6 @@ class Submission:
 
     store: Store
     cache: Path
-    say: stages.Say
     note: str = ""
     """The submitter's words."""
     called: str = "default"
@@ -58,58 +68,62 @@ class Submission:
         Raises:
             ValueError: there is no finished run, or no row may be added.
         """
-        recipe, result = _finished(folder)
+        recipe, result = _load_run(folder)
+        data, device = backbone_source(recipe).open_data(self.cache), device_of(recipe.trainer)
         added: list[str | None] = []
         refused = []
         for candidate in _candidates(recipe, result):
             try:
-                added.append(self._add(candidate, result.provenance))
+                ours = data.batched(candidate.recipe.data.batch_size)
+                added.append(self._add(candidate, result.provenance, ours, device))
             except (ValueError, FloatingPointError) as error:
                 refused.append(f"{candidate.name}: {error}")
-                self.say("refused", refused[-1])
+                log.warning("refused  %s", refused[-1])
         if not added:
             raise ValueError(f"no row was added; the first one, {refused[0]}")
         return [digest for digest in added if digest], refused
 
-    def _add(self, candidate: Candidate, provenance: dict[str, Any]) -> str | None:
-        name, recipe, claimed = candidate
-        data = stages.data_of(recipe, self.cache)
-        backbone, router = stages.made(recipe, data, self.say)
-        row = stages.scored(recipe, backbone, router, data, self.say)
-        for holdout, loss in claimed.items():
-            found = {score.loss for score in (row.shown[holdout], row.subset[holdout])}
-            if min(abs(loss - other) for other in found) > TOLERANCE:
-                raise ValueError(f"the run says that its loss on {holdout} is {loss}, its recipe gives {found}")
-        source = source_digest(type(router.module))
-        known = recipe.leaderboard.backbone or published(self.store, backbone.module, data)
-        public = canonical(recipe, known or "")
-        if known and self._is_there(row, to_yaml(public), source):
-            self.say("known", f"{name}, seed {recipe.seed}")
+    def _add(
+        self, candidate: Candidate, provenance: dict[str, Any], data: TextData, device: torch.device
+    ) -> str | None:
+        name, recipe = candidate.name, candidate.recipe
+        source = backbone_source(recipe)
+        backbone, router = train_or_load(recipe, source, data, device)
+        row = score_row(recipe, backbone, router, data)
+        _check_claim(candidate, row)
+        known = source.published or find_published(self.store, backbone.module, data)
+        values = entry_values(recipe, known or "", row.learned)
+        router_source = source_digest(type(router.module))
+        if known and self._is_there(row, values, router_source):  # before the checks, which take minutes
+            log.info("known  %s, seed %s", name, recipe.seed)
             return None
         self._check(recipe, row)
         check_looking_ahead(row, backbone.module, router.module, data, recipe.seed)
-        text = to_yaml(canonical(recipe, known or self._publish(recipe, backbone, data))).encode()
+        # after the checks: for a row that is refused nothing is published
+        values["leaderboard.backbone"] = known or self._publish(recipe, source, backbone, data)
         package, version = registry.package_of(row.router)
         head = {
             "name": name,
             "note": self.note,
-            "package": {"name": package, "version": version, "source": source},
+            "package": {"name": package, "version": version, "source": router_source},
             "provenance": {key: provenance[key] for key in ("commit", "versions", "device", "seconds")}
-            | {"command": public_command(provenance["command"])},
+            | {"command": strip_command(provenance["command"])},
         }
         weights = (router.folder / "router.safetensors").read_bytes()
-        digest = entry.add(self.store, head, row, {"recipe.yaml": text, "router.safetensors": weights})
-        self.say("added", f"{name}, seed {recipe.seed}: {digest[:12]}")
+        files = {"recipe.yaml": to_yaml(values).encode(), "router.safetensors": weights}
+        digest = entry.add(self.store, head, row, files)
+        log.info("added  %s, seed %s: %s", name, recipe.seed, digest[:12])
         return digest
 
-    def _is_there(self, row: Row, recipe: str, source: str) -> bool:
+    def _is_there(self, row: Row, values: dict[str, Any], source: str) -> bool:
         """Whether an entry that can be read has the same recipe, source of the router, and numbers."""
+        line = digest([identity_of(values | {"seed": 0}), source])
 
-        def same(digest: str) -> bool:
-            head = head_of(self.store.head("entries", digest), digest)
-            if (head.files["recipe.yaml"], head.package.source) != (sha256(recipe.encode()), source):
-                return False
-            return not [*differences(entry.read(self.store, digest).row, row, ELSEWHERE)]
+        def same(name: str) -> bool:
+            if read_head(self.store.head("entries", name), name).package.source != source:
+                return False  # before its other files are fetched
+            found = entry.read(self.store, name)
+            return (found.line, found.seed) == (line, values["seed"]) and not [*differences(found.row, row, ELSEWHERE)]
 
         return any(found for _, found in self.store.sound("entries", same))
 
@@ -120,19 +134,27 @@ class Submission:
             check_conformance(recipe, row)
             self.conform.add(asked)
 
-    def _publish(self, recipe: Recipe, backbone: stages.Made[Backbone], data: TextData) -> str:
-        tokens = recipe.stage1.steps * recipe.data.batch_size * recipe.data.tokens
-        about = About(self.called, tokens, recipe.backbone.seed, asdict(recipe.stage1))
-        self.say(
-            "publishing", "the backbone, its tokenizer and all of its tokens, from which the documents can be read"
+    def _publish(self, recipe: Recipe, source: BackboneSource, backbone: Made[Backbone], data: TextData) -> str:
+        about = About(self.called, source.train_tokens, recipe.backbone.seed, asdict(recipe.stage1))
+        log.warning(
+            "publishing  the backbone, its tokenizer and all of its tokens, from which the documents can be read"
         )
         return publish(self.store, backbone.module, backbone.folder / "backbone.safetensors", data, about)
 
 
-def _finished(folder: Path) -> tuple[Recipe, Result | Comparison]:
+def _check_claim(candidate: Candidate, row: Row) -> None:
+    """Raises ValueError where the run's loss is not the one that its recipe gives."""
+    for holdout, loss in candidate.claimed.items():
+        # a run of one router claims its subset's loss, a comparison that of the most tokens
+        found = {score.loss for score in (row.shown[holdout], row.subset[holdout])}
+        if min(abs(loss - other) for other in found) > TOLERANCE:
+            raise ValueError(f"the run says that its loss on {holdout} is {loss}, its recipe gives {found}")
+
+
+def _load_run(folder: Path) -> tuple[Recipe, Result | Comparison]:
     try:
         recipe = load(str(folder / "recipe.yaml"))
-        result = jobs.finished(recipe, folder)
+        result = load_finished(recipe, folder)
     except ValueError as error:
         raise ValueError(f"{folder} holds no run to submit: {error}") from error
     if result is None:
@@ -143,12 +165,12 @@ def _finished(folder: Path) -> tuple[Recipe, Result | Comparison]:
 def _candidates(recipe: Recipe, result: Result | Comparison) -> Iterator[Candidate]:
     """The rows of a run: of a single one, its baselines and bounds among them."""
     if isinstance(result, Result):
-        for name, row in ({"router": recipe} | stages.beside(recipe)).items():
+        for name, row in ({"router": recipe} | baseline_recipes(recipe)).items():
             losses = {holdout: score.loss for holdout, score in result.subset[name].items()}
             yield Candidate(result.router if name == "router" else name, row, losses)
         return
     for group, rows in recipe.groups().items():
         for name, row in rows.items():
             found = result.groups[group][name]
-            for number, each in enumerate(stages.seeded(row, found.seeds)):
+            for number, each in enumerate(seeded_recipes(row, found.seeds)):
                 yield Candidate(name, each, {key: losses[number] for key, losses in found.seed_losses.items()})

@@ -2,100 +2,120 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from msgspec import to_builtins
 
-from duo import stages
 from duo.evaluation.bootstrap import mean_interval
+from duo.evaluation.format import find_scores
 from duo.evaluation.provenance import environment
-from duo.evaluation.row import PARTS, Row
+from duo.evaluation.row import Row
 from duo.leaderboard.entry import entry
 from duo.leaderboard.entry.entry import Entry
 from duo.leaderboard.entry.recipe import from_yaml
 from duo.leaderboard.entry.rules import check_budget, check_conformance, check_looking_ahead
-from duo.recipe.schema import Recipe
+from duo.recipe import Recipe
 from duo.routing import registry
 from duo.routing.source import source_digest
+from duo.stages.cache import Made
+from duo.stages.score import score_row
+from duo.stages.source import backbone_source
+from duo.stages.stage3 import train_or_load
 from duo.storage.store import Store
 from duo.storage.weights import load_weights
+from duo.training.trainer import device_of
 
 ELSEWHERE = 1e-4  # relative difference that another platform's rounding may make
 SWAPPED = 1e-3  # mean relative difference of what single sequences give there
 RETRAINED = 5e-3  # nats that a router trained again may differ by on another platform
 
+log = logging.getLogger(__name__)
 
-def verify(store: Store, digest: str, say: stages.Say, retrain: bool = False) -> list[str]:
-    """What of an entry is not so, a sentence each; none: everything that can be run again gives what it says.
+
+class Verdict(NamedTuple):
+    """What executing an entry again found."""
+
+    wrong: list[str]
+    """What is not as the entry says, a sentence each; none: everything that can be run again is."""
+    other_source: bool
+    """Whether the router that was run has another source than the entry's."""
+
+
+def verify(store: Store, digest: str, retrain: bool = False) -> Verdict:
+    """Executes an entry again and compares.
 
     Backbone and tokens are fetched by digest into an empty cache, the router gets the weights of the entry (or, to
     `retrain`, is trained by the entry's recipe), and every hold-out is routed, run and metered again. Where versions
     and device are those of the entry, all numbers must be equal; elsewhere within 1e-4.
 
     Raises:
-        ValueError: the entry cannot be read, or cannot be run here: its router is not installed, or is another one.
+        ValueError: the entry cannot be read, or cannot be run here: its router is not installed.
     """
     wrong: list[str] = []
     seeing = Store(store.location, wrong.append)  # goes on with changed files, to name what is changed in them
     try:
         claimed = entry.read(seeing, digest)
-        _check_source(claimed)
+        other_source = _has_other_source(claimed)
         recipe = from_yaml(claimed.recipe)
     except ValueError as error:
         if wrong:
-            return [*wrong, str(error)]
+            return Verdict([*wrong, str(error)], other_source=False)
         raise
-    wrong += _inconsistent(claimed)
+    wrong += _find_inconsistencies(claimed, other_source)
     at_store = replace(recipe, leaderboard=replace(recipe.leaderboard, store=store.location))
     with tempfile.TemporaryDirectory() as folder:
         try:
-            wrong += (_retrained if retrain else _executed)(seeing, claimed, at_store, Path(folder), say)
+            wrong += (_retrain if retrain else _execute)(seeing, claimed, at_store, Path(folder))
         except ValueError as error:
             if not wrong:
                 raise
             wrong.append(str(error))
-    return [*dict.fromkeys(wrong)]
+    return Verdict([*dict.fromkeys(wrong)], other_source)
 
 
-def _inconsistent(claimed: Entry) -> Iterator[str]:
-    """Fields that follow from others, or from what is installed, and do not."""
-    version, ours = claimed.head.package.version, registry.package_of(claimed.row.router)[1]
-    if version != ours:
-        yield f"package.version: the entry says {version}, the same source is {ours} here"
-    if claimed.row.seed_losses:
-        yield "row.seed_losses: an entry is of one seed"
-    for part in PARTS:
-        for holdout, score in getattr(claimed.row, part).items():
-            found = mean_interval(score.sequences.loss_N, score.sequences.tokens_N)
-            if not _alike(list(score.loss_interval or ()), list(found or ()), 1e-9):
-                yield f"row.{part}.{holdout}.loss_interval: it says {score.loss_interval}, its losses give {found}"
-
-
-def _check_source(claimed: Entry) -> None:
-    """Raises ValueError where the router that is installed is not the entry's."""
+def _has_other_source(claimed: Entry) -> bool:
+    """Whether the router that is installed has another source than the entry's; ValueError: it is not installed."""
     package, name = claimed.head.package, claimed.row.router
     try:
         kind = registry.load(name)
     except ValueError as error:
         raise ValueError(f"it needs package {package.name} {package.version}: {error}") from error
     ours = registry.package_of(name)
-    if source_digest(kind) != package.source or ours[0] != package.name:
+    if ours[0] != package.name:
         raise ValueError(
-            f"router {name!r} here, of package {' '.join(ours)}, is not that of the entry, of package {package.name} "
-            f"{package.version}: its source differs; install that one"
+            f"router {name!r} here is of package {' '.join(ours)}, the entry's of package {package.name} "
+            f"{package.version}: install that one"
         )
+    return source_digest(kind) != package.source
 
 
-def _executed(store: Store, claimed: Entry, recipe: Recipe, cache: Path, say: stages.Say) -> list[str]:
-    data = stages.data_of(recipe, cache)
-    backbone = stages.published_backbone(recipe, cache, say)
+def _find_inconsistencies(claimed: Entry, other_source: bool) -> Iterator[str]:
+    """Fields that follow from others, or from what is installed, and do not."""
+    version, ours = claimed.head.package.version, registry.package_of(claimed.row.router)[1]
+    if version != ours and not other_source:
+        yield f"package.version: the entry says {version}, the same source is {ours} here"
+    if claimed.row.seed_losses:
+        yield "row.seed_losses: an entry is of one seed"
+    for path, score in find_scores(claimed.row):
+        found = mean_interval(score.sequences.loss_B, score.sequences.tokens_B)
+        # the resamples are the same everywhere: only rounding may differ
+        if not _alike(list(score.loss_interval or ()), list(found or ()), 1e-9):
+            where = f"row.{path.replace('/', '.')}.loss_interval"
+            yield f"{where}: it says {score.loss_interval}, its losses give {found}"
+
+
+def _execute(store: Store, claimed: Entry, recipe: Recipe, cache: Path) -> list[str]:
+    """What differs where the entry's weights are run."""
+    source, device = backbone_source(recipe), device_of(recipe.trainer)
+    data = source.open_data(cache)
+    backbone = source.train_or_load(data, device)
     weights = cache / "router.safetensors"
     weights.write_bytes(store.file("entries", claimed.digest, weights.name, to_builtins(claimed.head)))
     router = recipe.new_router()
@@ -103,12 +123,8 @@ def _executed(store: Store, claimed: Entry, recipe: Recipe, cache: Path, say: st
         load_weights(router, weights)
     except ValueError as error:
         raise ValueError(f"{weights.name} is none of the router's: {error.__cause__}") from error
-    device = stages.device_of(recipe)
-    made = stages.Made(router.to(device), cache, claimed.digest)
-    row = stages.scored(recipe, backbone, made, data, say)
-    tolerance = _tolerance(claimed, device, say)
-    wrong = [*differences(claimed.row, row, tolerance)]
-    if wrong:
+    row = score_row(recipe, backbone, Made(router.to(device), cache, claimed.digest), data)
+    if wrong := [*differences(claimed.row, row, _tolerance(claimed, recipe))]:
         return wrong
     try:
         check_budget(row)
@@ -119,40 +135,44 @@ def _executed(store: Store, claimed: Entry, recipe: Recipe, cache: Path, say: st
     return []
 
 
-def _tolerance(claimed: Entry, device: torch.device, say: stages.Say) -> float:
+def _tolerance(claimed: Entry, recipe: Recipe) -> float:
     """0 where versions and device are those of the entry."""
     there = {"versions": claimed.head.provenance.versions, "device": claimed.head.provenance.device}
-    same = environment(device) == there
-    say("comparing", "exactly: same versions and device" if same else f"within {ELSEWHERE}: made on {there}")
-    return 0.0 if same else ELSEWHERE
+    if environment(device_of(recipe.trainer)) == there:
+        log.info("comparing  exactly: same versions and device")
+        return 0.0
+    log.info("comparing  within %s: made on %s", ELSEWHERE, there)
+    return ELSEWHERE
 
 
-def _retrained(store: Store, claimed: Entry, recipe: Recipe, cache: Path, say: stages.Say) -> list[str]:
-    data = stages.data_of(recipe, cache)
-    backbone, router = stages.made(recipe, data, say)
-    row = stages.scored(recipe, backbone, router, data, say)
-    tolerance = RETRAINED if _tolerance(claimed, stages.device_of(recipe), say) else ELSEWHERE
+def _retrain(store: Store, claimed: Entry, recipe: Recipe, cache: Path) -> list[str]:
+    """What differs where the router is trained again by the entry's recipe."""
+    source = backbone_source(recipe)
+    data = source.open_data(cache)
+    backbone, router = train_or_load(recipe, source, data, device_of(recipe.trainer))
+    row = score_row(recipe, backbone, router, data)
+    tolerance = RETRAINED if _tolerance(claimed, recipe) else ELSEWHERE
     wrong = []
     for holdout, score in claimed.row.shown.items():
         again = row.shown[holdout].loss
-        say("retrained", f"{holdout}: {again:.5f}, the entry says {score.loss:.5f}")
+        log.info("retrained  %s: %.5f, the entry says %.5f", holdout, again, score.loss)
         if abs(score.loss - again) > tolerance:
+            part = "scores" if row.scores else "subset"
             wrong.append(
-                f"row.{'scores' if row.scores else 'subset'}.{holdout}.loss: the entry says {score.loss:.4f}, a router "
-                f"trained again by its recipe reaches {again:.4f}: its weights do not come from its recipe"
+                f"row.{part}.{holdout}.loss: the entry says {score.loss:.4f}, a router trained again by its recipe "
+                f"reaches {again:.4f}: its weights do not come from its recipe"
             )
     return wrong
 
 
 def differences(claimed: Row, found: Row, tolerance: float) -> Iterator[str]:
     """Fields of a row that differ, but for the seconds, and its sequences."""
-    yield from _differing(claimed.to_json(), found.to_json(), tolerance, "row")
-    for part in PARTS:
-        for holdout, score in getattr(found, part).items():
-            said = getattr(claimed, part).get(holdout)
-            for name, value in score.sequences._asdict().items():
-                if said is not None and not _same_array(getattr(said.sequences, name), value, tolerance):
-                    yield f"sequences.safetensors {part}/{holdout}/{name}: it holds other values than come out"
+    yield from _differing(to_builtins(claimed), to_builtins(found), tolerance, "row")
+    said = dict(find_scores(claimed))
+    for path, score in find_scores(found):
+        for name, value in score.sequences._asdict().items():
+            if path in said and not _same_array(getattr(said[path].sequences, name), value, tolerance):
+                yield f"sequences.safetensors {path}/{name}: it holds other values than come out"
 
 
 def _same_array(said: np.ndarray, found: np.ndarray, tolerance: float) -> bool:
@@ -177,5 +197,5 @@ def _alike(said: Any, found: Any, tolerance: float) -> bool:
         pairs = zip(said, found, strict=False)
         return len(said) == len(found) and all(_alike(*pair, tolerance) for pair in pairs)
     if tolerance and isinstance(said, float) and isinstance(found, float):
-        return math.isclose(said, found, rel_tol=tolerance, abs_tol=1e-9)
+        return math.isclose(said, found, rel_tol=tolerance, abs_tol=1e-9)  # near 0 no relative difference is small
     return bool(said == found)

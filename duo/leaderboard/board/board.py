@@ -2,51 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import Any
 
+from msgspec import Struct
+
 from duo.evaluation.bootstrap import Estimate
+from duo.evaluation.score import Score
 
 STATUS = ("claimed", "re-executed", "retrained")
 """What has been done to a line's entries since they were submitted; the last one is worth most."""
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """A line on one hold-out."""
 
-    loss: float
-    """Nats per token, averaged over the line's seeds."""
-    interval: tuple[float, float] | None
-    """95 % bootstrap interval over sequences."""
+    score: Score
+    """Averaged over the line's seeds; its seconds are of whatever machine the entry was made on."""
     above: Estimate
     """Loss minus that of the deployable line above, on the same tokens; none for the first and for other kinds."""
     significant: bool
     """Whether that difference is clear of 0."""
     gap_closed: Estimate
     """Of the gap between the best fixed pattern and the oracle; none where either is missing."""
-    tokens: int
-    """Scored tokens."""
     subset: bool
-    """Whether these are the subset of searches, and not the whole hold-out."""
-    share: dict[str, float]
-    """Share of skip, small and big among the modules used."""
-    flops: float
-    """FLOPs of the route per token."""
-    budget_flops: float
-    """FLOPs of the budget per token."""
-    deciding_flops: float
-    """FLOPs of deciding, per token."""
-    passes: float
-    """Extra passes through the backbone."""
-    seconds_per_token: float
-    """Wall time, on whatever machine the entry was made."""
+    """Whether the score is of the subset of searches, and not of the full hold-out."""
     heat: list[list[float]]
     """Share of big, by layer (outer) and by equal parts of the positions (inner)."""
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(Struct, frozen=True):
     """Entries that differ in nothing but their seed."""
 
     name: str
@@ -70,15 +54,14 @@ class Line:
     note: str
     """The submitter's own words."""
     recipe: str
-    """The resolved recipe of its first entry, as YAML."""
+    """The recipe of its first entry, as YAML."""
     provenance: dict[str, Any]
     """Commit, versions and device of its first entry, as claimed."""
     holdouts: dict[str, Standing]
     """By hold-out."""
 
 
-@dataclass(frozen=True)
-class Track:
+class Track(Struct, frozen=True):
     """Lines that may be compared: of one backbone, the same tokens and one budget."""
 
     digest: str
@@ -88,7 +71,7 @@ class Track:
     backbone: dict[str, Any]
     """Artefact digest, name, layers, width, parameters and training tokens of the backbone."""
     budget: dict[str, float]
-    """Big and skip modules per token."""
+    """Modules per token."""
     holdouts: list[str]
     """Names of the hold-outs."""
     baselines: dict[str, str]
@@ -97,8 +80,7 @@ class Track:
     """Deployable lines by rank, then references, then bounds."""
 
 
-@dataclass(frozen=True)
-class Board:
+class Board(Struct, frozen=True):
     """All that is shown."""
 
     tracks: list[Track]
@@ -107,7 +89,3 @@ class Board:
     """Entries that are not shown, and why, a sentence each."""
     command: str
     """What runs an entry's recipe from the beginning; ENTRY stands for its digest."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from duo.evaluation.bootstrap import Estimate, Sequences, gaps_between, means_of
-from duo.evaluation.row import Row, on_same_tokens
+from duo.evaluation.row import Row, pair_scores
 from duo.evaluation.score import Score
 from duo.leaderboard.entry.entry import Entry
 from duo.leaderboard.entry.rules import is_reference
@@ -24,23 +24,23 @@ def kind_of(row: Row) -> str:
     return "bound" if row.bound else "reference" if is_reference(row) else "deployable"
 
 
-def above(rows: list[Row], holdout: str) -> dict[int, Estimate]:
+def gains_above(rows: list[Row], holdout: str) -> dict[int, Estimate]:
     """By place, loss minus that of the row above on the same tokens."""
-    pairs = {place: on_same_tokens(rows[place], rows[place - 1], holdout) for place in range(1, len(rows))}
+    pairs = {place: pair_scores(rows[place], rows[place - 1], holdout) for place in range(1, len(rows))}
     return _by_tokens(pairs, _differences)
 
 
-def closed(rows: list[Row], baselines: dict[str, int], holdout: str) -> dict[int, Estimate]:
+def gaps_closed(rows: list[Row], baselines: dict[str, int], holdout: str) -> dict[int, Estimate]:
     """By place, the gap that a row closes between the best fixed pattern and the oracle, where the track has both."""
     if len(baselines) < len(BASELINES):
         return {}
     fixed, oracle = (rows[baselines[name]] for name in BASELINES)
     above, below = fixed.subset[holdout].sequences, oracle.subset[holdout].sequences
-    pairs = {place: on_same_tokens(row, fixed, holdout) for place, row in enumerate(rows) if row is not fixed}
+    pairs = {place: pair_scores(row, fixed, holdout) for place, row in enumerate(rows) if row is not fixed}
     return _by_tokens(pairs, lambda found: gaps_between([ours for ours, _ in found], found[0][1], above, below))
 
 
-def baselines(rows: list[tuple[Group, Row]], statuses: dict[str, int]) -> dict[str, int]:
+def find_baselines(rows: list[tuple[Group, Row]], statuses: dict[str, int]) -> dict[str, int]:
     """Places of the best fixed pattern and of the oracle, by name, where the track has them."""
     found = {name: _baseline(rows, name, kind, statuses) for name, kind in BASELINES.items()}
     return {name: place for name, place in found.items() if place is not None}
@@ -69,4 +69,4 @@ def _by_tokens(
 
 
 def _differences(pairs: list[tuple[Sequences, Sequences]]) -> list[Estimate]:
-    return means_of(np.stack([ours.loss_N - theirs.loss_N for ours, theirs in pairs], axis=1), pairs[0][0].tokens_N)
+    return means_of(np.stack([ours.loss_B - theirs.loss_B for ours, theirs in pairs], axis=1), pairs[0][0].tokens_B)

@@ -7,9 +7,10 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Literal
 
+import msgspec
+from msgspec import structs
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -21,38 +22,38 @@ from duo.leaderboard.board.board import Board, Line, Standing, Track
 from duo.report.tables import half, share, signed, times
 
 COLUMNS = (
-    "rank", "name", "loss", "minus above", "gap closed", "skip/small/big", "MFLOPs", "to budget", "deciding", "passes",
+    "rank", "name", "loss", "minus above", "gap closed", "skip/small/big", "MFLOPs", "to budget", "router", "passes",
     "µs", "seeds", "status", "entry",
 )  # fmt: skip
 NUMBERS = (
     "loss", "low", "high", "minus_above", "minus_above_low", "minus_above_high", "gap_closed", "gap_closed_low",
-    "gap_closed_high", *MODULES, "flops", "budget_flops", "deciding_flops", "passes", "seconds_per_token", "tokens",
+    "gap_closed_high", *MODULES, "flops", "budget_flops", "router_flops", "passes", "seconds_per_token", "tokens",
 )  # fmt: skip
 LEFT = ("rank", "name", "status", "entry")
 WIDTH = 205
 
 
-def rendered(board: Board, format: str) -> str:
+def render(board: Board, format: str) -> str:
     """The board in one of FORMATS."""
     return FORMATS[format](board)
 
 
-def chosen(board: Board, beginning: str, extra_passes: bool) -> Board:
+def choose(board: Board, beginning: str, extra_passes: bool) -> Board:
     """The tracks whose digest or title begins so; without rows of extra passes unless they are wanted."""
     tracks = [
-        replace(track, lines=[line for line in track.lines if extra_passes or not passes(line)])
+        structs.replace(track, lines=[line for line in track.lines if extra_passes or not passes(line)])
         for track in board.tracks
         if beginning in ("", track.title) or track.digest.startswith(beginning)
     ]
     if not tracks and beginning:
         known = "; ".join(f"{track.digest[:8]} ({track.title})" for track in board.tracks)
         raise ValueError(f"no track begins with {beginning!r}; there are: {known}")
-    return replace(board, tracks=tracks)
+    return structs.replace(board, tracks=tracks)
 
 
 def passes(line: Line) -> bool:
     """Whether deciding took extra passes through the backbone."""
-    return any(standing.passes > 0 for standing in line.holdouts.values())
+    return any(standing.score.passes > 0 for standing in line.holdouts.values())
 
 
 def _terminal(board: Board) -> str:
@@ -67,7 +68,7 @@ def _terminal(board: Board) -> str:
         for number, (line, standing) in enumerate(_rows(track, holdout)):
             if number and line.kind != track.lines[number - 1].kind:
                 view.add_section()
-            view.add_row(*(Text(cell) for cell in _cells(line, standing)))
+            view.add_row(*(Text(cell) for cell in _cells(line, standing)))  # Text: a stranger's name is no markup
         console.print(view)
     if board.tracks:
         console.print(LEGEND)
@@ -83,15 +84,15 @@ def _markdown(board: Board) -> str:
     for track, holdout in _parts(board):
         parts += [
             "",
-            f"## {_escaped(_title(track, holdout))}",
+            f"## {_escape(_title(track, holdout))}",
             "",
             _markdown_row(COLUMNS),
             "|" + " --- |" * len(COLUMNS),
         ]
         rows = _rows(track, holdout)
-        parts += [_markdown_row([_escaped(cell) for cell in _cells(line, standing)]) for line, standing in rows]
+        parts += [_markdown_row([_escape(cell) for cell in _cells(line, standing)]) for line, standing in rows]
     if board.left_out:
-        parts += ["", "## Left out", "", *(f"- {_escaped(sentence)}" for sentence in board.left_out)]
+        parts += ["", "## Left out", "", *(f"- {_escape(sentence)}" for sentence in board.left_out)]
     return "\n".join(parts) + "\n"
 
 
@@ -131,17 +132,18 @@ def _csv(board: Board) -> str:
 
 def _numbers(standing: Standing) -> list[float | None]:
     """The values of NUMBERS."""
-    estimates = (Estimate(standing.loss, standing.interval), standing.above, standing.gap_closed)
+    score = standing.score
+    estimates = (Estimate(score.loss, score.loss_interval), standing.above, standing.gap_closed)
     return [
-        *(part for value, interval in estimates for part in (value, *(interval or (None, None)))),
-        *(standing.share[module] for module in MODULES),
-        *(standing.flops, standing.budget_flops, standing.deciding_flops, standing.passes),
-        *(standing.seconds_per_token, standing.tokens),
+        *(part for found in estimates for part in (found.value, *(found.interval or (None, None)))),
+        *(score.share[module] for module in MODULES),
+        *(score.flops_per_token, score.budget_flops_per_token, score.router_flops_per_token, score.passes),
+        *(score.seconds_per_token, score.tokens),
     ]
 
 
 def _json(board: Board) -> str:
-    return json.dumps(board.to_json(), indent=1, allow_nan=False) + "\n"
+    return msgspec.json.format(msgspec.json.encode(board), indent=1).decode() + "\n"
 
 
 FORMATS: dict[str, Callable[[Board], str]] = {"table": _terminal, "markdown": _markdown, "csv": _csv, "json": _json}
@@ -166,19 +168,19 @@ def _router(line: Line) -> str:
 
 def _cells(line: Line, standing: Standing) -> list[str]:
     """The values of COLUMNS; behind a mean stands half the width of its 95 % interval."""
-    router = _router(line)
+    router, score = _router(line), standing.score
     return [
         str(line.rank or line.kind),
         line.name if line.name == router or line.kind == "reference" else f"{line.name} ({router})",
-        f"{standing.loss:.4f} {half(standing.interval)}".strip() + "°" * standing.subset,
+        f"{score.loss:.4f} {half(score.loss_interval)}".strip() + "°" * standing.subset,
         (signed(standing.above) if standing.above.interval else "") + "*" * standing.significant,
         share(standing.gap_closed),
-        "/".join(f"{standing.share[module]:.2f}" for module in MODULES),
-        f"{standing.flops / 1e6:.3f}",
-        f"{standing.flops / standing.budget_flops - 1:+.1%}",
-        times(standing.deciding_flops / standing.flops),
-        f"{standing.passes:.4g}" + "+" * (standing.passes > 0),
-        _microseconds(standing.seconds_per_token),
+        "/".join(f"{score.share[module]:.2f}" for module in MODULES),
+        f"{score.flops_per_token / 1e6:.3f}",
+        f"{score.flops_per_token / score.budget_flops_per_token - 1:+.1%}",
+        times(score.router_flops_per_token / score.flops_per_token),
+        f"{score.passes:.4g}" + "+" * (score.passes > 0),
+        _microseconds(score.seconds_per_token),
         str(len(line.seeds)),
         line.status,
         line.entries[0][:8] + f" +{len(line.entries) - 1}" * (len(line.entries) > 1),
@@ -189,7 +191,7 @@ def _microseconds(seconds: float) -> str:
     return f"{seconds * 1e6:.1f}" if seconds < 1e-4 else f"{seconds * 1e6:,.0f}"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     """Text that Markdown shows as it is: no markup, no HTML, no link, no other cell."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = "".join(f"\\{sign}" if sign in "\\`*_[]#!|~$@" else sign for sign in text).replace("www.", "www\\.")

@@ -12,30 +12,31 @@ import msgspec
 import numpy as np
 
 from duo.evaluation.bootstrap import Estimate
-from duo.evaluation.row import Row, over_seeds
+from duo.evaluation.row import Row, average_rows
 from duo.evaluation.score import Score
-from duo.leaderboard.board import gains as standings
+from duo.leaderboard.board import gains
 from duo.leaderboard.board.board import STATUS, Board, Line, Standing, Track
-from duo.leaderboard.board.entries import budget_of, readable, statuses_of
+from duo.leaderboard.board.entries import read_entries, statuses_of
 from duo.leaderboard.board.gains import Group, kind_of
 from duo.leaderboard.entry.entry import Entry
 from duo.recipe.schema import digest
-from duo.stages.published import BackboneHead, default_store
+from duo.stages.publish import BackboneHead, default_store
 from duo.storage.store import Store
 
 BINS = 16  # of positions, in a line's heat map
 NONE = Estimate(None, None)
 
 
-def board_of(store: Store) -> Board:
+def build_board(store: Store) -> Board:
     """All that a store holds; entries that cannot be shown are left out with a reason each."""
     left_out: list[str] = []
     statuses = statuses_of(store)
     tracks: dict[str, list[tuple[Entry, BackboneHead]]] = {}
-    for one, backbone in readable(store, left_out):
+    for one, backbone in read_entries(store, left_out):
         tracks.setdefault(track_of(one, backbone), []).append((one, backbone))
     shown = [_track(name, entries, statuses, left_out) for name, entries in tracks.items()]
     shown = [track for track in shown if track.lines]
+    # a stranger's text could move the terminal's cursor
     sentences = sorted("".join(sign if sign.isprintable() else "?" for sign in sentence[:400]) for sentence in left_out)
     return Board(sorted(shown, key=lambda track: (track.title, track.digest)), sentences, _command(store))
 
@@ -51,7 +52,7 @@ def _command(store: Store) -> str:
 def track_of(one: Entry, backbone: BackboneHead) -> str:
     """Identity of an entry's track: its backbone's weights, its tokens, those that searches see, and its budget."""
     subset = [one.settings["data"][key] for key in ("subset_sequences", "subset_tokens")]
-    return digest([backbone.weights, one.row.digests["tokens"], subset, budget_of(one, backbone)])
+    return digest([backbone.weights, one.row.digests["tokens"], subset, one.budget])
 
 
 def _track(
@@ -60,14 +61,14 @@ def _track(
     rows, (first, backbone) = [], _foremost(entries, statuses)
     for group in _groups([one for one, _ in entries], statuses, left_out):
         try:
-            rows.append((group, over_seeds([one.row for one in group])))
+            rows.append((group, average_rows([one.row for one in group])))
         except (KeyError, TypeError, ValueError) as error:  # numbers that one seed has and another has not
             left_out.append(f"{', '.join(one.digest[:12] for one in group)}: seeds do not go together ({error})")
-    budget, layers = budget_of(first, backbone), backbone.config["layers"]
-    rows = _ordered(rows, statuses)
-    places = standings.baselines(rows, statuses)
-    title = f"{backbone.about.name}: {budget['big']:g} big"
-    title += f", {budget['skip']:g} skipped" * bool(budget["skip"]) + f" of {layers} layers"
+    budget, layers = first.budget, backbone.config["layers"]
+    rows = _order(rows, statuses)
+    places = gains.find_baselines(rows, statuses)
+    title = f"{backbone.about.name}: {budget.big:g} big"
+    title += f", {budget.skip:g} skipped" * bool(budget.skip) + f" of {layers} layers"
     return Track(
         digest=name,
         title=title,
@@ -79,7 +80,7 @@ def _track(
             "parameters": backbone.parameters,
             "train_tokens": backbone.about.train_tokens,
         },
-        budget=budget,
+        budget=budget._asdict(),
         holdouts=[*first.row.subset],
         baselines={name: rows[place][0][0].digest for name, place in places.items()},
         lines=_lines(rows, places, statuses) if rows else [],
@@ -102,6 +103,7 @@ def _groups(entries: list[Entry], statuses: dict[str, int], left_out: list[str])
     """
     found: dict[tuple[str, bool, int], dict[int, Entry]] = {}
     known: dict[tuple[str, int], list[Entry]] = {}
+    # what was executed comes first, and so leaves claims of its seed out
     for one in sorted(entries, key=lambda one: (-statuses.get(one.digest, 0), one.digest)):
         line, executed = one.line, statuses.get(one.digest, 0) > 0
         twins = known.setdefault((line, one.seed), [])
@@ -113,12 +115,12 @@ def _groups(entries: list[Entry], statuses: dict[str, int], left_out: list[str])
     return ([seeds[seed] for seed in sorted(seeds)] for seeds in found.values())
 
 
-def _ordered(rows: list[tuple[Group, Row]], statuses: dict[str, int]) -> list[tuple[Group, Row]]:
+def _order(rows: list[tuple[Group, Row]], statuses: dict[str, int]) -> list[tuple[Group, Row]]:
     """Deployable rows by their mean loss over hold-outs, claims behind the others; then references, then bounds."""
     kinds = ("deployable", "reference", "bound")
 
     def place(item: tuple[Group, Row]) -> tuple[int, bool, float]:
-        claimed = not min(statuses.get(one.digest, 0) for one in item[0])
+        claimed = not min(statuses.get(one.digest, 0) for one in item[0])  # a single claim makes it one
         return kinds.index(kind_of(item[1])), claimed, mean_loss(item[1])
 
     return sorted(rows, key=place)
@@ -127,8 +129,8 @@ def _ordered(rows: list[tuple[Group, Row]], statuses: dict[str, int]) -> list[tu
 def _lines(rows: list[tuple[Group, Row]], baselines: dict[str, int], statuses: dict[str, int]) -> list[Line]:
     ordered = [row for _, row in rows]
     ranked = sum(kind_of(row) == "deployable" for row in ordered)
-    gained = {holdout: standings.above(ordered[:ranked], holdout) for holdout in ordered[0].subset}
-    closed = {holdout: standings.closed(ordered, baselines, holdout) for holdout in ordered[0].subset}
+    gained = {holdout: gains.gains_above(ordered[:ranked], holdout) for holdout in ordered[0].subset}
+    closed = {holdout: gains.gaps_closed(ordered, baselines, holdout) for holdout in ordered[0].subset}
     return [
         _line(
             group,
@@ -151,22 +153,8 @@ def mean_loss(row: Row) -> float:
 
 def _standing(row: Row, holdout: str, above: Estimate, closed: Estimate) -> Standing:
     score = row.shown[holdout]
-    return Standing(
-        loss=score.loss,
-        interval=score.loss_interval,
-        above=above,
-        significant=above.interval is not None and not above.interval[0] <= 0 <= above.interval[1],
-        gap_closed=closed,
-        tokens=score.tokens,
-        subset=not row.scores,
-        share=score.share,
-        flops=score.flops_per_token,
-        budget_flops=score.budget_flops_per_token,
-        deciding_flops=score.deciding_flops_per_token,
-        passes=score.passes,
-        seconds_per_token=score.seconds_per_token,
-        heat=_heat(score),
-    )
+    clear = above.interval is not None and not above.interval[0] <= 0 <= above.interval[1]
+    return Standing(score, above, clear, closed, subset=not row.scores, heat=_heat(score))
 
 
 def _heat(score: Score) -> list[list[float]]:

@@ -9,13 +9,14 @@ import numpy as np
 from msgspec import Struct, to_builtins
 from safetensors.numpy import load
 
-from duo.backbone import MODULES
-from duo.evaluation.format import arrays_of
-from duo.evaluation.row import PARTS, Row
+from duo.backbone import MODULES, Budget, Counts
+from duo.evaluation.format import attach_arrays, find_scores, pack_arrays
+from duo.evaluation.row import Row
 from duo.evaluation.score import Score
-from duo.leaderboard.entry.recipe import plain
-from duo.leaderboard.entry.schema import MOST, PLACE, SCHEMA, SECRET, Head, RowHead, head_of
-from duo.recipe.schema import digest
+from duo.leaderboard.entry.recipe import read_values
+from duo.leaderboard.entry.schema import MOST, PLACE, SCHEMA, SECRET, Head, read_head
+from duo.recipe import digest
+from duo.recipe.first import flatten, identity_of
 from duo.storage.store import DIGEST, Store, sha256
 
 
@@ -26,7 +27,7 @@ class Entry(Struct, frozen=True):
     head: Head
     row: Row
     recipe: str
-    """The resolved recipe as YAML."""
+    """Its recipe as YAML."""
     settings: dict[str, Any]
     """The same as plain values."""
 
@@ -43,7 +44,12 @@ class Entry(Struct, frozen=True):
     @property
     def line(self) -> str:
         """Digest of the recipe without its seed, and of the router's source: what the seeds of one line share."""
-        return digest([self.settings | {"seed": None}, self.head.package.source])
+        return digest([identity_of(flatten(self.settings) | {"seed": 0}), self.head.package.source])
+
+    @property
+    def budget(self) -> Counts:
+        """What a token may spend."""
+        return Budget(**self.settings["budget"]).of(self.settings["backbone"]["layers"])
 
 
 def read(store: Store, name: str) -> Entry:
@@ -54,20 +60,20 @@ def read(store: Store, name: str) -> Entry:
         ValueError: a file is missing, was changed or is not what it should be; it is named.
     """
     values = store.head("entries", name)
-    head, where = head_of(values, name), f"entries/{name[:12]}"
+    head, where = read_head(values, name), f"entries/{name[:12]}"
     text = store.file("entries", name, "recipe.yaml", values, MOST["recipe.yaml"]).decode(errors="replace")
     arrays = store.file("entries", name, "sequences.safetensors", values, MOST["sequences.safetensors"])
     if not store.holds("entries", name, "router.safetensors"):  # not read here: that they are unchanged, verify says
         raise ValueError(f"{where}/router.safetensors is missing")
     try:
-        settings = _settings(text, head.row)
+        settings = read_values(text)
+        _check_settings(settings, head.row)
     except Exception as error:  # YAML's, of whatever a stranger wrote
         raise ValueError(f"{where}/recipe.yaml: {error}") from error
     try:
-        row = Row.of(values["row"], load(arrays))
-        for part in PARTS:
-            for holdout, score in getattr(row, part).items():
-                _check(score, f"{part}.{holdout}")
+        row = attach_arrays(head.row, load(arrays))
+        for path, score in find_scores(row):
+            _check_arrays(score, path)
     except Exception as error:  # safetensors has exceptions of its own
         raise ValueError(f"{where}/sequences.safetensors: {error}") from error
     return Entry(name, head, row, text, settings)
@@ -79,47 +85,51 @@ def add(store: Store, head: dict[str, Any], row: Row, files: dict[str, bytes]) -
     Raises:
         ValueError: a field is not what it should be, or the store cannot be written.
     """
-    head = {"schema": SCHEMA, **head, "row": row.to_json()}
+    head = {"schema": SCHEMA, **head, "row": to_builtins(row)}
+    # not escaped, so that the patterns see what people wrote
     for text in (json.dumps(head, ensure_ascii=False), files["recipe.yaml"].decode()):
         if place := PLACE.search(text):
             around = text[max(place.start() - 20, 0) : place.end() + 20]
             raise ValueError(f"{around!r} names a place on this machine; entries are for everyone: leave it out")
         if secret := SECRET.search(text):
             raise ValueError(f"{secret[0][:6]!r}... looks like a key; entries are for everyone: leave it out")
-    files = files | {"sequences.safetensors": arrays_of(row.parts())}
-    head_of(head | {"files": {name: sha256(data) for name, data in files.items()}}, "new")
+    files = files | {"sequences.safetensors": pack_arrays(row)}
+    # checked as a reader will check it
+    read_head(head | {"files": {name: sha256(data) for name, data in files.items()}}, "new")
     return store.add("entries", head, files)
 
 
-def _settings(text: str, row: RowHead) -> dict[str, Any]:
-    """A recipe as plain values; raises where the row says otherwise."""
-    settings = plain(text)
-    router = settings["router"]
-    options = {key: value for key, value in router.items() if key != "name"}
-    said = {"router": row.router, "options": row.options, "budget": to_builtins(row.budget)}
-    for name, found in {"router": router["name"], "options": options, "budget": settings["budget"]}.items():
-        if said[name] != found:
-            raise ValueError(f"row.{name} is {said[name]}, the recipe says {found}")
-    if bool(row.scores) != settings["whole"]:
-        raise ValueError(f"whole={settings['whole']} and row.scores do not go together: give whole=true with them")
+def _check_settings(settings: dict[str, Any], row: Row) -> None:
+    """Raises ValueError where a recipe's values are not those of its row."""
+    # not isinstance, for which true is an int
     if not (type(settings["seed"]) is int and DIGEST.fullmatch(settings["leaderboard"]["backbone"])):
         raise ValueError("seed or leaderboard.backbone is missing")
-    return settings
+    router = settings["router"]
+    options = {key: value for key, value in router.items() if key != "name"}
+    budget = Budget(**settings["budget"]).of(settings["backbone"]["layers"])._asdict()
+    said = {"router": row.router, "options": row.options, "budget": row.budget}
+    for name, found in {"router": router["name"], "options": options, "budget": budget}.items():
+        if said[name] != found:
+            raise ValueError(f"row.{name} is {said[name]}, the recipe says {found}")
+    full = settings["full_holdout"]
+    if bool(row.scores) != full:
+        raise ValueError(f"full_holdout={full} and row.scores do not go together: give full_holdout=true with them")
 
 
-def _check(score: Score, name: str) -> None:
+def _check_arrays(score: Score, name: str) -> None:
     """Raises ValueError where a score's parts cannot be those of the score."""
     part = score.sequences
-    lengths = {len(part.loss_N), len(part.tokens_N), len(part.sequence_N)}
-    kinds = [part.loss_N.dtype.kind, part.tokens_N.dtype.kind, part.sequence_N.dtype.kind, part.used_TLM.dtype.kind]
+    lengths = {len(part.loss_B), len(part.tokens_B), len(part.sequence_B)}
+    kinds = [part.loss_B.dtype.kind, part.tokens_B.dtype.kind, part.sequence_B.dtype.kind, part.used_TLM.dtype.kind]
     shapes = [array.ndim for array in part] == [1, 1, 3, 1] and part.used_TLM.shape[2] == len(MODULES)
     if len(lengths) != 1 or kinds != ["f", "i", "i", "f"] or not shapes or not 0 < part.used_TLM.size < 1 << 24:
         raise ValueError(f"{name}: its arrays do not belong together")
-    if not (np.isfinite(part.loss_N).all() and np.isfinite(part.used_TLM).all()):
+    if not (np.isfinite(part.loss_B).all() and np.isfinite(part.used_TLM).all()):
         raise ValueError(f"{name}: it holds what is no number")
-    if part.used_TLM.min() < 0 or part.used_TLM.max() > 1 or (np.diff(part.sequence_N) <= 0).any():
+    # ids must rise, for gaps are found by looking them up
+    if part.used_TLM.min() < 0 or part.used_TLM.max() > 1 or (np.diff(part.sequence_B) <= 0).any():
         raise ValueError(f"{name}: its arrays do not belong together")
-    if part.tokens_N.min() < 1 or part.tokens_N.sum() != score.tokens:
+    if part.tokens_B.min() < 1 or part.tokens_B.sum() != score.tokens:
         raise ValueError(f"{name}: tokens={score.tokens} are not those of its sequences")
-    if abs(part.loss_N.sum() / score.tokens - score.loss) > 1e-9 * max(score.loss, 1):
+    if abs(part.loss_B.sum() / score.tokens - score.loss) > 1e-9 * max(score.loss, 1):
         raise ValueError(f"{name}: its loss is not that of its sequences")

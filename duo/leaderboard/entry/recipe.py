@@ -1,100 +1,91 @@
-"""Recipes as entries hold them: on a published backbone, with nothing of the machine they ran on."""
+"""Recipes as entries hold them: the keys that apply to a row on a published backbone, and nothing else."""
 
 from __future__ import annotations
 
-import functools
 import shlex
-import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
 
-from duo.data.config import DataConfig
-from duo.recipe.schema import NO_IDENTITY, Recipe, load
-from duo.recipe.sections import CompareConfig, LeaderboardConfig
-from duo.stages import learns
-from duo.training.config import Stage1Config, Stage3Config
+from duo.recipe import Recipe, build
+from duo.recipe.first import DEVICES, FIRST, flatten, unflatten
+from duo.recipe.read import merge
 
-KEPT = ("tokens", "batch_size", "subset_sequences", "subset_tokens", "seed")  # of the data, on published tokens
-FREE = {"backbone", "budget", "router", "stage3", "trainer", "whole", "seed", "leaderboard.backbone"}
-FREE |= {f"data.{key}" for key in KEPT}  # what recipes of entries differ in
+NEVER = {"backbone.seed", "stage3.freeze_backbone"}  # of a backbone that stays as it was published
+KEPT = {key for key in FIRST if key.partition(".")[0] in ("backbone", "budget")} - NEVER
+KEPT |= {f"data.{key}" for key in ("tokens", "batch_size", "subset_sequences", "subset_tokens", "seed")}
+KEPT |= {"router", "full_holdout", "leaderboard.backbone", "seed"}
+IF_LEARNED = {key for key in FIRST if key.startswith("stage3.")} - NEVER
+MAY_HOLD = KEPT | IF_LEARNED | {"trainer"}
 LARGE = 1 << 62
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 PRIVATE = ("output=", "cache=", "leaderboard.store=", "data.train=", "data.holdouts", "data.calibration")
 
 
-def canonical(recipe: Recipe, backbone: str) -> Recipe:
-    """The recipe on a published backbone: no documents, stage 1, paths or devices; the result is the same.
+def entry_values(recipe: Recipe, backbone: str, learned: bool) -> dict[str, Any]:
+    """The recipe's values by dotted key, as far as they apply to a row on that published backbone.
+
+    What is left out (documents, stage 1, devices, what shows the run) changes nothing of the result.
 
     Raises:
         ValueError: the router's training changes the backbone.
     """
     if not recipe.stage3.freeze_backbone:
         raise ValueError("stage3.freeze_backbone=false gives a backbone of its own, which no other entry has")
-    return replace(
-        recipe,
-        backbone=replace(recipe.backbone, seed=0),
-        data=DataConfig(**{key: getattr(recipe.data, key) for key in KEPT}),
-        stage1=Stage1Config(),
-        stage3=recipe.stage3 if learns(recipe.new_router()) else Stage3Config(),
-        trainer={key: value for key, value in recipe.trainer.items() if key not in NO_IDENTITY["trainer"]},
-        compare=CompareConfig(),
-        leaderboard=LeaderboardConfig(backbone=backbone),
-        null_draws=0,
-        output=None,
-        cache=None,
-    )
+    flat = flatten(recipe.settings) | {"leaderboard.backbone": backbone}
+    found = {key: flat[key] for key in flat if key in KEPT or (learned and key in IF_LEARNED)}
+    trainer = {key: value for key, value in recipe.trainer.items() if key not in DEVICES}
+    return found | ({"trainer": trainer} if learned and trainer else {})
 
 
-def to_yaml(recipe: Recipe) -> str:
-    """The recipe as an entry holds it."""
-    return OmegaConf.to_yaml(recipe.settings)
+def to_yaml(values: dict[str, Any]) -> str:
+    """The recipe as an entry holds it; what it does not say is what it was before the key existed."""
+    return OmegaConf.to_yaml({"base": "first"} | unflatten(values))
 
 
-def plain(text: str) -> dict[str, Any]:
+def read_values(text: str) -> dict[str, Any]:
     """The recipe of an entry as plain values; nothing that it names is loaded.
 
     Raises:
-        ValueError: it is no recipe, or says what `canonical` leaves out (documents, folders, devices, another recipe).
+        ValueError: it is no recipe, or says what no entry does (documents, folders, devices, another recipe).
     """
     try:
+        # a few aliases of aliases can stand for more than any memory holds
         if "&" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, LOADER)):
             raise ValueError("recipe.yaml holds an alias: write the value")
-        settings = yaml.load(text, LOADER)
+        values = yaml.load(text, LOADER)
     except yaml.YAMLError as error:
         raise ValueError(f"recipe.yaml is no YAML: {error}") from error
-    if not isinstance(settings, dict):
-        raise ValueError("recipe.yaml is no resolved recipe")
-    _check(settings)
-    keys, shared = _known()
-    for key, value in _by_key(settings).items():
-        if key not in keys or value != shared.get(key, value):
-            raise ValueError(f"recipe.yaml is not resolved for a published backbone: it says {key[:50]!r}")
-    for key in NO_IDENTITY["trainer"] & {*settings.get("trainer", {})}:
+    if not isinstance(values, dict):
+        raise ValueError("recipe.yaml is no recipe of an entry")
+    _check(values)
+    if (base := values.pop("base", None)) != "first":
+        raise ValueError(f"recipe.yaml says 'base': {base!r} where an entry says first")
+    flat = flatten(values)
+    for key in flat:
+        if key not in MAY_HOLD:
+            raise ValueError(f"recipe.yaml is not that of a published backbone: it says {key[:50]!r}")
+    if missing := sorted(KEPT - {*flat}):
+        raise ValueError(f"recipe.yaml lacks {', '.join(missing[:3])}")
+    for key in DEVICES & {*flat.get("trainer", {})}:
         raise ValueError(f"recipe.yaml names this machine: trainer.{key}")
-    return settings
+    return values
 
 
-@functools.cache
-def _known() -> tuple[set[str], dict[str, Any]]:
-    """The keys of a recipe, and the values that all recipes of entries share."""
-    ours = _by_key(Recipe().settings)
-    free = {key for key in ours if key in FREE or key.partition(".")[0] in FREE} - {"backbone.seed"}
-    return {*ours}, {key: value for key, value in ours.items() if key not in free}
+def from_yaml(text: str) -> Recipe:
+    """The recipe of an entry.
 
-
-def _by_key(settings: dict[str, Any]) -> dict[str, Any]:
-    """Values by dotted key; router and trainer, whose keys are others', are one value each."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        if key not in ("router", "trainer") and isinstance(value, dict):
-            found |= {f"{key}.{name}": part for name, part in value.items()}
-        else:
-            found[key] = value
-    return found
+    Raises:
+        ValueError: it is no recipe, or not as `entry_values` makes it (it names files, say).
+    """
+    values = read_values(text)
+    recipe = build(merge(unflatten(FIRST), values))
+    backbone = recipe.leaderboard.backbone
+    if not backbone or {*flatten(values)} != {*entry_values(recipe, backbone, learned="stage3" in values)}:
+        raise ValueError("recipe.yaml does not hold the keys that apply to a published backbone")
+    return recipe
 
 
 def _check(value: Any) -> None:
@@ -103,7 +94,7 @@ def _check(value: Any) -> None:
         parts: list[Any] = [*value, *value.values()]
     elif isinstance(value, list):
         parts = value
-    elif isinstance(value, (int, float)) and not abs(value) < LARGE:
+    elif isinstance(value, (int, float)) and not abs(value) < LARGE:  # so written, NaN is caught too
         raise ValueError("recipe.yaml holds a number that is not finite or too large")
     elif isinstance(value, str) and "${" in value:
         raise ValueError("recipe.yaml: interpolation (${...}) is not allowed: write the value")
@@ -115,24 +106,7 @@ def _check(value: Any) -> None:
         _check(part)
 
 
-def from_yaml(text: str) -> Recipe:
-    """The recipe of an entry.
-
-    Raises:
-        ValueError: it is no recipe, or not as `canonical` makes it (it names files, say).
-    """
-    plain(text)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "recipe.yaml"
-        path.write_text(text)
-        recipe = load(str(path))
-    backbone = recipe.leaderboard.backbone
-    if not backbone or recipe.settings != canonical(recipe, backbone).settings:
-        raise ValueError("recipe.yaml is not resolved for a published backbone")
-    return recipe
-
-
-def public_command(command: str) -> str:
+def strip_command(command: str) -> str:
     """A command without what belongs to one machine: folders, stores, documents."""
     words = [word for word in shlex.split(command) if not word.startswith(PRIVATE)]
     return shlex.join(

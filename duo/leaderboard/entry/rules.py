@@ -8,10 +8,10 @@ from duo.backbone import Backbone
 from duo.data.datamodule import TextData
 from duo.evaluation.evaluate import OVERSPEND
 from duo.evaluation.row import Row
-from duo.recipe.schema import Recipe
+from duo.recipe import Recipe
 from duo.routing import registry
 from duo.routing.router import Router, Spec
-from duo.stages import references
+from duo.stages.score import reference_routers
 from duo.testing import SKIP_SPEC, SPEC, looks_ahead, run_checks
 from duo.testing.holdout import TIES
 
@@ -19,21 +19,22 @@ from duo.testing.holdout import TIES
 def is_reference(row: Row) -> bool:
     """Whether a row is all small or all big: a line beside the others, outside the budget rule."""
     layers = next(iter(row.subset.values())).sequences.used_TLM.shape[1]
-    return {"name": row.router, **row.options} in references(layers).values()
+    return {"name": row.router, **row.options} in reference_routers(layers).values()
 
 
 def check_budget(row: Row) -> None:
     """Every hold-out costs at most 1 % more than the budget, with no module whose budget is 0; references are free.
 
-    What reads no labels is scored on whole hold-outs, for it is ranked by them.
+    What reads no labels is scored on full hold-outs, for it is ranked by them.
     """
     for holdout, score in () if is_reference(row) else row.shown.items():
+        # its FLOPs and what it says of itself: either may be made up
         inside = score.flops_per_token <= OVERSPEND * score.budget_flops_per_token and score.within_budget
         if not inside:
             over = score.flops_per_token / score.budget_flops_per_token - 1
             raise ValueError(f"on {holdout} it is not within the budget: FLOPs {over:+.1%}, shares {score.share}")
     if not (row.scores or row.bound):
-        raise ValueError("it is scored on the subset of searches alone: give whole=true")
+        raise ValueError("it is scored on the subset of searches alone: give full_holdout=true")
 
 
 def check_conformance(recipe: Recipe, row: Row) -> None:
@@ -57,7 +58,7 @@ def check_looking_ahead(row: Row, backbone: Backbone, router: Router, data: Text
 def _spec(recipe: Recipe) -> Spec:
     spec = SKIP_SPEC if recipe.budget.skip else SPEC
     try:
-        registry.build(recipe.router["name"], spec, recipe.router_options())
+        registry.build(recipe.router["name"], spec, recipe.router_options)
     except ValueError:
-        return Spec(recipe.backbone.layers, SPEC.width, recipe.budget)
+        return Spec(recipe.backbone.layers, SPEC.width, recipe.spec.budget)
     return spec

@@ -1,4 +1,4 @@
-"""The format of an entry's `result.json`, and what may stand in it."""
+"""The form of an entry's `result.json`: what may stand in it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from duo.backbone import MODULES
 from duo.evaluation.evaluate import OVERSPEND
-from duo.storage.store import DIGEST
+from duo.evaluation.row import Digest, Label, Row, Words
+from duo.evaluation.score import Cost
 
-SCHEMA = 1
+SCHEMA = 2
 MOST = {"recipe.yaml": 64 << 10, "router.safetensors": 1 << 30, "sequences.safetensors": 64 << 20}
 """The files of an entry, and the bytes that each may have."""
 
@@ -24,63 +26,6 @@ SECRET = re.compile(
     r"\b(?:hf_|gh[pousr]_|github_pat_|sk-|xox[abp]-|AKIA|glpat-)[\w-]{16,}|-----BEGIN"
 )  # keys by their shape
 
-Digest = Annotated[str, Meta(pattern=f"^{DIGEST.pattern}$")]
-Label = Annotated[str, Meta(min_length=1, max_length=200)]
-Words = Annotated[str, Meta(max_length=2000)]
-Positive = Annotated[float, Meta(gt=0, le=1e100)]
-Cost = Annotated[float, Meta(ge=0, le=1e100)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-
-
-class Shares(Struct, frozen=True, forbid_unknown_fields=True):
-    """Shares of the modules used."""
-
-    skip: Share
-    small: Share
-    big: Share
-
-
-class Modules(Struct, frozen=True, forbid_unknown_fields=True):
-    """A budget."""
-
-    big: Cost
-    skip: Cost
-
-
-class ScoreHead(Struct, frozen=True, forbid_unknown_fields=True):
-    """The fields of `duo.score.Score` that are written."""
-
-    loss: Cost
-    loss_interval: tuple[float, float] | None
-    perplexity: Positive | None
-    bits_per_byte: Cost | None
-    tokens: Annotated[int, Meta(ge=1)]
-    share: Shares
-    flops_per_token: Positive
-    budget_flops_per_token: Positive
-    deciding_flops_per_token: Cost
-    within_budget: bool
-    passes: Cost
-    labels_consulted: bool
-    seconds_per_token: Cost
-    promised_loss: float | None
-
-
-class RowHead(Struct, frozen=True, forbid_unknown_fields=True):
-    """The fields of `duo.row.Row`."""
-
-    router: Label
-    options: dict[Label, Any]
-    budget: Modules
-    digests: dict[Label, Digest]
-    learned: bool
-    seeds: Annotated[int, Meta(ge=1, le=1)]
-    seed_losses: dict[Label, list[Cost]]
-    scores: dict[Label, ScoreHead]
-    subset: dict[Label, ScoreHead]
-    collapsed: dict[Label, list[Words]]
-    failed: None
-
 
 class Package(Struct, frozen=True, forbid_unknown_fields=True):
     """The package that registers a router."""
@@ -88,7 +33,7 @@ class Package(Struct, frozen=True, forbid_unknown_fields=True):
     name: Label
     version: Label
     source: Digest
-    """Of the router's source (`duo.sources.source_digest`)."""
+    """Of the router's source (`duo.routing.source.source_digest`)."""
 
 
 class Provenance(Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,32 +53,45 @@ class Head(Struct, frozen=True, forbid_unknown_fields=True):
     name: Label
     note: Words
     package: Package
-    row: RowHead
+    row: Row
     provenance: Provenance
     files: dict[Label, Digest]
 
 
-def head_of(values: dict[str, Any], name: str) -> Head:
-    """The head, checked but for its numbers' truth."""
+def read_head(values: dict[str, Any], name: str) -> Head:
+    """The head, checked but for its numbers' truth.
+
+    Raises:
+        ValueError: it is of an older form, or a field is not what it should be.
+    """
     try:
+        if isinstance(found := values.get("schema"), int) and found < SCHEMA:
+            raise ValueError(f"schema {found} is an older form of entries, this duo reads {SCHEMA}: submit it again")
         head = msgspec.convert(values, Head)
-        row, shown = head.row, head.row.scores or head.row.subset
         for text in _texts(values):
-            if not text.isprintable():
+            if not text.isprintable():  # it could move a cursor, or hide what is said
                 raise ValueError(f"{text[:50]!r} holds signs that are not printed")
         if {*head.files} != {*MOST}:
             raise ValueError(f"its files are {', '.join(sorted(head.files))}")
-        if len(json.dumps(row.options)) > 2048:
-            raise ValueError("row.options are larger than 2 KiB")
-        if not row.subset or (row.scores and {*row.scores} != {*row.subset}) or {*row.collapsed} != {*shown}:
-            raise ValueError("row.scores, row.subset and row.collapsed are not of the same hold-outs")
-        for score in (*row.scores.values(), *row.subset.values()):
-            affordable = score.flops_per_token <= OVERSPEND * score.budget_flops_per_token
-            if score.within_budget and not affordable:
-                raise ValueError("row says that it is within a budget that its FLOPs exceed")
+        _check_row(head.row)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"entries/{name[:12]}/result.json: {str(error)[:300]}") from error
     return head
+
+
+def _check_row(row: Row) -> None:
+    """Raises ValueError where a row's fields contradict one another, or are those of no single row."""
+    if row.failed or row.beside or row.seeds != 1:
+        raise ValueError("row.seeds, row.failed and row.beside are not those of one seed on its own")
+    if len(json.dumps(row.options)) > 2048:
+        raise ValueError("row.options are larger than 2 KiB")
+    if not row.subset or (row.scores and {*row.scores} != {*row.subset}) or {*row.collapsed} != {*row.shown}:
+        raise ValueError("row.scores, row.subset and row.collapsed are not of the same hold-outs")
+    for score in (*row.scores.values(), *row.subset.values()):
+        if {*score.share} != {*MODULES} or max(score.share.values()) > 1:
+            raise ValueError(f"share={score.share} must be a share for each of {', '.join(MODULES)}")
+        if score.within_budget and score.flops_per_token > OVERSPEND * score.budget_flops_per_token:
+            raise ValueError("row says that it is within a budget that its FLOPs exceed")
 
 
 def _texts(value: Any) -> Iterator[str]:

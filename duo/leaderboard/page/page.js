@@ -52,7 +52,7 @@ function choose(track, holdout) {
   state.holdout = track.holdouts.includes(holdout) ? holdout : track.holdouts[0];
   state.rows = track.lines
     .filter((line) => Object.hasOwn(line.holdouts, state.holdout))
-    .map((line) => ({ line, standing: line.holdouts[state.holdout], holdout: state.holdout }));
+    .map((line) => ({ line, standing: scored(line.holdouts[state.holdout]), holdout: state.holdout }));
   state.limits = {};
   fillTracks();
   fillHoldouts();

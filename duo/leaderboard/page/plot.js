@@ -10,13 +10,13 @@ function points(kind, rows) {
   const standings = rows.map((row) => row.standing);
   return {
     type: "scatter", mode: "markers", name: kind, hoverinfo: "none",
-    x: standings.map((standing) => standing.flops / 1e6),
+    x: standings.map((standing) => standing.flops_per_token / 1e6),
     y: standings.map((standing) => standing.loss),
     customdata: rows,
     error_y: {
       ...flat, color: colour(kind),
-      array: standings.map(({ loss, interval }) => (interval ? interval[1] - loss : 0)),
-      arrayminus: standings.map(({ loss, interval }) => (interval ? loss - interval[0] : 0)),
+      array: standings.map(({ loss, loss_interval: interval }) => (interval ? interval[1] - loss : 0)),
+      arrayminus: standings.map(({ loss, loss_interval: interval }) => (interval ? loss - interval[0] : 0)),
     },
     marker: {
       size: 8, opacity: 0.8, color: colour(kind), line: { width: 1.5, color: colour(kind) },
@@ -28,7 +28,8 @@ function points(kind, rows) {
 // As in the gap closed.
 function baseline(track, holdout, name) {
   const entry = track.baselines[name];
-  return track.lines.find(({ entries }) => entry && entries[0] === entry)?.holdouts[holdout];
+  const standing = track.lines.find(({ entries }) => entry && entries[0] === entry)?.holdouts[holdout];
+  return standing && scored(standing);
 }
 
 // The same baseline at this budget and at others: of tracks with this backbone and as many tokens.
@@ -38,7 +39,7 @@ function baselineCurve(track, holdout, name) {
     .filter((other) => other.backbone.digest === track.backbone.digest)
     .map((other) => baseline(other, holdout, name))
     .filter((standing) => here && standing && standing.tokens === here.tokens)
-    .map(({ budget_flops, loss }) => [budget_flops / 1e6, loss])
+    .map((standing) => [standing.budget_flops_per_token / 1e6, standing.loss])
     .sort(([a], [b]) => a - b);
 }
 
@@ -71,7 +72,7 @@ function baselines(track, holdout, budget) {
   return drawn;
 }
 
-const ends = ({ standing: { loss, interval } }) => interval ?? [loss];
+const ends = ({ standing: { loss, loss_interval: interval } }) => interval ?? [loss];
 
 function framed(all) {
   const values = all.filter(Number.isFinite);
@@ -82,7 +83,7 @@ function framed(all) {
 
 // What the filter leaves fills the plot; baselines of other budgets are seen as far as they lie beside it.
 function frames(rows, curves) {
-  const x = framed(rows.flatMap(({ standing: { flops, budget_flops } }) => [flops / 1e6, budget_flops / 1e6]));
+  const x = framed(rows.flatMap(({ standing }) => [standing.flops_per_token / 1e6, standing.budget_flops_per_token / 1e6]));
   const beside = x ? curves.filter(([flops]) => flops > x[0] && flops < x[1]) : curves;
   return { x, y: framed([...rows.flatMap(ends), ...beside.map(([, loss]) => loss)]) };
 }
@@ -105,7 +106,7 @@ function plotLayout(track, holdout, rows, { shapes, annotations, curves }) {
 
 function drawPlot(track, holdout, rows) {
   const kinds = Object.keys(KINDS).map((kind) => [kind, rows.filter(({ line }) => line.kind === kind)]);
-  const base = baselines(track, holdout, rows[0]?.standing.budget_flops / 1e6);
+  const base = baselines(track, holdout, rows[0]?.standing.budget_flops_per_token / 1e6);
   const traces = [...base.traces, ...kinds.filter(([, some]) => some.length).map(([kind, some]) => points(kind, some))];
   const config = {
     responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
@@ -120,9 +121,9 @@ function showHint({ bbox, customdata: { line, standing } }) {
   const recipe = /(?:^|\s)recipe=(\S+)/.exec(line.provenance.command)?.[1];
   hint.replaceChildren(
     make("b", line.name || "(no name)"),
-    make("div", `loss ${loss(standing.loss)} ${between(standing.interval, loss)}`),
+    make("div", `loss ${loss(standing.loss)} ${between(standing.loss_interval, loss)}`),
     make("div", `on ${standing.tokens.toLocaleString("en")} tokens`),
-    make("div", `${number(standing.flops / 1e6, 3)} MFLOPs per token`),
+    make("div", `${number(standing.flops_per_token / 1e6, 3)} MFLOPs per token`),
     ...(recipe ? [make("div", `recipe ${recipe}`)] : []),
     make("code", commandOf(line)),
   );

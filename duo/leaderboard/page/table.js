@@ -14,6 +14,9 @@ function make(tag, text, name) {
   return node;
 }
 
+// A line on one hold-out, with the fields of its score.
+const scored = (standing) => ({ ...standing.score, ...standing });
+
 function number(value, digits, sign = "") {
   if (!Number.isFinite(value)) return "–";
   const text = value.toFixed(digits).replace(/^-(?=[0.]+$)/, "");
@@ -43,18 +46,20 @@ const COLUMNS = [
     key: "loss", label: "Loss", unit: "nats/token",
     value: ({ standing }) => standing.loss,
     show: ({ standing }) =>
-      [loss(standing.loss), `${between(standing.interval, loss)}${standing.subset ? " subset" : ""}`],
+      [loss(standing.loss), `${between(standing.loss_interval, loss)}${standing.subset ? " subset" : ""}`],
   },
   {
     key: "above", label: "To line above", unit: "nats/token",
-    value: ({ standing }) => standing.above[0],
+    value: ({ standing }) => standing.above.value,
     show: ({ standing: { above, significant } }) =>
-      above[0] === null ? ["–"] : [`${signed(above[0])}${significant ? " *" : ""}`, between(above[1], loss)],
+      above.value === null
+        ? ["–"]
+        : [`${signed(above.value)}${significant ? " *" : ""}`, between(above.interval, loss)],
   },
   {
     key: "gap", label: "Gap closed", unit: "to oracle",
-    value: ({ standing }) => standing.gap_closed[0],
-    show: ({ standing: { gap_closed: [value, interval] } }) =>
+    value: ({ standing }) => standing.gap_closed.value,
+    show: ({ standing: { gap_closed: { value, interval } } }) =>
       [percent(value), between(interval, (end) => number(100 * end, 1))],
   },
   {
@@ -64,13 +69,14 @@ const COLUMNS = [
   },
   {
     key: "flops", label: "MFLOPs", unit: "to budget",
-    value: ({ standing }) => standing.flops,
-    show: ({ standing: { flops, budget_flops } }) => [number(flops / 1e6, 3), percent(flops / budget_flops - 1, "+")],
+    value: ({ standing }) => standing.flops_per_token,
+    show: ({ standing: { flops_per_token: flops, budget_flops_per_token: budget } }) =>
+      [number(flops / 1e6, 3), percent(flops / budget - 1, "+")],
   },
   {
-    key: "deciding", label: "Deciding", unit: "of FLOPs",
-    value: ({ standing }) => standing.deciding_flops / standing.flops,
-    show: ({ standing }) => [times(standing.deciding_flops / standing.flops)],
+    key: "router-flops", label: "Router FLOPs", unit: "of route",
+    value: ({ standing }) => standing.router_flops_per_token / standing.flops_per_token,
+    show: ({ standing }) => [times(standing.router_flops_per_token / standing.flops_per_token)],
   },
   {
     key: "passes", label: "Passes", unit: "extra",
