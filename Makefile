@@ -9,7 +9,7 @@ check: ## what CI checks first
 long: ## tests that take minutes
 	python -m pytest -m long
 
-FILES := $(wildcard duo/*.py duo/*/*.py)
+FILES := $(wildcard duo/*.py duo/*/*.py duo/*/*/*.py)
 docs: ## the API reference, in docs/api
 	python -m pdoc --docformat google -o docs/api routers $(sort $(subst /,.,$(patsubst %/__init__,%,$(basename $(FILES)))))
 

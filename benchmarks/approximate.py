@@ -21,7 +21,7 @@ from torch import Tensor
 from duo import Backbone, BackboneConfig, Budget, Run, Trial, replay, top
 from duo.data import TextData
 from duo.recipe import schema as recipe
-from duo.routing.calibration import climbed
+from duo.routing.calibration import climb
 from duo.routing.compose import even_scores
 from duo.search import patterns_of
 from duo.search.patterns import counts_of
@@ -76,7 +76,7 @@ def spent(trials: list[Trial], start_PL: Tensor, budget: Budget, context: str, m
             pattern_PL, [budget], reference if context == "reference" else context, method=method, width=width
         )
         seconds += time.perf_counter() - begin
-        losses.append(found.loss_BTK.flatten())
+        losses.append(found.loss_BTG.flatten())
         evaluations += trial.meter.layer_evaluations
         flops += trial.meter.flops
     return Spent(torch.cat(losses), evaluations, flops, seconds)
@@ -86,7 +86,7 @@ def spent(trials: list[Trial], start_PL: Tensor, budget: Budget, context: str, m
 def measure(calibration: list[Trial], trials: list[Trial], budget: Budget, widths: list[int]) -> None:
     """Prints a table for each context."""
     count_1M = counts_of(trials[0].layers, budget)
-    start_L = climbed(calibration, top(even_scores(trials[0].layers), count_1M[0]), START_TOKENS)
+    start_L = climb(calibration, top(even_scores(trials[0].layers), count_1M[0]), START_TOKENS)
     fixed_N = torch.cat([trial.loss(along(trial, start_L)).flatten() for trial in trials])
     print(f"start pattern {''.join(map(str, start_L.tolist()))}, {len(fixed_N)} tokens")
     for context in ("reference", "committed"):

@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load, save
 
-from duo.leaderboard.board.text import rendered
-from duo.leaderboard.board.tracks import board_of
-from duo.leaderboard.page import page
+from duo.leaderboard.board.text import render
+from duo.leaderboard.board.tracks import build_board
+from duo.leaderboard.page import write_page
 from duo.storage.store import Store, sha256
 
 
 def fill(store: Store, source: Store, entries: int) -> None:
     """Copies an entry so many times, each with other losses."""
-    board = board_of(source)
+    board = build_board(source)
     digest = board.tracks[0].lines[0].entries[0]
     head = source.head("entries", digest)
     files = {name: source.file("entries", digest, name, head) for name in head["files"]}
@@ -37,9 +37,9 @@ def fill(store: Store, source: Store, entries: int) -> None:
     for number in range(entries):
         for part in ("scores", "subset"):
             for holdout, score in head["row"][part].items():
-                name = f"{part}/{holdout}/loss_N"
+                name = f"{part}/{holdout}/loss_B"
                 arrays[name] = arrays[name] * generator.uniform(0.999, 1.001, len(arrays[name]))
-                score["loss"] = float(arrays[name].sum() / arrays[f"{part}/{holdout}/tokens_N"].sum())
+                score["loss"] = float(arrays[name].sum() / arrays[f"{part}/{holdout}/tokens_B"].sum())
         head |= {"name": f"router {number}", "package": head["package"] | {"source": sha256(f"{number}".encode())}}
         store.add("entries", head, files | {"sequences.safetensors": save(arrays)})
 
@@ -54,11 +54,11 @@ def main() -> None:
         store = Store(f"{folder}/board")
         fill(store, Store(options.store), options.entries)
         start = time.perf_counter()
-        board = board_of(store)
+        board = build_board(store)
         read = time.perf_counter()
-        path = page(board, Path(folder) / "site")
+        path = write_page(board, Path(folder) / "site")
         written = time.perf_counter()
-        rendered(board, "table")
+        render(board, "table")
         shown = time.perf_counter()
         lines = sum(len(track.lines) for track in board.tracks)
         print(

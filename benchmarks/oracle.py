@@ -99,7 +99,7 @@ def measure_committed(width: int, pairs: int, tokens: int, same_rate: float) -> 
     backbone = backbone_of(width)
     trial, pattern_PL = trial_of(backbone, tokens), patterns_of(12, Budget(6))
     found = trial.search(pattern_PL, [Budget(6)])
-    route_BTL = found.route_BTKL[:, :, 0]
+    route_BTL = found.route_BTGL[:, :, 0]
     half = tokens // 2
     context = backbone(trial.tokens_BT[:, :half], replay(route_BTL[:, :half]))
     last_B1, labels_N = trial.tokens_BT[:, half : half + 1], trial._labels_BT[:, half].repeat_interleave(SAMPLE)
@@ -124,7 +124,7 @@ def measure_committed(width: int, pairs: int, tokens: int, same_rate: float) -> 
     print(
         f"committed, D={width}, budget 6, T={tokens}: {statistics.median(ours):.1f} s; "
         f"{statistics.median(ratios):.2f}x a cached pass per candidate; {rate / same_rate:.2f} of the rate of `same`; "
-        f"replay equals promise to {(replayed - found.loss_BTK[..., 0]).abs().max():.1e}",
+        f"replay equals promise to {(replayed - found.loss_BTG[..., 0]).abs().max():.1e}",
         flush=True,
     )
 

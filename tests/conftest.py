@@ -91,8 +91,9 @@ def small(files):
         "recipe=tiny", "data.source=files", f"data.train=['{files}/train*.txt']",
         f"data.holdouts.held=['{files}/held*.txt']",
         "data.train_bytes=0", "data.tokens=32", "data.batch_size=8", "backbone.vocabulary=300", "backbone.layers=2",
-        "backbone.width=16", "budget.big=1", "stage1.steps=12", "stage1.warmup=2", "stage1.checkpoint_every=4",
-        "stage1.log_every=2", "stage3.steps=8", "stage3.warmup=2", "stage3.checkpoint_every=4", "stage3.log_every=2",
+        "backbone.width=16", "budget.big=1", "stage1.steps=12", "stage1.warmup_steps=2", "stage1.checkpoint_every=4",
+        "stage1.log_every=2", "stage3.steps=8", "stage3.warmup_steps=2", "stage3.checkpoint_every=4",
+        "stage3.log_every=2",
     ]  # fmt: skip
 
 

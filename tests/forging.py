@@ -8,10 +8,6 @@ from safetensors.numpy import load, save
 from duo.evaluation.bootstrap import mean_interval
 
 
-def quiet(*_):
-    """What says nothing."""
-
-
 def entry_of(store, name="softmax_budget"):
     """The digest, head and files of an entry by its name."""
     for digest in store.digests("entries"):
@@ -33,10 +29,10 @@ def forged(store, change, name="softmax_budget"):
 def lower(head, files):
     sequences = load(files["sequences.safetensors"])
     for part in ("scores", "subset"):
-        sequences[f"{part}/held/loss_N"] = sequences[f"{part}/held/loss_N"] - 1
-        score, tokens_N = head["row"][part]["held"], sequences[f"{part}/held/tokens_N"]
-        score["loss"] = float(sequences[f"{part}/held/loss_N"].sum() / tokens_N.sum())
-        score["loss_interval"] = mean_interval(sequences[f"{part}/held/loss_N"], tokens_N)
+        sequences[f"{part}/held/loss_B"] = sequences[f"{part}/held/loss_B"] - 1
+        score, tokens_B = head["row"][part]["held"], sequences[f"{part}/held/tokens_B"]
+        score["loss"] = float(sequences[f"{part}/held/loss_B"].sum() / tokens_B.sum())
+        score["loss_interval"] = mean_interval(sequences[f"{part}/held/loss_B"], tokens_B)
     files["sequences.safetensors"] = save(sequences)
 
 
@@ -87,23 +83,23 @@ def elsewhere(change):
 def rewritten(head, files):
     """Losses per sequence of another router, with the same sum."""
     sequences = load(files["sequences.safetensors"])
-    loss_N = sequences["scores/held/loss_N"]
-    loss_N[: len(loss_N) // 2 * 2 : 2] += 3
-    loss_N[1 : len(loss_N) // 2 * 2 : 2] -= 3
+    loss_B = sequences["scores/held/loss_B"]
+    loss_B[: len(loss_B) // 2 * 2 : 2] += 3
+    loss_B[1 : len(loss_B) // 2 * 2 : 2] -= 3
     files["sequences.safetensors"] = save(sequences)
 
 
 def shifted(head, files):
     sequences = load(files["sequences.safetensors"])
     for name in sequences:
-        if name.endswith("sequence_N"):
+        if name.endswith("sequence_B"):
             sequences[name] = sequences[name] + 1
     files["sequences.safetensors"] = save(sequences)
 
 
 def reshaped(head, files):
     sequences = load(files["sequences.safetensors"])
-    sequences["scores/held/loss_N"] = sequences["scores/held/loss_N"][:, None].copy()
+    sequences["scores/held/loss_B"] = sequences["scores/held/loss_B"][:, None].copy()
     files["sequences.safetensors"] = save(sequences)
 
 

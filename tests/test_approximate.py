@@ -5,7 +5,7 @@ import torch
 from conftest import random_route, random_tokens, toy_backbone
 
 from duo import Budget, Spec, Trial, replay
-from duo.routing.calibration import climbed, mean_losses
+from duo.routing.calibration import climb, mean_losses
 from duo.routing.trial import token_loss
 from duo.search import entropy, patterns_of
 from duo.search.patterns import pattern_codes, swaps
@@ -50,14 +50,14 @@ def test_a_committed_promise_equals_its_replay_spends_the_counts_and_never_beats
 ):
     trial = trial_of(padding=2, **shape)
     found = trial.search(starts_of(budget), [budget], method=method, width=width)
-    route_BTL = found.route_BTKL[:, :, 0]
+    route_BTL = found.route_BTGL[:, :, 0]
     with torch.no_grad():
         replayed = trial._backbone(trial.tokens_BT, replay(route_BTL))
-    assert torch.allclose(token_loss(replayed.logits_BTV, trial._labels_BT), found.loss_BTK[..., 0], atol=1e-5)
-    assert torch.equal(trial.meter.promised_loss, found.loss_BTK[..., 0])
+    assert torch.allclose(token_loss(replayed.logits_BTV, trial._labels_BT), found.loss_BTG[..., 0], atol=1e-5)
+    assert torch.equal(trial.meter.promised_loss, found.loss_BTG[..., 0])
     assert torch.equal((route_BTL[..., None] == torch.arange(3)).sum(2), trial.counts(budget))
     exact = trial.search(patterns_of(LAYERS, budget), [budget])
-    assert (found.loss_BTK[:, 0] >= exact.loss_BTK[:, 0] - 1e-5).all()
+    assert (found.loss_BTG[:, 0] >= exact.loss_BTG[:, 0] - 1e-5).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -65,9 +65,9 @@ def test_a_committed_promise_equals_its_replay_spends_the_counts_and_never_beats
 def test_behind_a_reference_no_token_beats_its_optimum_nor_loses_to_its_start(method, shape):
     trial, budget = trial_of(padding=2, **shape), Budget(1, 1)
     reference, patterns, starts = reference_of(trial), patterns_of(LAYERS, budget), starts_of(budget)
-    found = trial.search(starts, [budget], reference, method=method, width=2).loss_BTK
-    assert (found >= trial.search(patterns, [budget], reference).loss_BTK - 1e-5).all()
-    start_BT = trial.search(starts, [budget], reference).loss_BTK
+    found = trial.search(starts, [budget], reference, method=method, width=2).loss_BTG
+    assert (found >= trial.search(patterns, [budget], reference).loss_BTG - 1e-5).all()
+    start_BT = trial.search(starts, [budget], reference).loss_BTG
     assert (found <= start_BT + 1e-5).all()
     assert (found < start_BT - 1e-3).any()
 
@@ -80,9 +80,9 @@ def test_a_beam_that_keeps_every_beginning_is_exact(budget, shape, kind):
     context = reference_of(trial) if kind == "reference" else kind
     found = trial.search(starts_of(budget), [budget], context, method="beam", width=100)
     exact = trial.search(patterns_of(LAYERS, budget), [budget], context)
-    assert torch.allclose(found.loss_BTK, exact.loss_BTK, atol=1e-5)
+    assert torch.allclose(found.loss_BTG, exact.loss_BTG, atol=1e-5)
     scored_BT = trial._labels_BT >= 0  # elsewhere all routes are alike
-    assert torch.equal(found.route_BTKL[scored_BT], exact.route_BTKL[scored_BT])
+    assert torch.equal(found.route_BTGL[scored_BT], exact.route_BTGL[scored_BT])
 
 
 @pytest.mark.parametrize("budget", [Budget(2), Budget(1, 2)])
@@ -94,8 +94,8 @@ def test_local_search_leaves_no_swap_that_helps_if_it_may_try_them_all(budget):
     table_BTP = trial.search(patterns, [budget], reference, table=True).table_BTP
     index = {tuple(pattern): p for p, pattern in enumerate(patterns.tolist())}
     for row, at in [(row, at) for row in range(3) for at in range(6)]:
-        near = [index[tuple(pattern)] for pattern in swaps(found.route_BTKL[row, at, 0]).tolist()]
-        assert found.loss_BTK[row, at, 0] <= table_BTP[row, at, near].min() + 1e-5
+        near = [index[tuple(pattern)] for pattern in swaps(found.route_BTGL[row, at, 0]).tolist()]
+        assert found.loss_BTG[row, at, 0] <= table_BTP[row, at, near].min() + 1e-5
 
 
 def test_the_meter_counts_what_approximate_searches_spend():
@@ -129,10 +129,10 @@ def test_a_criterion_is_searched_without_labels(method):
     exact = trial.search(patterns_of(LAYERS, Budget(2)), *arguments)
     assert not trial.meter.labels_consulted
     assert trial.meter.promised_loss is None
-    assert (found.loss_BTK >= exact.loss_BTK - 1e-5).all()
+    assert (found.loss_BTG >= exact.loss_BTG - 1e-5).all()
     with torch.no_grad():
-        chosen = trial._backbone(trial.tokens_BT, replay(found.route_BTKL[:, :, 0]), reference)
-    assert torch.allclose(entropy(chosen.logits_BTV.flatten(0, 1)), found.loss_BTK.flatten(), atol=1e-5)
+        chosen = trial._backbone(trial.tokens_BT, replay(found.route_BTGL[:, :, 0]), reference)
+    assert torch.allclose(entropy(chosen.logits_BTV.flatten(0, 1)), found.loss_BTG.flatten(), atol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -140,7 +140,7 @@ def test_what_is_found_does_not_depend_on_the_memory(method):
     trial = trial_of(batch=5)
     whole = trial.search(starts_of(Budget(2)), [Budget(2)], method=method)
     little = trial.search(starts_of(Budget(2)), [Budget(2)], method=method, memory=80_000)
-    assert torch.allclose(whole.loss_BTK, little.loss_BTK, atol=1e-6)
+    assert torch.allclose(whole.loss_BTG, little.loss_BTG, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -150,8 +150,8 @@ def test_a_model_too_deep_to_enumerate_is_searched(method):
     reference = reference_of(trial)
     found = trial.search(start_PL, [Budget(12)], reference, method=method, width=4)
     start = trial.search(start_PL, [Budget(12)], reference)
-    assert (found.loss_BTK < start.loss_BTK).any()
-    assert ((found.route_BTKL == 2).sum(-1) == 12).all()
+    assert (found.loss_BTG < start.loss_BTG).any()
+    assert ((found.route_BTGL == 2).sum(-1) == 12).all()
 
 
 @pytest.mark.parametrize(
@@ -184,12 +184,12 @@ def test_the_oracle_searches_deep_models_from_patterns_found_in_calibration(meth
     assert torch.allclose(loss, trial.meter.promised_loss, atol=1e-5)
     assert {"start_CL", "price"} == {*router.state_dict()}
     exact = trial.search(patterns_of(LAYERS, Budget(2)), [Budget(2)]) if not options else None
-    assert exact is None or loss.mean() < exact.loss_BTK.mean() + 0.5
+    assert exact is None or loss.mean() < exact.loss_BTG.mean() + 0.5
 
 
 def test_climbing_ends_where_no_swap_lowers_the_mean_loss():
     trials = [trial_of(seed=1), trial_of(seed=2)]
-    best_L = climbed(trials, starts_of(Budget(2))[0], 64)
+    best_L = climb(trials, starts_of(Budget(2))[0], 64)
     loss_P = mean_losses(trials, swaps(best_L), 64)
     assert loss_P.argmin() == 0
     assert loss_P[0] < mean_losses(trials, starts_of(Budget(2)), 64)[0]
@@ -207,5 +207,5 @@ def test_approximate_oracles_refuse_what_only_enumeration_can_do():
 def test_one_layer_has_nothing_to_swap(method):
     trial = trial_of(layers=1)
     found = trial.search(torch.tensor([[2]]), [Budget(1)], method=method)
-    assert found.route_BTKL.eq(2).all()
-    assert found.loss_BTK.isfinite().all()
+    assert found.route_BTGL.eq(2).all()
+    assert found.loss_BTG.isfinite().all()

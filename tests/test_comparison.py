@@ -8,8 +8,14 @@ import pytest
 from conftest import command
 
 from duo.evaluation.comparison import Comparison
-from duo.evaluation.score import averaged, difference
-from duo.recipe.schema import build, load
+from duo.evaluation.format import load_struct
+from duo.evaluation.score import average_scores, difference
+from duo.recipe import build, load
+
+
+def load_comparison(folder):
+    return load_struct(Comparison, folder, "result.json")
+
 
 ROWS = """# a comparison
 base: tiny
@@ -18,8 +24,8 @@ compare:
   gap: [fixed_best, oracle]
   seeds: 2
   rows:
-    learned: {stage3: {steps: 4, warmup: 1}}
-    oracle: {router: {name: oracle}, whole: false}
+    learned: {stage3: {steps: 4, warmup_steps: 1}}
+    oracle: {router: {name: oracle}, full_holdout: false}
     fixed_best: {router: {name: fixed_best}}
     random: {router: {name: random}}
     none: null
@@ -39,7 +45,7 @@ def test_rows_stand_side_by_side_by_loss_with_bounds_apart(compared):
     folder, _, printed = compared
     rows = json.loads((folder / "run" / "result.json").read_text())["groups"][""]
     assert [*rows] == ["learned", "oracle", "fixed_best", "random"]
-    lines = [line.split()[0] for line in printed.partition("whole hold-out")[2].splitlines() if "±" in line]
+    lines = [line.split()[0] for line in printed.partition("full hold-out")[2].splitlines() if "±" in line]
     whole, subset = lines[:3], lines[3:7]
     losses = {name: row["scores"]["held"]["loss"] for name, row in rows.items() if row["scores"]}
     assert whole == sorted(losses, key=losses.get)
@@ -59,7 +65,7 @@ def test_routers_that_learn_are_averaged_over_seeds_and_others_scored_once(compa
 
 
 def test_differences_and_gaps_are_those_of_the_losses(compared):
-    comparison = Comparison.load(compared[0] / "run")
+    comparison = load_comparison(compared[0] / "run")
     rows = json.loads((compared[0] / "run" / "result.json").read_text())["groups"][""]
     losses = {name: row["scores"]["held"]["loss"] for name, row in rows.items() if row["scores"]}
     for name, loss in losses.items():
@@ -69,7 +75,7 @@ def test_differences_and_gaps_are_those_of_the_losses(compared):
         closed = (losses["fixed_best"] - loss) / (subset["fixed_best"] - subset["oracle"])
         assert beside["gap_closed"]["value"] == pytest.approx(closed)
     assert rows["oracle"]["beside"]["held"]["gap_closed"]["value"] == pytest.approx(1)
-    assert comparison.gap_closed("", "oracle", "held").interval == pytest.approx((1, 1))
+    assert comparison.groups[""]["oracle"].beside["held"].gap_closed.interval == pytest.approx((1, 1))
 
 
 def test_rows_that_were_scored_are_not_scored_again(compared, tmp_path):
@@ -90,7 +96,7 @@ def test_a_finished_comparison_prints_its_tables_again(compared):
 
 def test_a_row_that_fails_is_reported_and_the_others_go_on(small, tmp_path):
     (tmp_path / "rows.yaml").write_text(
-        "# x\nbase: tiny\nwhole: false\ncompare:\n  rows:\n    random: {router: {name: random}}\n"
+        "# x\nbase: tiny\nfull_holdout: false\ncompare:\n  rows:\n    random: {router: {name: random}}\n"
         "    wild: {router: {alpha: 3.0e+38}}\n"
     )
     printed = command(*small[1:], f"recipe={tmp_path}/rows.yaml", f"cache={tmp_path}/c", f"output={tmp_path}/run")
@@ -102,11 +108,11 @@ def test_a_row_that_fails_is_reported_and_the_others_go_on(small, tmp_path):
 
 def test_groups_go_through_every_combination(small, tmp_path):
     (tmp_path / "rows.yaml").write_text(
-        "# x\nbase: tiny\nwhole: false\ncompare:\n  over: {budget.big: [0, 1, 2]}\n"
+        "# x\nbase: tiny\nfull_holdout: false\ncompare:\n  over: {budget.big: [0, 1, 2]}\n"
         "  rows:\n    oracle: {router: {name: oracle, context: same}}\n    random: {router: {name: random}}\n"
     )
     printed = command(*small[1:], f"recipe={tmp_path}/rows.yaml", f"cache={tmp_path}/c", f"output={tmp_path}/run")
-    comparison = Comparison.load(tmp_path / "run")
+    comparison = load_comparison(tmp_path / "run")
     assert [*comparison.groups] == ["budget.big=0", "budget.big=1", "budget.big=2"]
     lowest = min(comparison.groups, key=lambda group: comparison.scored(group, "held", True)["oracle"].loss)
     starred = [line for line in printed.splitlines() if line.strip().startswith("budget.big=") and "*" in line]
@@ -142,10 +148,10 @@ def test_a_row_is_the_recipe_that_its_changes_make():
 
 
 def test_scores_of_one_seed_stay_as_they_are(compared):
-    comparison = Comparison.load(compared[0] / "run")
+    comparison = load_comparison(compared[0] / "run")
     score = comparison.scored("", "held", True)["random"]
-    assert averaged([score]) is score
-    twice = averaged([score, score])
+    assert average_scores([score]) is score
+    twice = average_scores([score, score])
     assert twice.loss == pytest.approx(score.loss)
     assert twice.loss_interval == pytest.approx(score.loss_interval)
 
@@ -158,7 +164,7 @@ def test_values_that_rows_go_through_keep_their_types():
 
 def test_a_group_that_fails_and_odd_names_are_shown_and_a_failed_row_is_tried_again(small, tmp_path):
     (tmp_path / "rows.yaml").write_text(
-        "# x\nbase: tiny\nwhole: false\ncompare:\n  over: {router.alpha: [3.0e+38, 10.0], seed: [0]}\n"
+        "# x\nbase: tiny\nfull_holdout: false\ncompare:\n  over: {router.alpha: [3.0e+38, 10.0], seed: [0]}\n"
         "  rows:\n    'mine[v2]': {}\n"
     )
     run = [*small[1:], f"recipe={tmp_path}/rows.yaml", f"cache={tmp_path}/c", f"output={tmp_path}/run"]

@@ -7,24 +7,25 @@ import pytest
 from forging import appended, board_path, entry_of, forged, reseeded, reshaped, setting, shifted
 from safetensors.numpy import load, save
 
-from duo.leaderboard.board.text import rendered
-from duo.leaderboard.board.tracks import board_of
+from duo.leaderboard.board.text import render
+from duo.leaderboard.board.tracks import build_board
 from duo.leaderboard.entry import entry
-from duo.leaderboard.entry.recipe import from_yaml, public_command
-from duo.leaderboard.page import page
+from duo.leaderboard.entry.recipe import from_yaml, strip_command
+from duo.leaderboard.page import write_page
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (setting("schema", value=2), "schema"),
+        (setting("schema", value=3), "schema"),
+        (setting("schema", value=1), "an older form of entries"),
         (setting("row", "budget", "big", value=2), "row.budget"),
         (setting("row", "options", value={"alpha": 3.0}), "row.options"),
         (setting("row", "options", value={"a": "b" * 3000}), "2 KiB"),
         (setting("row", "router", value="random"), "row.router"),
         (setting("row", "digests", "tokens", value="0" * 64), "row.digests"),
         (setting("row", "subset", "held", "tokens", value=7), "tokens=7"),
-        (setting("row", "scores", value={}), "not of the same hold-outs|give whole=true"),
+        (setting("row", "scores", value={}), "not of the same hold-outs|give full_holdout=true"),
         (setting("row", "subset", value={}), "hold-outs"),
         (setting("row", "collapsed", value={}), "hold-outs"),
         (setting("row", "scores", "held", "flops_per_token", value=9e9), "budget that its FLOPs exceed"),
@@ -45,15 +46,15 @@ from duo.leaderboard.page import page
     ],
 )  # fmt: skip
 def test_an_entry_that_cannot_be_shown_is_left_out_with_its_reason_and_the_others_show(board, tmp_path, change, reason):
-    shown = len(board_of(board).tracks[0].lines)
+    shown = len(build_board(board).tracks[0].lines)
     digest = forged(board, change)
-    found = board_of(board)
+    found = build_board(board)
     assert len(found.tracks[0].lines) == shown
     (sentence,) = found.left_out
     assert sentence.startswith(digest[:12])
     assert re.search(reason, sentence)
-    assert sentence in rendered(found, "table").replace("\n", " ")
-    assert page(found, tmp_path).exists()
+    assert sentence in render(found, "table").replace("\n", " ")
+    assert write_page(found, tmp_path).exists()
 
 
 BOMB = "\n".join(f"b{place}: &b{place} [{', '.join([f'*b{place - 1}'] * 9)}]" for place in range(1, 10))
@@ -72,6 +73,8 @@ BOMB = "\n".join(f"b{place}: &b{place} [{', '.join([f'*b{place - 1}'] * 9)}]" fo
         ("x: .nan", "not finite"),
         ("x: 1", "'x'"),
         ("base: /etc/evil.yaml", "'base'"),
+        ("base: tiny", "'base'"),
+        ("stage1: {learning_rate: 0.006}", "'stage1.learning_rate'"),
         ("output: ../victim", "'output'"),
         ("cache: ../victim", "'cache'"),
         ("x: ${oc.env:HOME}", "interpolation"),
@@ -83,42 +86,42 @@ BOMB = "\n".join(f"b{place}: &b{place} [{', '.join([f'*b{place - 1}'] * 9)}]" fo
 )
 def test_a_recipe_that_no_submission_makes_is_left_out_and_the_others_show(board, tmp_path, text, reason):
     digest = forged(board, appended(f"{text}\n"))
-    found = board_of(board)
+    found = build_board(board)
     (sentence,) = found.left_out
     assert sentence.startswith(digest[:12])
     assert reason in sentence
     assert len(found.tracks[0].lines) == 7
     for format in ("table", "markdown", "csv", "json"):
-        assert rendered(found, format)
-    assert page(found, tmp_path).exists()
+        assert render(found, format)
+    assert write_page(found, tmp_path).exists()
 
 
 def test_an_entry_without_its_weights_is_left_out(board):
     digest = entry_of(board)[0]
     (board_path(board) / "entries" / digest / "router.safetensors").unlink()
-    assert board_of(board).left_out == [f"{digest[:12]}: entries/{digest[:12]}/router.safetensors is missing"]
+    assert build_board(board).left_out == [f"{digest[:12]}: entries/{digest[:12]}/router.safetensors is missing"]
 
 
 def test_costs_too_large_to_add_up_are_left_out(board):
     forged(board, setting("row", "scores", "held", "seconds_per_token", value=1.7e308))
-    assert "seconds_per_token" in board_of(board).left_out[0]
+    assert "seconds_per_token" in build_board(board).left_out[0]
 
 
 def test_numbers_that_are_none_are_left_out(board):
     def nan(_, files):
         sequences = load(files["sequences.safetensors"])
-        sequences["scores/held/loss_N"][0] = np.nan
+        sequences["scores/held/loss_B"][0] = np.nan
         files["sequences.safetensors"] = save(sequences)
 
     forged(board, nan)
-    assert "no number" in board_of(board).left_out[0]
+    assert "no number" in build_board(board).left_out[0]
 
 
 def test_half_an_entry_is_not_seen(board):
     path = board_path(board) / "entries" / ("0" * 64)
     path.mkdir()
     (path / "recipe.yaml").write_text("a: 1\n")
-    assert board_of(board).left_out == []
+    assert build_board(board).left_out == []
 
 
 def test_seeds_that_do_not_go_together_are_left_out_and_the_others_show(board):
@@ -127,9 +130,9 @@ def test_seeds_that_do_not_go_together_are_left_out_and_the_others_show(board):
             seeded["bits_per_byte"] = None
         reseeded(8)(head, files)
 
-    shown = len(board_of(board).tracks[0].lines)
+    shown = len(build_board(board).tracks[0].lines)
     digest = forged(board, cheat)
-    found = board_of(board)
+    found = build_board(board)
     assert len(found.tracks[0].lines) == shown - 1
     assert digest[:12] in found.left_out[0]
     assert "seeds do not go together" in found.left_out[0]
@@ -148,14 +151,14 @@ def test_names_are_text_in_every_format(board):
             head["package"].update(source="1" * 64),
         ),
     )
-    found = board_of(board)
-    markdown = rendered(found, "markdown")
+    found = build_board(board)
+    markdown = render(found, "markdown")
     assert "<script>" not in markdown
     assert "&lt;script&gt;alert" in markdown
     assert "](javascript" not in markdown
     counts = {line.count("|") - line.count("\\|") for line in markdown.splitlines() if line.startswith("|")}
     assert len(counts) == 1
-    assert "'=1+1" in rendered(found, "csv")
+    assert "'=1+1" in render(found, "csv")
 
 
 def test_what_an_entry_says_of_its_recipe_is_read_without_the_environment_or_other_files(board):
@@ -164,13 +167,13 @@ def test_what_an_entry_says_of_its_recipe_is_read_without_the_environment_or_oth
     assert from_yaml(text)
     for bad in ("output: ${oc.env:HOME}\n", "base: ../../secret.yaml\n", "!!python/object:os.system {}\n"):
         with pytest.raises(ValueError, match=r"recipe.yaml|interpolation"):
-            from_yaml(bad + text)
-    with pytest.raises(ValueError, match="not resolved for a published backbone"):
-        from_yaml(
-            text.replace("train: []", "train: [/etc/passwd]")
-            .replace("source: builtin", "source: files")
-            .replace("holdouts: {}", "holdouts: {a: [/etc/passwd]}")
-        )
+            from_yaml(text.replace("base: first\n", bad))
+    with pytest.raises(ValueError, match="not that of a published backbone: it says 'data.source'"):
+        from_yaml(text.replace("data:\n", "data:\n  source: files\n  train: [/etc/passwd]\n"))
+    with pytest.raises(ValueError, match="recipe.yaml lacks budget.skip"):
+        from_yaml(text.replace("  skip: 0.0\n", ""))
+    with pytest.raises(ValueError, match="does not hold the keys that apply"):
+        from_yaml(text.replace("  learning_rate: 0.01\n", ""))
 
 
 PLACES = [
@@ -202,11 +205,11 @@ def test_a_place_on_ones_machine_or_a_key_reaches_no_entry(board, words):
 
 def test_commands_lose_what_belongs_to_one_machine():
     said = "python -m duo.run recipe=/home/me/x.yaml output=/home/me/o cache=c data.train='[/home/me/*.txt]' seed=3"
-    assert public_command(said) == "python -m duo.run recipe=x.yaml seed=3"
+    assert strip_command(said) == "python -m duo.run recipe=x.yaml seed=3"
 
 
 def test_reading_entries_runs_no_code_of_theirs(board, monkeypatch):
     monkeypatch.setattr("importlib.metadata.EntryPoint.load", lambda point: pytest.fail(f"{point} was loaded"))
     forged(board, lambda head, _: head["package"].update(source="0" * 64))
-    rendered(board_of(board), "table")
+    render(build_board(board), "table")
     assert entry.read(board, board.digests("entries")[0])

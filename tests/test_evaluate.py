@@ -45,7 +45,7 @@ def test_a_score_is_the_mean_over_all_tokens_of_one_real_pass():
     assert score.loss_interval[0] < score.loss < score.loss_interval[1]
     assert score.share == pytest.approx({"skip": 0, "small": 2 / 3, "big": 1 / 3})
     assert score.flops_per_token == pytest.approx(score.budget_flops_per_token)
-    assert (score.within_budget, score.passes, score.labels_consulted, score.deciding_flops_per_token) == (
+    assert (score.within_budget, score.passes, score.labels_consulted, score.router_flops_per_token) == (
         True,
         0,
         False,
@@ -59,7 +59,7 @@ def test_the_order_and_size_of_batches_change_nothing():
     one = evaluate(backbone, Random(SPEC), [Batch(*whole, "text")])
     many = evaluate(backbone, Random(SPEC), batches[::-1])
     assert one.loss == pytest.approx(many.loss, abs=1e-6)
-    assert one.sequences.loss_N == pytest.approx(many.sequences.loss_N, abs=1e-5)
+    assert one.sequences.loss_B == pytest.approx(many.sequences.loss_B, abs=1e-5)
     assert one.loss_interval == pytest.approx(many.loss_interval, abs=1e-4)
 
 
@@ -115,12 +115,12 @@ def test_deciding_is_metered_and_not_declared():
     for kind in (Peeking, InTheGate):
         score = evaluate(backbone, kind(SPEC), batches_of())
         assert (score.passes, score.labels_consulted) == (1, True)
-        assert score.deciding_flops_per_token == pytest.approx(all_small.flops_per_token + 3 * 2 * 16 * 3)
+        assert score.router_flops_per_token == pytest.approx(all_small.flops_per_token + 3 * 2 * 16 * 3)
 
 
 def test_a_learned_routers_arithmetic_is_its_deciding_cost():
     score = evaluate(toy_backbone(), SoftmaxBudget(SPEC), batches_of())
-    assert score.deciding_flops_per_token == 3 * 2 * 16 * 2
+    assert score.router_flops_per_token == 3 * 2 * 16 * 2
     assert (score.passes, score.labels_consulted) == (0, False)
 
 
@@ -147,9 +147,9 @@ def test_intervals_cover_the_mean_as_often_as_they_say():
     generator = torch.Generator().manual_seed(0)
     covered = 0
     for _ in range(200):
-        tokens_N = torch.full((60,), 10.0).numpy()
-        sums_N = (10 * torch.randn(60, generator=generator)).numpy()
-        low, high = mean_interval(sums_N, tokens_N)
+        tokens_B = torch.full((60,), 10.0).numpy()
+        sums_B = (10 * torch.randn(60, generator=generator)).numpy()
+        low, high = mean_interval(sums_B, tokens_B)
         covered += low < 0 < high
     assert 180 <= covered <= 199
 
@@ -166,41 +166,41 @@ def test_a_searched_row_shows_what_was_promised_and_what_was_attained():
 
 def test_gap_closed_is_the_ratio_of_gain_and_gap_with_an_interval_around_it():
     generator = np.random.default_rng(0)
-    gain_N, tokens_N = generator.normal(1.0, 0.5, 200), np.full(200, 10)
-    inside_N = np.arange(200) % 5 == 0
-    gap_N, gap_tokens_N = np.where(inside_N, generator.normal(20.0, 2.0, 200), 0), np.where(inside_N, 4, 0)
-    (closed,) = gaps_closed(gain_N[:, None], tokens_N, gap_N, gap_tokens_N)
-    assert closed.value == pytest.approx((gain_N.sum() / 2000) / (gap_N.sum() / 160))
+    gain_B, tokens_B = generator.normal(1.0, 0.5, 200), np.full(200, 10)
+    inside_B = np.arange(200) % 5 == 0
+    gap_B, gap_tokens_B = np.where(inside_B, generator.normal(20.0, 2.0, 200), 0), np.where(inside_B, 4, 0)
+    (closed,) = gaps_closed(gain_B[:, None], tokens_B, gap_B, gap_tokens_B)
+    assert closed.value == pytest.approx((gain_B.sum() / 2000) / (gap_B.sum() / 160))
     assert closed.interval[0] < closed.value < closed.interval[1]
     assert closed.interval[1] - closed.interval[0] < 0.01
-    assert gaps_closed(gap_N[:, None], gap_tokens_N + (gap_tokens_N == 0), gap_N, gap_tokens_N)[0].value > 0
+    assert gaps_closed(gap_B[:, None], gap_tokens_B + (gap_tokens_B == 0), gap_B, gap_tokens_B)[0].value > 0
 
 
 def test_there_is_no_gap_closed_where_there_is_no_gap():
-    tokens_N, noise_N = np.full(50, 10), np.random.default_rng(0).normal(0, 1, 50)
-    assert gaps_closed(np.ones((50, 2)), tokens_N, noise_N - noise_N.mean(), tokens_N) == [Estimate(None, None)] * 2
+    tokens_B, noise_B = np.full(50, 10), np.random.default_rng(0).normal(0, 1, 50)
+    assert gaps_closed(np.ones((50, 2)), tokens_B, noise_B - noise_B.mean(), tokens_B) == [Estimate(None, None)] * 2
 
 
 @pytest.mark.parametrize(("sequences", "inside"), [(513, 8), (512, 2), (9, 8), (8, 8)])
 def test_gap_closed_has_an_interval_however_small_the_subset(sequences, inside):
     generator = np.random.default_rng(1)
-    gain_N, tokens_N, inside_N = (
+    gain_B, tokens_B, inside_B = (
         generator.normal(0.1, 0.02, sequences),
         np.ones(sequences),
         np.arange(sequences) < inside,
     )
-    gap_N = generator.normal(1, 0.05, sequences) * inside_N
-    (found,) = gaps_closed(gain_N[:, None], tokens_N, gap_N, tokens_N * inside_N)
-    assert found.value == pytest.approx(gain_N.mean() / gap_N[inside_N].mean())
+    gap_B = generator.normal(1, 0.05, sequences) * inside_B
+    (found,) = gaps_closed(gain_B[:, None], tokens_B, gap_B, tokens_B * inside_B)
+    assert found.value == pytest.approx(gain_B.mean() / gap_B[inside_B].mean())
     assert found.interval[0] < found.value < found.interval[1]
 
 
 @pytest.mark.parametrize("sequences", [2, 40, 700])
 def test_intervals_are_those_of_scipy(sequences):
     generator = np.random.default_rng(5)
-    sum_N, tokens_N = generator.normal(4, 1, sequences) * 64, generator.integers(1, 64, sequences)
+    sum_B, tokens_B = generator.normal(4, 1, sequences) * 64, generator.integers(1, 64, sequences)
     found = stats.bootstrap(
-        (sum_N, tokens_N), lambda a, b, axis=-1: a.sum(axis=axis) / b.sum(axis=axis), n_resamples=2000, batch=500,
+        (sum_B, tokens_B), lambda a, b, axis=-1: a.sum(axis=axis) / b.sum(axis=axis), n_resamples=2000, batch=500,
         paired=True, method="percentile", vectorized=True, rng=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
-    assert mean_interval(sum_N, tokens_N) == pytest.approx((found.low, found.high), rel=1e-12)
+    assert mean_interval(sum_B, tokens_B) == pytest.approx((found.low, found.high), rel=1e-12)

@@ -77,9 +77,9 @@ def test_two_processes_train_and_score_what_one_does(tmp_path):
     run = [
         "recipe=tiny",
         "stage1.steps=8",
-        "stage1.rate=1e-4",
+        "stage1.learning_rate=1e-4",
         "stage3.steps=4",
-        "stage3.rate=1e-4",
+        "stage3.learning_rate=1e-4",
         f"cache={tmp_path}",
     ]
     two = ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=ddp"]

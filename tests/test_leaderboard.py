@@ -11,14 +11,15 @@ from forging import board_path, entry_of, forged, lower, republished, reseeded
 
 from duo.backbone import BackboneConfig
 from duo.leaderboard.__main__ import main
-from duo.leaderboard.board.text import rendered
-from duo.leaderboard.board.tracks import board_of
-from duo.stages.published import backbone_head, fetch_backbone
+from duo.leaderboard.board.text import render
+from duo.leaderboard.board.tracks import build_board
+from duo.stages.publish import backbone_head
+from duo.stages.published import fetch_backbone
 from duo.storage.store import Store
 
 
 def test_a_run_becomes_entries_with_its_baselines_and_bounds(submitted):
-    board = board_of(Store(str(submitted)))
+    board = build_board(Store(str(submitted)))
     (track,) = board.tracks
     assert not board.left_out
     kinds = [(line.kind, line.name) for line in track.lines]
@@ -28,19 +29,19 @@ def test_a_run_becomes_entries_with_its_baselines_and_bounds(submitted):
     }  # fmt: skip
     ranked = [line for line in track.lines if line.rank]
     assert [line.rank for line in ranked] == [1, 2, 3]
-    losses = [line.holdouts["held"].loss for line in ranked]
+    losses = [line.holdouts["held"].score.loss for line in ranked]
     assert losses == sorted(losses)
     for above, line in zip(ranked, ranked[1:], strict=False):
         standing = line.holdouts["held"]
-        assert standing.above.value == pytest.approx(standing.loss - above.holdouts["held"].loss)
+        assert standing.above.value == pytest.approx(standing.score.loss - above.holdouts["held"].score.loss)
         low, high = standing.above.interval
         assert standing.significant == (low > 0 or high < 0)
     assert all(line.status == "claimed" for line in track.lines)
 
 
-def test_seeds_of_one_recipe_are_one_line_and_averaged(board):
+def test_seeds_of_one_recipe_are_one_line_and_average_scores(board):
     digest = forged(board, reseeded(7))
-    (line,) = (line for line in board_of(board).tracks[0].lines if digest in line.entries)
+    (line,) = (line for line in build_board(board).tracks[0].lines if digest in line.entries)
     assert line.seeds == [0, 7]
     assert len(line.entries) == 2
 
@@ -48,7 +49,7 @@ def test_seeds_of_one_recipe_are_one_line_and_averaged(board):
 def test_what_is_only_claimed_joins_nothing_that_was_executed_again(board):
     honest = entry_of(board)[0]
     board.add("marks", {"entry": honest, "level": "re-executed"}, {})
-    before = next(line for line in board_of(board).tracks[0].lines if honest in line.entries)
+    before = next(line for line in build_board(board).tracks[0].lines if honest in line.entries)
 
     def cheat(head, files):
         lower(head, files)
@@ -56,9 +57,9 @@ def test_what_is_only_claimed_joins_nothing_that_was_executed_again(board):
 
     twin = forged(board, lower)
     forged(board, cheat)
-    after = board_of(board)
+    after = build_board(board)
     line = next(line for line in after.tracks[0].lines if honest in line.entries)
-    assert (line.seeds, line.holdouts["held"].loss) == ([0], before.holdouts["held"].loss)
+    assert (line.seeds, line.holdouts["held"].score.loss) == ([0], before.holdouts["held"].score.loss)
     assert any(twin[:12] in said and "of the same recipe, source and seed" in said for said in after.left_out)
 
 
@@ -66,7 +67,7 @@ def test_seeds_of_a_line_that_were_executed_again_stay_one_line_however_far_each
     digests = [entry_of(board)[0], forged(board, reseeded(7))]
     for digest, level in zip(digests, ("re-executed", "retrained"), strict=True):
         board.add("marks", {"entry": digest, "level": level}, {})
-    (line,) = (line for line in board_of(board).tracks[0].lines if digests[0] in line.entries)
+    (line,) = (line for line in build_board(board).tracks[0].lines if digests[0] in line.entries)
     assert (line.entries, line.status) == (digests, "re-executed")
 
 
@@ -80,7 +81,7 @@ def test_claims_stand_behind_what_was_executed_again_and_hide_no_other_claim(boa
         reseeded(5)(head, files)
 
     cheats = forged(board, cheat)
-    found = board_of(board)
+    found = build_board(board)
     ranked = [line for line in found.tracks[0].lines if line.rank]
     assert [line.status for line in ranked] == ["re-executed"] * 3 + ["claimed"] * 2
     assert [line.entries for line in ranked[3:]] == [[cheats], [honest]]
@@ -88,32 +89,31 @@ def test_claims_stand_behind_what_was_executed_again_and_hide_no_other_claim(boa
 
 
 def test_the_same_weights_under_another_name_rename_no_track(board):
-    before, marked = board_of(board).tracks[0], entry_of(board, "random")[0]
+    before, marked = build_board(board).tracks[0], entry_of(board, "random")[0]
     board.add("marks", {"entry": marked, "level": "re-executed"}, {})
     change = republished(board, {"name": "evil", "train_tokens": 1}, parameters=7)
     for name in ("softmax_budget", "fixed_best", "oracle"):
         forged(board, change, name)
-    (track,) = board_of(board).tracks
+    (track,) = build_board(board).tracks
     assert (track.title, track.backbone, track.digest) == (before.title, before.backbone, before.digest)
     assert len(track.lines) == len(before.lines) + 3
 
 
 def test_a_budget_in_shares_is_the_same_track(board):
     def share(head, files):
-        head["row"]["budget"]["big"] = 0.5
-        files["recipe.yaml"] = files["recipe.yaml"].replace(b"big: 1.0", b"big: 0.5")
+        files["recipe.yaml"] = files["recipe.yaml"].replace(b"big: 1.0\n", b"big: 0.5\n")
 
     digest = forged(board, share)
-    (track,) = board_of(board).tracks
-    assert track.budget == {"big": 1, "skip": 0}
+    (track,) = build_board(board).tracks
+    assert track.budget == {"skip": 0, "small": 1, "big": 1}
     assert any(digest in line.entries for line in track.lines)
 
 
 def test_gaps_on_the_page_are_measured_between_the_lines_of_the_table(board):
-    (track,) = board_of(board).tracks
+    (track,) = build_board(board).tracks
     assert track.baselines == {name: entry_of(board, name)[0] for name in ("fixed_best", "oracle")}
     forged(board, lambda head, _: head["package"].update(name="evil", source="0" * 64), "oracle")
-    assert board_of(board).tracks[0].baselines == track.baselines
+    assert build_board(board).tracks[0].baselines == track.baselines
 
 
 def test_a_store_that_fails_while_it_is_read_gives_no_board(board, monkeypatch, capsys):
@@ -148,7 +148,7 @@ def test_runs_that_fetch_one_backbone_at_the_same_time_all_get_it(board, tmp_pat
 
 def test_another_ones_oracle_moves_nobodys_gap(board):
     def gaps():
-        return {line.entries[0]: line.holdouts["held"].gap_closed for line in board_of(board).tracks[0].lines}
+        return {line.entries[0]: line.holdouts["held"].gap_closed for line in build_board(board).tracks[0].lines}
 
     before = gaps()
 
@@ -160,12 +160,12 @@ def test_another_ones_oracle_moves_nobodys_gap(board):
 
 
 def test_all_formats_agree(submitted):
-    board = board_of(Store(str(submitted)))
-    plain = json.loads(rendered(board, "json"))
-    rows = [*csv.DictReader(io.StringIO(rendered(board, "csv")))]
-    losses = {line["name"]: line["holdouts"]["held"]["loss"] for line in plain["tracks"][0]["lines"]}
+    board = build_board(Store(str(submitted)))
+    plain = json.loads(render(board, "json"))
+    rows = [*csv.DictReader(io.StringIO(render(board, "csv")))]
+    losses = {line["name"]: line["holdouts"]["held"]["score"]["loss"] for line in plain["tracks"][0]["lines"]}
     assert {row["name"]: float(row["loss"]) for row in rows} == losses
-    for text in (rendered(board, "table"), rendered(board, "markdown").replace("\\", "")):
+    for text in (render(board, "table"), render(board, "markdown").replace("\\", "")):
         for name, loss in losses.items():
             assert any(name in line and f"{loss:.4f}" in line for line in text.splitlines())
 

@@ -9,7 +9,7 @@ from test_evaluate import batches_of
 from duo import Budget, Spec, Trial, replay
 from duo.evaluation.evaluate import evaluate
 from duo.search import all_patterns, divergence, patterns_of
-from duo.stages.luck import luck, relabelled
+from duo.stages.luck import measure_luck, relabel
 from routers.fixed import Fixed
 from routers.oracle import Oracle
 
@@ -42,7 +42,7 @@ def test_the_route_nearest_to_the_averaged_prediction_is_found_without_labels():
     trial = Trial(backbone, tokens_BT)
     target_BTV = trial.prediction(PATTERNS)
     found = trial.search(PATTERNS, [Budget(1)], "same", divergence, targets=target_BTV, table=True)
-    assert found.loss_BTK[..., 0].equal(found.table_BTP.min(-1).values)
+    assert found.loss_BTG[..., 0].equal(found.table_BTP.min(-1).values)
     assert not trial.meter.labels_consulted
 
 
@@ -50,13 +50,13 @@ def test_drawn_labels_follow_the_prediction_and_not_the_batch():
     backbone = toy_backbone()
     (batch,) = batches_of((4,), tokens=1)
     probability_BTV = torch.tensor([0.5, 0.0, 0.3, 0.2] + [0.0] * 60).expand(4, 1, 64)
-    drawn = torch.stack([relabelled(batch, backbone, probability_BTV, 0, draw).labels_BT for draw in range(2000)])
+    drawn = torch.stack([relabel(batch, backbone, probability_BTV, 0, draw).labels_BT for draw in range(2000)])
     share_V = torch.bincount(drawn.flatten(), minlength=64) / drawn.numel()
     assert share_V == pytest.approx(probability_BTV[0, 0], abs=0.02)
     turned = batch._replace(**{name: getattr(batch, name).flip(0) for name in ("tokens_BT", "labels_BT", "sequence_B")})
-    assert relabelled(turned, backbone, probability_BTV, 0, 7).labels_BT.flip(0).equal(drawn[7])
+    assert relabel(turned, backbone, probability_BTV, 0, 7).labels_BT.flip(0).equal(drawn[7])
     unscored = batch._replace(labels_BT=batch.labels_BT.clone().fill_(-1))
-    assert (relabelled(unscored, backbone, probability_BTV, 0, 0).labels_BT == -1).all()
+    assert (relabel(unscored, backbone, probability_BTV, 0, 0).labels_BT == -1).all()
 
 
 class Toys:
@@ -79,7 +79,7 @@ class Few:
 def measured(router, draws=6):
     backbone, fixed = toy_backbone(), Fixed(Spec(3, 16, Budget(1)), pattern=[1, 2, 1])
     real = {"text": tuple(evaluate(backbone, row, Toys().subset("text")) for row in (router, fixed))}
-    return luck(Few(draws), backbone, router, fixed, Toys(), real, lambda *_: None)["text"], real["text"]
+    return measure_luck(Few(draws), backbone, router, fixed, Toys(), real)["text"], real["text"]
 
 
 def test_an_oracle_wins_by_luck_where_no_route_can_know_the_label():

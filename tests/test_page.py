@@ -10,7 +10,7 @@ from selenium.webdriver.support.select import Select
 from toy_boards import HOSTILE, large_board, toy_board
 
 from duo.leaderboard.board.board import Board
-from duo.leaderboard.page import page
+from duo.leaderboard.page import write_page
 
 ANSWER = """const [act, done] = arguments, start = performance.now();
 new Function(act)();
@@ -26,7 +26,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    return page(toy_board(), tmp_path_factory.mktemp("board"))
+    return write_page(toy_board(), tmp_path_factory.mktemp("board"))
 
 
 @pytest.fixture
@@ -37,13 +37,13 @@ def look(browser, written):
 
 
 def test_the_same_board_gives_the_same_bytes(written, tmp_path):
-    assert page(toy_board(), tmp_path / "new" / "folder").read_bytes() == written.read_bytes()
+    assert write_page(toy_board(), tmp_path / "new" / "folder").read_bytes() == written.read_bytes()
 
 
 def test_a_missing_library_is_told_with_the_way_out(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     with pytest.raises(ValueError, match=r"pip install 'duo-llm\[leaderboard\]'"):
-        page(toy_board(), tmp_path)
+        write_page(toy_board(), tmp_path)
 
 
 def test_lines_stand_by_rank_with_references_and_bounds_apart(look):
@@ -68,7 +68,20 @@ def test_sorting_keeps_the_kinds_apart(look):
         assert names(browser) == [*expected, "all big", "oracle"]
     assert len(browser.find_elements(By.CSS_SELECTOR, "[aria-sort]")) == 1
     ends = "const rows = document.querySelectorAll(arguments[0]); return [4, 5].map(place => rows[place].textContent)"
-    keys = ["rank", "name", "router", "above", "gap", "share", "flops", "deciding", "passes", "time", "seeds", "status"]
+    keys = [
+        "rank",
+        "name",
+        "router",
+        "above",
+        "gap",
+        "share",
+        "flops",
+        "router-flops",
+        "passes",
+        "time",
+        "seeds",
+        "status",
+    ]
     for key in keys:
         script = f"document.querySelector('thead .{key} button').click(); {ends}"
         assert browser.execute_script(script, ROWS) == ["all big", "oracle"]
@@ -224,7 +237,7 @@ def test_dark_and_light_follow_the_system_plot_included(look):
 
 
 def test_an_empty_board_says_so(look, tmp_path):
-    browser = look(path=page(Board([], [], ""), tmp_path))
+    browser = look(path=write_page(Board([], [], ""), tmp_path))
     assert "There are no entries yet." in find(browser, "main").text
     assert not find(browser, "#left").is_displayed()
 
@@ -232,7 +245,7 @@ def test_an_empty_board_says_so(look, tmp_path):
 @pytest.mark.long
 def test_two_thousand_lines_are_written_soon_and_answer_at_once(look, tmp_path):
     board, start = large_board(), time.monotonic()
-    path = page(board, tmp_path)
+    path = write_page(board, tmp_path)
     assert time.monotonic() - start < 10
     sort = "document.querySelector('thead .loss button').click()"
     fill = "const f = document.querySelector('#filter'); f.value = '99'; f.dispatchEvent(new Event('input'))"

@@ -174,8 +174,8 @@ def test_what_a_router_raises_in_training_names_it(loss, said):
 
 
 def test_a_routers_package_is_found_from_its_class():
-    assert registry.described(registry.load("fixed")).startswith("router 'fixed' of package duo-llm ")
-    assert registry.described(Failing) == "router test_plugins.Failing"
+    assert registry.describe(registry.load("fixed")).startswith("router 'fixed' of package duo-llm ")
+    assert registry.describe(Failing) == "router test_plugins.Failing"
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_the_wheel_holds_the_template(tmp_path):
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
-    held = {name.removeprefix("duo/template/") for name in zipfile.ZipFile(wheel).namelist()}
+    held = {name.removeprefix("duo/testing/template/") for name in zipfile.ZipFile(wheel).namelist()}
     written = {str(path.relative_to(TEMPLATE)) for path in TEMPLATE.rglob("*.txt")}
     assert "duo_NAME/router.py.txt" in written
     assert written <= held

@@ -24,7 +24,7 @@ class Noted(Oracle):
 
     def route(self, trial):
         found = trial.search(torch.tensor([[2, 1, 1], [1, 2, 1], [1, 1, 2]]), [self.spec.budget])
-        self.routes |= dict(zip(trial.sequence_B.tolist(), found.route_BTKL[:, :, 0], strict=True))
+        self.routes |= dict(zip(trial.sequence_B.tolist(), found.route_BTGL[:, :, 0], strict=True))
         return super().route(trial)
 
 
@@ -51,12 +51,12 @@ def test_two_processes_score_every_token_once_and_choose_the_oracles_routes_but_
     assert some.keys() | others.keys() == routes.keys() == set(range(12))
     for score in (first, second):
         assert score.tokens == alone.tokens == 12 * 6
-        assert score.sequences.sequence_N.tolist() == alone.sequences.sequence_N.tolist()
+        assert score.sequences.sequence_B.tolist() == alone.sequences.sequence_B.tolist()
         assert score.loss == pytest.approx(alone.loss, abs=1e-5)
-        assert score.sequences.loss_N == pytest.approx(alone.sequences.loss_N, abs=1e-5)
+        assert score.sequences.loss_B == pytest.approx(alone.sequences.loss_B, abs=1e-5)
     flips = [int((route != (some | others)[name]).any(-1).sum()) for name, route in routes.items()]
     print(f"{sum(flips)} routes flipped")
     for name, count in enumerate(flips):  # where routes differ, their losses tie
         if count:
-            assert first.sequences.loss_N[name] == pytest.approx(alone.sequences.loss_N[name], abs=1e-5)
+            assert first.sequences.loss_B[name] == pytest.approx(alone.sequences.loss_B[name], abs=1e-5)
     assert sum(flips) <= 2

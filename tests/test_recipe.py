@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from duo.backbone.budget import Budget
-from duo.recipe.help import knobs, summary
-from duo.recipe.read import recipes
-from duo.recipe.schema import Recipe, load
+from duo.recipe import Recipe, load, recipes
+from duo.recipe.help import settings, summary
 
 SHIPPED = [
-    "router_budget4", "router_budget6", "router_budget8", "stage1", "tiny", "oracle_budget1", "oracle_budget4",
-    "oracle_budget6", "oracle_budget8", "fixed_budget6", "random_budget6", "best_of_random_budget6",
+    "router_budget6", "reference", "stage1", "tiny", "oracle_budget6", "fixed_budget6", "random_budget6",
+    "ngram_budget6", "best_of_random_budget6", "compare_budget6", "compare_reference6", "oracle_sweep",
+    "oracle_schedule", "oracle_skip6",
 ]  # fmt: skip
 
 
@@ -24,16 +24,15 @@ def test_every_shipped_recipe_loads_and_says_what_it_is(name):
 
 def test_the_recipes_of_the_main_job_ship():
     assert {*SHIPPED} <= {*recipes()}
-    assert [load(f"router_budget{budget}").budget.big for budget in (4, 6, 8)] == [4, 6, 8]
+    assert [load("router_budget6", [f"budget.big={budget}"]).budget.big for budget in (4, 8)] == [4, 8]
     default = load("router_budget6")
     assert (default.backbone.layers, default.backbone.width, default.data.source) == (12, 64, "builtin")
-    assert load("router_budget4").identity("backbone", "stage1", "data") == default.identity(
-        "backbone", "stage1", "data"
-    )
+    at_four = load("router_budget6", ["budget.big=4"])
+    assert at_four.identity("backbone", "stage1", "data") == default.identity("backbone", "stage1", "data")
 
 
-def test_every_knob_has_a_sentence():
-    found = {key: sentence for key, _, sentence in knobs()}
+def test_every_setting_has_a_sentence():
+    found = {key: sentence for key, _, sentence in settings()}
     assert {"backbone.seed", "stage1.steps", "stage3.freeze_backbone", "budget.big", "data.holdouts", "trainer"} <= {
         *found
     }
@@ -86,7 +85,7 @@ def test_another_router_leaves_the_recipes_options_behind_but_not_those_typed(tm
     assert load(str(tmp_path / "child.yaml")).router == {"name": "random"}
 
 
-@given(st.sampled_from([key for key, _, _ in knobs() if key.count(".") == 1]), st.integers(0, 20))
+@given(st.sampled_from([key for key, _, _ in settings() if key.count(".") == 1]), st.integers(0, 20))
 def test_a_misspelt_key_is_answered_with_the_right_one(key, at):
     section, _, name = key.partition(".")
     at = at % len(name)
@@ -110,7 +109,7 @@ def test_a_misspelt_key_is_answered_with_the_right_one(key, at):
         ("tiny", ["backbone.layers=0"], "backbone.layers=0"),
         ("tiny", ["backbone.layers=two"], "backbone.layers.*two"),
         ("tiny", ["stage1.steps=0"], "stage1.steps=0"),
-        ("tiny", ["stage3.rate=-1"], "stage3.rate=-1"),
+        ("tiny", ["stage3.learning_rate=-1"], "stage3.learning_rate=-1"),
         ("tiny", ["stage1.p_big=0.9", "stage1.p_skip=0.2"], "stage1.p_big=0.9 and stage1.p_skip=0.2"),
         ("tiny", ["router.name=radnom"], "unknown router 'radnom': did you mean random"),
         ("tiny", ["router.alhpa=3"], "did you mean alpha"),
@@ -175,4 +174,6 @@ def test_a_recipes_path_is_looked_up_where_the_user_is(tmp_path, monkeypatch):
 def test_a_training_budget_that_is_the_budget_is_no_part_of_the_identity():
     at_six = load("router_budget6", ["stage3.budget.big=6", "stage3.budget.skip=0"])
     assert at_six.digest == load("router_budget6").digest
-    assert load("router_budget4", ["stage3.budget.big=6", "stage3.budget.skip=0"]).stage3.budget == Budget(6)
+    assert load(
+        "router_budget6", ["budget.big=4", "stage3.budget.big=6", "stage3.budget.skip=0"]
+    ).stage3.budget == Budget(6)

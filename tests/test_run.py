@@ -10,11 +10,11 @@ import pytest
 from conftest import command
 from safetensors.torch import load_file
 
-from duo.recipe.read import recipes
+from duo.recipe import recipes
 
 SCORE = {
     "loss", "loss_interval", "perplexity", "bits_per_byte", "tokens", "share", "flops_per_token",
-    "budget_flops_per_token", "deciding_flops_per_token", "within_budget", "passes", "labels_consulted",
+    "budget_flops_per_token", "router_flops_per_token", "within_budget", "passes", "labels_consulted",
     "seconds_per_token", "promised_loss",
 }  # fmt: skip
 RESULT = {
@@ -64,7 +64,11 @@ def test_tiny_leaves_a_whole_folder_and_says_where(tiny):
 def test_a_result_has_the_keys_and_numbers_it_should(tiny):
     result = json.loads((tiny[0] / "result.json").read_text())
     assert {*result} == RESULT
-    assert (result["recipe"], result["router"], result["budget"]) == ("tiny", "softmax_budget", {"big": 2, "skip": 0})
+    assert (result["recipe"], result["router"], result["budget"]) == (
+        "tiny",
+        "softmax_budget",
+        {"skip": 0, "small": 2, "big": 2},
+    )
     assert {*result["backbone"]} == {"digest", "parameters", "train_tokens"}
     assert result["backbone"]["train_tokens"] == 60 * 16 * 64
     assert {*result["provenance"]} == {"commit", "versions", "device", "seed", "seconds", "command", "sources"}
@@ -89,7 +93,7 @@ def test_a_result_has_the_keys_and_numbers_it_should(tiny):
             assert (score["passes"], score["labels_consulted"]) == (0, False)
     for holdout, score in result["scores"].items():
         assert score["within_budget"]
-        assert 0 < score["deciding_flops_per_token"] < 0.05 * score["flops_per_token"]
+        assert 0 < score["router_flops_per_token"] < 0.05 * score["flops_per_token"]
         assert result["baselines"]["all_big"][holdout]["share"]["big"] == 1
         assert not result["baselines"]["all_big"][holdout]["within_budget"]
         random = result["baselines"]["random"][holdout]
@@ -125,7 +129,7 @@ def test_a_backbone_in_the_cache_is_reused_and_the_run_says_so(small, tmp_path):
 
 
 def test_a_router_that_searches_is_scored_on_the_subset_alone(small, tmp_path):
-    run = [*small, f"cache={tmp_path}/cache", f"output={tmp_path}/run", "router.name=oracle", "whole=false"]
+    run = [*small, f"cache={tmp_path}/cache", f"output={tmp_path}/run", "router.name=oracle", "full_holdout=false"]
     printed = command(*run)
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["scores"] == {}
@@ -223,7 +227,9 @@ def test_damaged_files_are_named(tiny, small, tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(small, tmp_path):
-    printed = command(*small, "stage1.rate=1e30", "stage1.warmup=0", f"output={tmp_path}/run", "cache=none", check=1)
+    printed = command(
+        *small, "stage1.learning_rate=1e30", "stage1.warmup_steps=0", f"output={tmp_path}/run", "cache=none", check=1
+    )
     assert re.search(r"error: stage 1: the (loss|gradient's norm) is (nan|inf) at step \d+ of 12", printed)
 
 

@@ -64,10 +64,10 @@ def test_enumeration_equals_one_pass_per_pattern(shape, modules, kind):
     assert torch.allclose(found.mean_loss_P, table_BTP.sum((0, 1)) / scored, atol=1e-5)
     for index, budget in enumerate(budgets):
         candidates = of_budget(patterns, *budget)
-        assert torch.allclose(found.loss_BTK[..., index], table_BTP[..., candidates].amin(-1), atol=1e-5)
-        chosen = [[patterns.index(tuple(p)) for p in row] for row in found.route_BTKL[:, :, index].tolist()]
+        assert torch.allclose(found.loss_BTG[..., index], table_BTP[..., candidates].amin(-1), atol=1e-5)
+        chosen = [[patterns.index(tuple(p)) for p in row] for row in found.route_BTGL[:, :, index].tolist()]
         own = table_BTP.gather(-1, torch.tensor(chosen)[..., None])[..., 0]
-        assert torch.allclose(own, found.loss_BTK[..., index], atol=1e-5)
+        assert torch.allclose(own, found.loss_BTG[..., index], atol=1e-5)
 
 
 def brute_committed(trial, patterns):
@@ -95,23 +95,23 @@ def test_committed_equals_brute_force_and_its_replay(shape, modules, big, skip):
     candidates = [patterns[index] for index in of_budget(patterns, big, skip)]
     found = trial.search(torch.tensor(patterns), [Budget(big, skip)])
     route_BTL, loss_BT = brute_committed(trial, candidates)
-    assert torch.allclose(found.loss_BTK[..., 0], loss_BT, atol=1e-5)
-    assert torch.equal(found.route_BTKL[:, :, 0], route_BTL)
+    assert torch.allclose(found.loss_BTG[..., 0], loss_BT, atol=1e-5)
+    assert torch.equal(found.route_BTGL[:, :, 0], route_BTL)
     with torch.no_grad():
-        replayed = trial._backbone(trial.tokens_BT, replay(found.route_BTKL[:, :, 0]))
-    assert torch.allclose(token_loss(replayed.logits_BTV, trial._labels_BT), found.loss_BTK[..., 0], atol=1e-5)
-    assert torch.equal(trial.meter.promised_loss, found.loss_BTK[..., 0])
+        replayed = trial._backbone(trial.tokens_BT, replay(found.route_BTGL[:, :, 0]))
+    assert torch.allclose(token_loss(replayed.logits_BTV, trial._labels_BT), found.loss_BTG[..., 0], atol=1e-5)
+    assert torch.equal(trial.meter.promised_loss, found.loss_BTG[..., 0])
 
 
 def test_committed_leaves_no_token_better_off_with_another_route_of_its_budget():
     trial = trial_of(batch=3, tokens=6)
     found = trial.search(all_patterns(3), [Budget(1)])
-    route_BTL = found.route_BTKL[:, :, 0]
+    route_BTL = found.route_BTGL[:, :, 0]
     with torch.no_grad():
         committed = trial._backbone(trial.tokens_BT, replay(route_BTL))
     patterns = patterns_of(3, Budget(1)).tolist()
     others_BTP = every_pattern_at_every_token(trial, patterns, committed)
-    assert (found.loss_BTK[..., 0, None] <= others_BTP + 1e-5).all()
+    assert (found.loss_BTG[..., 0, None] <= others_BTP + 1e-5).all()
 
 
 def test_same_promises_what_no_single_pass_has():
@@ -119,9 +119,9 @@ def test_same_promises_what_no_single_pass_has():
     found = trial.search(all_patterns(3), [Budget(1)], "same")
     with torch.no_grad():
         replayed = token_loss(
-            trial._backbone(trial.tokens_BT, replay(found.route_BTKL[:, :, 0])).logits_BTV, trial._labels_BT
+            trial._backbone(trial.tokens_BT, replay(found.route_BTGL[:, :, 0])).logits_BTV, trial._labels_BT
         )
-    assert (replayed - found.loss_BTK[..., 0]).abs().max() > 1e-3
+    assert (replayed - found.loss_BTG[..., 0]).abs().max() > 1e-3
 
 
 def test_a_fractional_budget_and_a_schedule_are_met_at_every_token():
@@ -129,21 +129,21 @@ def test_a_fractional_budget_and_a_schedule_are_met_at_every_token():
     falling_TM = torch.tensor([[0, 3 - big, big] for big in (3, 2, 1) for _ in range(4)])
     for context in ("same", "committed"):
         found = trial.search(all_patterns(3), [Budget(0.5), falling_TM], context)
-        big_BTK = (found.route_BTKL == 2).sum(-1)
-        assert torch.equal(big_BTK[..., 0], trial.counts(Budget(0.5))[..., 2])
-        assert (big_BTK[..., 1] == falling_TM[:, 2]).all()
-        assert found.loss_BTK.isfinite().all()
+        big_BTG = (found.route_BTGL == 2).sum(-1)
+        assert torch.equal(big_BTG[..., 0], trial.counts(Budget(0.5))[..., 2])
+        assert (big_BTG[..., 1] == falling_TM[:, 2]).all()
+        assert found.loss_BTG.isfinite().all()
 
 
 def test_at_most_is_never_worse_than_exactly_and_spends_no_more():
     trial = trial_of(batch=4, tokens=6)
     exactly = trial.search(all_patterns(3, (0, 1, 2)), [Budget(2), Budget(1, 1)], "same")
     at_most = trial.search(all_patterns(3, (0, 1, 2)), [Budget(2), Budget(1, 1)], "same", at_most=True)
-    assert (at_most.loss_BTK <= exactly.loss_BTK).all()
-    assert (at_most.loss_BTK < exactly.loss_BTK).any()
-    assert ((at_most.route_BTKL[:, :, 0] == 2).sum(-1) <= 2).all()
-    assert ((at_most.route_BTKL[:, :, 0] == 0).sum(-1) == 0).all()
-    assert ((at_most.route_BTKL[:, :, 1] == 0).sum(-1) >= 1).all()
+    assert (at_most.loss_BTG <= exactly.loss_BTG).all()
+    assert (at_most.loss_BTG < exactly.loss_BTG).any()
+    assert ((at_most.route_BTGL[:, :, 0] == 2).sum(-1) <= 2).all()
+    assert ((at_most.route_BTGL[:, :, 0] == 0).sum(-1) == 0).all()
+    assert ((at_most.route_BTGL[:, :, 1] == 0).sum(-1) >= 1).all()
 
 
 @pytest.mark.parametrize(("unit", "dims"), [("sequence", (1,)), ("batch", (0, 1))])
@@ -153,7 +153,7 @@ def test_a_unit_takes_one_pattern_for_all_its_tokens(unit, dims):
     candidates = [index for index, p in enumerate(patterns) if p.count(2) == 1]
     table_BTP = every_pattern_at_every_token(trial, patterns)[..., candidates]
     best = table_BTP.mean(dims, keepdim=True).argmin(-1, keepdim=True).expand(3, 6, 1)
-    assert torch.allclose(found.loss_BTK[..., 0], table_BTP.gather(-1, best)[..., 0], atol=1e-5)
+    assert torch.allclose(found.loss_BTG[..., 0], table_BTP.gather(-1, best)[..., 0], atol=1e-5)
 
 
 def test_a_criterion_takes_the_labels_place_and_consults_none():
@@ -180,7 +180,7 @@ def test_a_price_trades_loss_against_flops():
     spent = []
     for price in (0.0, 1e-4, 1.0):
         found = trial.search(all_patterns(3), [torch.tensor([0, 0, 3])], at_most=True, price=price)
-        spent.append(float((found.route_BTKL == 2).sum()))
+        spent.append(float((found.route_BTGL == 2).sum()))
     assert spent[0] > spent[1] > spent[2] == 0
 
 

@@ -127,7 +127,7 @@ def test_what_a_gate_asks_of_its_trial_while_it_runs_is_metered():
     score = evaluate(lab.backbone, lab.built(), [lab.batch()])
     assert score.labels_consulted
     assert score.passes == 2
-    assert score.deciding_flops_per_token > score.flops_per_token
+    assert score.router_flops_per_token > score.flops_per_token
 
 
 def test_reading_labels_by_stealth_makes_no_bound():

@@ -29,7 +29,9 @@ def data(files, tmp_path_factory):
 
 
 def config_of(**changes):
-    return TrainingConfig(**{"steps": 12, "rate": 1e-3, "warmup": 2, "checkpoint_every": 4, "log_every": 2} | changes)
+    return TrainingConfig(
+        **{"steps": 12, "learning_rate": 1e-3, "warmup_steps": 2, "checkpoint_every": 4, "log_every": 2} | changes
+    )
 
 
 def module_of(seed=0, router=None, **changes):
@@ -92,7 +94,7 @@ def test_training_lowers_the_loss_and_logs_it(data, tmp_path):
     module = DuoModule(
         Backbone(toy_backbone(vocabulary=300).config),
         Random(Spec(3, 16, Budget(1)), p_big=0.5),
-        config_of(steps=60, rate=1e-2),
+        config_of(steps=60, learning_rate=1e-2),
     )
     fit(module, data, tmp_path, "test", QUIET)
     curve = loss_curve(tmp_path)
@@ -152,7 +154,7 @@ def test_a_checkpoint_cut_short_is_named_and_kept(data, tmp_path):
 
 
 def test_weights_that_are_no_numbers_are_never_saved(data, tmp_path):
-    module = module_of(steps=1, rate=1e38, warmup=0, clip=0)
+    module = module_of(steps=1, learning_rate=1e38, warmup_steps=0, grad_clip=0)
     fit(module, data, tmp_path, "test", QUIET)
     with pytest.raises(FloatingPointError, match="not finite"):
         save_weights(module.backbone, tmp_path / "backbone.safetensors")
@@ -176,7 +178,7 @@ def test_without_loggers_nothing_is_logged(data, tmp_path):
 
 @given(st.integers(1, 500), st.integers(0, 100), st.floats(0, 1))
 def test_the_rate_rises_to_its_highest_and_falls_to_its_share(steps, warmup, final):
-    config = TrainingConfig(steps=steps, warmup=warmup, final=final)
+    config = TrainingConfig(steps=steps, warmup_steps=warmup, min_lr_ratio=final)
     factors = [config.factor(step) for step in range(steps + 1)]
     assert all(0 <= factor <= 1 for factor in factors)
     if warmup < steps:

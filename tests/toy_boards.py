@@ -1,8 +1,9 @@
 """Boards to draw: one with a track that hostile strangers wrote, and a large one."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from duo.evaluation.bootstrap import Estimate
+from duo.evaluation.score import Score
 from duo.leaderboard.board.board import Board, Line, Standing, Track
 
 HOSTILE = (
@@ -11,16 +12,15 @@ HOSTILE = (
 )
 
 
-def toy_standing(loss, passes=0.0, **changes):
-    values = {
-        "loss": loss, "interval": (loss - 0.01, loss + 0.02), "above": Estimate(0.02, (0.01, 0.03)),
-        "significant": True,
-        "gap_closed": Estimate(0.5, None), "tokens": 4096, "subset": False,
-        "share": {"skip": 0.25, "small": 0.25, "big": 0.5},
-        "flops": 2e6 - 1e5 * loss, "budget_flops": 2e6, "deciding_flops": 1e4, "passes": passes,
-        "seconds_per_token": 1e-4, "heat": [[0.0, 0.5], [1.0, 0.25], [0.1, 0.2]],
-    }  # fmt: skip
-    return Standing(**values | changes)
+def toy_standing(loss, passes=0.0, budget_flops=2e6):
+    score = Score(
+        loss=loss, loss_interval=(loss - 0.01, loss + 0.02), perplexity=2.0, bits_per_byte=1.0, tokens=4096,
+        share={"skip": 0.25, "small": 0.25, "big": 0.5}, flops_per_token=2e6 - 1e5 * loss,
+        budget_flops_per_token=budget_flops, router_flops_per_token=1e4, within_budget=True, passes=passes,
+        labels_consulted=False, seconds_per_token=1e-4, promised_loss=None,
+    )  # fmt: skip
+    heat = [[0.0, 0.5], [1.0, 0.25], [0.1, 0.2]]
+    return Standing(score, Estimate(0.02, (0.01, 0.03)), True, Estimate(0.5, None), False, heat)
 
 
 def toy_line(name, loss, kind="deployable", rank=None, passes=0.0, budget=2e6, **changes):
@@ -39,7 +39,7 @@ def toy_line(name, loss, kind="deployable", rank=None, passes=0.0, budget=2e6, *
 def toy_track(title, lines):
     named = {line.name: line.entries[0] for line in lines}
     baselines = {name: named[name] for name in ("fixed_best", "oracle") if name in named}
-    backbone, budget = {"digest": "b", "layers": 3}, {"big": 2.0, "skip": 0.0}
+    backbone, budget = {"digest": "b", "layers": 3}, {"skip": 0.0, "small": 1.0, "big": 2.0}
     return Track(title, title, backbone, budget, ["held", "other"], baselines, lines)
 
 
