@@ -22,15 +22,15 @@ from duo.leaderboard.board.board import Board, Line, Standing, Track
 from duo.report.tables import half, share, signed, times
 
 COLUMNS = (
-    "rank", "name", "loss", "minus above", "gap closed", "skip/small/big", "MFLOPs", "to budget", "router", "passes",
-    "µs", "seeds", "status", "entry",
+    "rank", "name", "loss", "minus above", "gap closed", "skip/small/big", "MFLOPs", "to budget", "router FLOPs",
+    "passes", "µs", "seeds", "status", "entry",
 )  # fmt: skip
 NUMBERS = (
     "loss", "low", "high", "minus_above", "minus_above_low", "minus_above_high", "gap_closed", "gap_closed_low",
     "gap_closed_high", *MODULES, "flops", "budget_flops", "router_flops", "passes", "seconds_per_token", "tokens",
 )  # fmt: skip
 LEFT = ("rank", "name", "status", "entry")
-WIDTH = 205
+WIDTH = 210
 
 
 def render(board: Board, format: str) -> str:
