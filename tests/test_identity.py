@@ -105,3 +105,19 @@ def test_the_table_of_first_defaults_is_written_by_hand():
         "from typing import Any", ""
     )
     assert {field.name for field in fields(Recipe)} >= {key.partition(".")[0] for key in first_module.FIRST}
+
+
+def test_a_key_that_is_gone_or_renamed_later_breaks_no_recipe_over_the_first_defaults(monkeypatch):
+    monkeypatch.setitem(FIRST, "data.gone", 1)
+    monkeypatch.setattr(first_module, "GONE", {"data.gone"})
+    monkeypatch.delitem(FIRST, "seed")
+    monkeypatch.setitem(FIRST, "random_seed", 0)
+    monkeypatch.setattr(first_module, "NOW_CALLED", {"random_seed": "seed"})
+    assert load("first") == Recipe()
+    assert load("first", ["seed=3"]).identity() == {"random_seed": 3}
+
+
+def test_a_key_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "odd.yaml").write_text("1: 2\n")
+    with pytest.raises(ValueError, match="unknown key '1'"):
+        load(str(tmp_path / "odd.yaml"))

@@ -69,6 +69,12 @@ FIRST: dict[str, Any] = {
     "seed": 0,
 }
 
+NOW_CALLED: dict[str, str] = {}
+"""Keys of the table that have another name by now; identities know them by the first one for ever."""
+
+GONE: set[str] = set()
+"""Keys of the table that are no more."""
+
 # What a run's identity does not cover: where it is kept, what is shown of it, and on which devices it runs.
 NO_IDENTITY = {
     "output",
@@ -127,9 +133,16 @@ def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def first_values() -> dict[str, Any]:
+    """The first defaults of the keys that there are, by their present names, as a recipe's values."""
+    return unflatten({NOW_CALLED.get(key, key): value for key, value in FIRST.items() if key not in GONE})
+
+
 def identity_of(flat: dict[str, Any]) -> dict[str, Any]:
     """What values by dotted key change of the first defaults, but for what no identity covers."""
     flat = {key: value for key, value in flat.items() if key not in NO_IDENTITY}
     if "trainer" in flat:
         flat["trainer"] = {key: value for key, value in flat["trainer"].items() if key not in DEVICES}
-    return {key: value for key, value in flat.items() if value != FIRST[key]}  # a new key without its line fails
+    first_names = {now: first for first, now in NOW_CALLED.items()}
+    named = {first_names.get(key, key): value for key, value in flat.items()}
+    return {key: value for key, value in named.items() if value != FIRST[key]}  # a new key without its line fails

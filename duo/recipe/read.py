@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import duo
-from duo.recipe.first import FIRST, unflatten
+from duo.recipe.first import first_values
 from duo.recipe.renamed import RENAMED, OldKey
 from duo.routing.registry import unknown
 
@@ -31,7 +31,7 @@ def read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     if name in seen:
         raise ValueError(f"recipe {name} is its own base: {' -> '.join((*seen, name))}")
     if name == "first":
-        return unflatten(FIRST)
+        return first_values()
     path = _find(name)
     try:
         values = _plain(OmegaConf.load(path), str(path))
@@ -110,11 +110,11 @@ def check_keys(values: dict[str, Any], owner: type, prefix: str = "") -> None:
     """
     hints = get_type_hints(owner)
     for name, value in values.items():
-        key = prefix + name
+        key = f"{prefix}{name}"
         if key in RENAMED:
             raise OldKey(f"key {key!r} is called {RENAMED[key]!r} now")
         if name not in hints:
-            raise ValueError(unknown("key", key, [prefix + hint for hint in hints]))
+            raise ValueError(unknown("key", key, [f"{prefix}{hint}" for hint in hints]))
         if is_dataclass(hints[name]):
             if not isinstance(value, dict):
                 raise ValueError(f"{key}={value!r} must hold keys: {', '.join(get_type_hints(hints[name]))}")

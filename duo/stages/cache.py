@@ -35,6 +35,14 @@ class Made(Generic[Module]):
 
 def open_cache(folder: Path) -> None:
     """Marks a cache with the layout of its digests; says so where an older duo filled it, and leaves that as it is."""
+    if not is_chief():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # another run may begin in the same cache
+        _mark(folder)
+
+
+def _mark(folder: Path) -> None:
     mark = folder / "layout"
     # layout 1 left no mark
     found = (
@@ -42,7 +50,7 @@ def open_cache(folder: Path) -> None:
     )
     if found and found != str(LAYOUT):
         log.warning("cache  %s was filled by another duo: what it holds is left as it is, and made anew", folder)
-    if found != str(LAYOUT) and is_chief():
+    if found != str(LAYOUT):
         with replacing(mark) as path:
             path.write_text(f"{LAYOUT}\n")
 
@@ -58,7 +66,7 @@ def hold(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.info("waiting  for another run that is at work in %s", folder)
+        log.warning("waiting  for another run that is at work in %s", folder)
         lock.acquire()
     try:
         yield

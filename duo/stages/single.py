@@ -32,7 +32,7 @@ def run_single(
         The result, which is not saved yet, and the loss curve of each stage.
     """
     start, source = time.time(), backbone_source(recipe)
-    data = source.open_data(cache)
+    data, train_tokens = source.open_data(cache), source.train_tokens
     note_backbone(folder, source.identity(data))  # before hours of training
     backbone, router = train_or_load(recipe, source, data, device)
     ours = score_row(recipe, backbone, router, data)
@@ -52,7 +52,7 @@ def run_single(
         backbone={
             "digest": backbone.digest,
             "parameters": sum(backbone.module.parameter_counts().values()),
-            "train_tokens": source.train_tokens,
+            "train_tokens": train_tokens,
         },
         tokens=data.digests.whole,
         scores=ours.scores,

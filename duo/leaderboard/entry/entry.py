@@ -104,6 +104,8 @@ def _check_settings(settings: dict[str, Any], row: Row) -> None:
     # not isinstance, for which true is an int
     if not (type(settings["seed"]) is int and DIGEST.fullmatch(settings["leaderboard"]["backbone"])):
         raise ValueError("seed or leaderboard.backbone is missing")
+    if type(settings["backbone"]["layers"]) is not int:
+        raise ValueError(f"backbone.layers={settings['backbone']['layers']!r} is no whole number")
     router = settings["router"]
     options = {key: value for key, value in router.items() if key != "name"}
     budget = Budget(**settings["budget"]).of(settings["backbone"]["layers"])._asdict()

@@ -10,13 +10,14 @@ import yaml
 from omegaconf import OmegaConf
 
 from duo.recipe import Recipe, build
-from duo.recipe.first import DEVICES, FIRST, flatten, unflatten
+from duo.recipe.first import DEVICES, FIRST, first_values, flatten, unflatten
 from duo.recipe.read import merge
 
 NEVER = {"backbone.seed", "stage3.freeze_backbone"}  # of a backbone that stays as it was published
 KEPT = {key for key in FIRST if key.partition(".")[0] in ("backbone", "budget")} - NEVER
 KEPT |= {f"data.{key}" for key in ("tokens", "batch_size", "subset_sequences", "subset_tokens", "seed")}
 KEPT |= {"router", "full_holdout", "leaderboard.backbone", "seed"}
+NEEDED = {"router", "seed", "full_holdout", "leaderboard.backbone", "backbone.layers", "budget.big"}  # of every entry
 IF_LEARNED = {key for key in FIRST if key.startswith("stage3.")} - NEVER
 MAY_HOLD = KEPT | IF_LEARNED | {"trainer"}
 LARGE = 1 << 62
@@ -67,11 +68,14 @@ def read_values(text: str) -> dict[str, Any]:
     for key in flat:
         if key not in MAY_HOLD:
             raise ValueError(f"recipe.yaml is not that of a published backbone: it says {key[:50]!r}")
-    if missing := sorted(KEPT - {*flat}):
+    if missing := sorted(NEEDED - {*flat}):
         raise ValueError(f"recipe.yaml lacks {', '.join(missing[:3])}")
+    if not isinstance(flat.get("trainer", {}), dict):
+        raise ValueError(f"recipe.yaml says trainer: {flat['trainer']!r} where keys should stand")
     for key in DEVICES & {*flat.get("trainer", {})}:
         raise ValueError(f"recipe.yaml names this machine: trainer.{key}")
-    return values
+    # a key that is younger than the entry means what it meant before it existed
+    return merge(unflatten({key: FIRST[key] for key in KEPT - NEEDED}), values)
 
 
 def from_yaml(text: str) -> Recipe:
@@ -81,9 +85,9 @@ def from_yaml(text: str) -> Recipe:
         ValueError: it is no recipe, or not as `entry_values` makes it (it names files, say).
     """
     values = read_values(text)
-    recipe = build(merge(unflatten(FIRST), values))
+    recipe = build(merge(first_values(), values))
     backbone = recipe.leaderboard.backbone
-    if not backbone or {*flatten(values)} != {*entry_values(recipe, backbone, learned="stage3" in values)}:
+    if not backbone or not {*flatten(values)} <= {*entry_values(recipe, backbone, learned="stage3" in values)}:
         raise ValueError("recipe.yaml does not hold the keys that apply to a published backbone")
     return recipe
 
