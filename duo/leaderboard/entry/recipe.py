@@ -10,15 +10,16 @@ import yaml
 from omegaconf import OmegaConf
 
 from duo.recipe import Recipe, build
-from duo.recipe.first import DEVICES, FIRST, first_values, flatten, unflatten
+from duo.recipe.first import DEVICES, first_values, flatten, unflatten
 from duo.recipe.read import merge
 
+PRESENT = flatten(first_values())
 NEVER = {"backbone.seed", "stage3.freeze_backbone"}  # of a backbone that stays as it was published
-KEPT = {key for key in FIRST if key.partition(".")[0] in ("backbone", "budget")} - NEVER
+KEPT = {key for key in PRESENT if key.partition(".")[0] in ("backbone", "budget")} - NEVER
 KEPT |= {f"data.{key}" for key in ("tokens", "batch_size", "subset_sequences", "subset_tokens", "seed")}
 KEPT |= {"router", "full_holdout", "leaderboard.backbone", "seed"}
 NEEDED = {"router", "seed", "full_holdout", "leaderboard.backbone", "backbone.layers", "budget.big"}  # of every entry
-IF_LEARNED = {key for key in FIRST if key.startswith("stage3.")} - NEVER
+IF_LEARNED = {key for key in PRESENT if key.startswith("stage3.")} - NEVER
 MAY_HOLD = KEPT | IF_LEARNED | {"trainer"}
 LARGE = 1 << 62
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -75,7 +76,7 @@ def read_values(text: str) -> dict[str, Any]:
     for key in DEVICES & {*flat.get("trainer", {})}:
         raise ValueError(f"recipe.yaml names this machine: trainer.{key}")
     # a key that is younger than the entry means what it meant before it existed
-    return merge(unflatten({key: FIRST[key] for key in KEPT - NEEDED}), values)
+    return merge(unflatten({key: PRESENT[key] for key in KEPT - NEEDED}), values)
 
 
 def from_yaml(text: str) -> Recipe:
