@@ -15,6 +15,13 @@ Tensor names end in their shape, one letter a dimension; X is any dimensions, a 
     U  keys that a token may attend to
 """
 
+import sys
+
+from duo.storage.signals import end_at_once
+
+if sys.argv[:1] == ["-m"]:  # a command of duo's is being found: its imports take seconds
+    end_at_once()
+
 from duo.backbone import Backbone, BackboneConfig, Budget, Counts, Gate, Run
 from duo.routing.calibration import calibrated
 from duo.routing.compose import capped, one_hot, replay, straight_through, top

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from duo.recipe import load
+from duo.report.command import run_command
 from duo.routing import registry
 from duo.testing import SKIP_SPEC, SPEC, is_bound, run_checks
 
@@ -26,11 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     """The command; returns its exit status: 0 done, 1 a mistake or a failed check, 2 no such command."""
     flags_last = sorted(arguments, key=lambda argument: argument == "--skip")  # argparse wants lists in one piece
     options = parser().parse_args(flags_last)
-    try:
-        return int(options.command(options))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_command(lambda: int(options.command(options)))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,11 +12,14 @@ from rich.console import Console
 
 from duo.recipe import Recipe, load, recipes
 from duo.recipe.help import settings, summary
+from duo.report.command import run_command
 from duo.report.messages import messages
 from duo.routing import registry
-from duo.storage.processes import is_chief
+from duo.storage.processes import is_chief, launched_as
 
 if TYPE_CHECKING:
+    import torch
+
     from duo.evaluation.comparison import Comparison
     from duo.evaluation.result import Result
 
@@ -25,22 +28,22 @@ WIDTH = 165  # of the tables, also where the output is no terminal
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command; returns its exit status: 0 done, 1 a mistake or a failed run, 2 no recipe."""
+    """The command; returns its exit status: 0 done, 1 a mistake or a failed run, 2 no recipe, 128 + N by signal N."""
     if {"--help", "-h"} & {*arguments}:
-        show_help()
-        return 0
+        return run_command(show_help)
     named = [argument for argument in arguments if argument.startswith("recipe=")]
     if not named:
         print(f"Which recipe? Type: {USAGE}\nRecipes: {', '.join(recipes())}\nMore: --help", file=sys.stderr)
         return 2
-    try:
-        name = named[-1].removeprefix("recipe=")
+    name = named[-1].removeprefix("recipe=")
+
+    def work() -> int:
+        launched_as()  # Lightning reads the variables as soon as it is imported
         recipe = load(name, [argument for argument in arguments if argument not in named])
         run(recipe, Path(name).stem, shlex.join(["python", "-m", "duo.run", *arguments]))
-    except (ValueError, OSError, FloatingPointError) as error:  # anything else is duo's mistake and shows where
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return 0
+
+    return run_command(work)
 
 
 def run(recipe: Recipe, name: str, command: str = "") -> Result | Comparison:
@@ -53,32 +56,32 @@ def run(recipe: Recipe, name: str, command: str = "") -> Result | Comparison:
     for row in recipe.rows():
         row.new_router()  # impossible options show before any work
     from duo.stages.output import folder_of, hold_output  # Lightning takes seconds: mistakes show before
+    from duo.training.trainer import join_world, quieten
 
-    folder = folder_of(recipe, name)
+    quieten()
+    device, folder = join_world(recipe.trainer), folder_of(recipe, name)
     console = Console(highlight=False, markup=False, soft_wrap=True, quiet=not is_chief())
     console.width = max(console.width, WIDTH)
     with messages(console):
         if not is_chief():
-            return compute(recipe, name, command, folder)
+            return compute(recipe, name, command, folder, device)
         with hold_output(recipe, name, folder):
-            result = compute(recipe, name, command, folder)
+            result = compute(recipe, name, command, folder, device)
     show(result, folder, console)
     return result
 
 
-def compute(recipe: Recipe, name: str, command: str, folder: Path) -> Result | Comparison:
+def compute(recipe: Recipe, name: str, command: str, folder: Path, device: torch.device) -> Result | Comparison:
     """The result in `folder`; what is missing there is trained, evaluated, drawn and saved."""
     from duo import stages
     from duo.evaluation.format import save_struct
     from duo.report import figures
     from duo.stages.cache import open_cache
     from duo.stages.output import cache_of, load_finished
-    from duo.training.trainer import device_of, quieten
 
-    quieten()
     if (done := load_finished(recipe, folder)) is not None:
         return done
-    device, cache = device_of(recipe.trainer), cache_of(recipe, folder)
+    cache = cache_of(recipe, folder)
     open_cache(cache)
     result: Result | Comparison
     if recipe.compare.names:
@@ -104,7 +107,7 @@ def show(result: Result | Comparison, folder: Path, console: Console) -> None:
         console.print(str(path))
 
 
-def show_help() -> None:
+def show_help() -> int:
     """Usage, recipes, and every setting with its default and its sentence."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(f"{USAGE}\n\nRecipes (NAME, or the path of a YAML file):")
@@ -117,6 +120,7 @@ def show_help() -> None:
     for key, default, sentence in settings():
         shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else default
         console.print(f"  {key}={shown}\n      {sentence}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from conftest import ROOT
 import duo
 
 ORDER = [  # a folder imports from its own line or from lines below, a command from all that stand below it
-    {"run", "leaderboard"},
+    {"run", "leaderboard", "plugins"},
     {"report"},
-    {"stages", "plugins"},
+    {"stages"},
     {"recipe", "testing"},
     {"training", "evaluation"},
     {"routing"},

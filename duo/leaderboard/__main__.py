@@ -13,7 +13,9 @@ from platformdirs import user_cache_path
 from rich.console import Console
 
 from duo.leaderboard.board.board import STATUS
+from duo.report.command import run_command
 from duo.report.messages import messages
+from duo.storage.processes import launched_as
 from duo.storage.store import HEADS, Store
 
 SETTINGS = ("leaderboard.store", "cache")
@@ -24,19 +26,20 @@ def main(arguments: Sequence[str]) -> int:
     given = [argument for argument in arguments if argument.startswith(tuple(f"{name}=" for name in SETTINGS))]
     options = parser().parse_args([argument for argument in arguments if argument not in given])
     settings = dict(argument.split("=", 1) for argument in given)
-    from duo.stages.publish import default_store  # Lightning takes seconds, for which --help need not wait
-    from duo.training.trainer import quieten
 
-    quieten()
-    options.cache = Path(settings.get("cache") or user_cache_path("duo"))
-    try:
+    def work() -> int:
+        launched_as()  # Lightning reads the variables as soon as it is imported
+        from duo.stages.publish import default_store  # Lightning takes seconds, for which --help need not wait
+        from duo.training.trainer import quieten
+
+        quieten()
+        options.cache = Path(settings.get("cache") or user_cache_path("duo"))
         options.store = Store(settings.get("leaderboard.store") or default_store())
         console = Console(highlight=False, markup=False, soft_wrap=True)
         with messages(console, stages=logging.WARNING):  # rows are made again: what is reused for them helps nobody
             return int(options.command(options))
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+
+    return run_command(work)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -33,7 +33,7 @@ from duo.stages.score import baseline_recipes, score_row
 from duo.stages.source import BackboneSource, backbone_source
 from duo.stages.stage3 import train_or_load
 from duo.storage.store import Store
-from duo.training.trainer import device_of
+from duo.training.trainer import join_world
 
 TOLERANCE = 1e-6  # nats between the loss that a run claims and the one its recipe gives
 
@@ -69,7 +69,7 @@ class Submission:
             ValueError: there is no finished run, or no row may be added.
         """
         recipe, result = _load_run(folder)
-        data, device = backbone_source(recipe).open_data(self.cache), device_of(recipe.trainer)
+        data, device = backbone_source(recipe).open_data(self.cache), join_world(recipe.trainer)
         added: list[str | None] = []
         refused = []
         for candidate in _candidates(recipe, result):

@@ -30,7 +30,7 @@ from duo.stages.source import backbone_source
 from duo.stages.stage3 import train_or_load
 from duo.storage.store import Store
 from duo.storage.weights import load_weights
-from duo.training.trainer import device_of
+from duo.training.trainer import join_world
 
 ELSEWHERE = 1e-4  # relative difference that another platform's rounding may make
 SWAPPED = 1e-3  # mean relative difference of what single sequences give there
@@ -113,7 +113,7 @@ def _find_inconsistencies(claimed: Entry, other_source: bool) -> Iterator[str]:
 
 def _execute(store: Store, claimed: Entry, recipe: Recipe, cache: Path) -> list[str]:
     """What differs where the entry's weights are run."""
-    source, device = backbone_source(recipe), device_of(recipe.trainer)
+    source, device = backbone_source(recipe), join_world(recipe.trainer)
     data = source.open_data(cache)
     backbone = source.train_or_load(data, device)
     weights = cache / "router.safetensors"
@@ -138,7 +138,7 @@ def _execute(store: Store, claimed: Entry, recipe: Recipe, cache: Path) -> list[
 def _tolerance(claimed: Entry, recipe: Recipe) -> float:
     """0 where versions and device are those of the entry."""
     there = {"versions": claimed.head.provenance.versions, "device": claimed.head.provenance.device}
-    if environment(device_of(recipe.trainer)) == there:
+    if environment(join_world(recipe.trainer)) == there:
         log.info("comparing  exactly: same versions and device")
         return 0.0
     log.info("comparing  within %s: made on %s", ELSEWHERE, there)
@@ -149,7 +149,7 @@ def _retrain(store: Store, claimed: Entry, recipe: Recipe, cache: Path) -> list[
     """What differs where the router is trained again by the entry's recipe."""
     source = backbone_source(recipe)
     data = source.open_data(cache)
-    backbone, router = train_or_load(recipe, source, data, device_of(recipe.trainer))
+    backbone, router = train_or_load(recipe, source, data, join_world(recipe.trainer))
     row = score_row(recipe, backbone, router, data)
     tolerance = RETRAINED if _tolerance(claimed, recipe) else ELSEWHERE
     wrong = []

@@ -1,5 +1,6 @@
 """What people see: messages, tables and figures, made from results and from nothing else.
 
+command     what every command does around its work: one line for what goes wrong
 messages    what duo says while it works
 tables      results and comparisons as tables and sentences
 figures     the same as pictures

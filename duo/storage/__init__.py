@@ -3,5 +3,6 @@
 files        written under another name, then renamed
 weights      of modules, as safetensors, with digests
 processes    which of several processes writes and speaks
+signals      a process is asked to stop
 store        folders named by their content, anywhere
 """

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import torch
+
+LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS")
+_rank = 0
 
 
 def is_distributed() -> bool:
@@ -22,5 +26,31 @@ def agree(answer: bool) -> bool:
 
 def is_chief() -> bool:
     """Whether this process is the only one, or the one of several that writes and speaks."""
-    # asked before torch.distributed is up: set by torchrun, by SLURM, by Lightning's launcher
-    return not int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or os.environ.get("LOCAL_RANK") or 0)
+    return (torch.distributed.get_rank() if is_distributed() else _rank) == 0
+
+
+def join(rank: int) -> None:
+    """Says which process this is of those that work on the run, before torch.distributed knows."""
+    global _rank
+    _rank = rank
+
+
+def launched_as() -> dict[str, int]:
+    """What the variables that launchers set say of this process; those that are not set are left out.
+
+    Raises:
+        ValueError: one of them is no number.
+    """
+    found = {}
+    for name in LAUNCHERS:
+        if said := os.environ.get(name):
+            if not said.isdecimal():
+                raise ValueError(f"{name}={said!r} in the environment is no number: {on_its_own([name])}")
+            found[name] = int(said)
+    return found
+
+
+def on_its_own(variables: Iterable[str]) -> str:
+    """How to start a run that is not one of several processes."""
+    unset = " ".join(f"-u {name}" for name in variables)
+    return f"for a run on its own type env {unset} in front of the command"

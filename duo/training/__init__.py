@@ -2,6 +2,8 @@
 
 lightning_module  DuoModule: one training step on the router's loss
 trainer           fit: checkpoints, resuming, logs; the device
+callbacks         progress, rate, and stopping where nothing is lost
+tensorboard       curves for TensorBoard
 config            steps and rates of the stages
 options           arguments of lightning.Trainer that a recipe may give
 """

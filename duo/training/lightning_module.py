@@ -41,6 +41,7 @@ class DuoModule(L.LightningModule):
         self.config = config
         self._seed, self._purpose = seed, purpose
         self._mean_loss = MeanMetric()  # since the last point of the logs, over all processes
+        self._mean_loss.persistent(True)  # in checkpoints: curves are the same where a run was stopped
         self.strict_loading = False  # what is frozen is not in the checkpoints
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:

@@ -14,6 +14,7 @@ NOT_FOR_TRAINER = {
     **dict.fromkeys(("gradient_clip_val", "gradient_clip_algorithm"), "stage1.grad_clip and stage3.grad_clip"),
     # callbacks and plugins are objects, which no YAML holds
     **dict.fromkeys(("callbacks", "plugins", "barebones"), "a script of your own"),
+    "default_root_dir": "output and cache",
     "log_every_n_steps": "stage1.log_every and stage3.log_every",
     "enable_checkpointing": EVERY,
     "use_distributed_sampler": "duo.data, which shares every batch among the processes",

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
-import sys
-import time
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.utilities.throughput import Throughput
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
+from duo.storage import processes
 from duo.storage.files import replacing
+from duo.storage.signals import waiting
+from duo.training.callbacks import Bar, StopWhenAsked, TokensPerSecond
 from duo.training.lightning_module import DuoModule
+from duo.training.tensorboard import TensorBoard
 
 
 def quieten() -> None:
@@ -27,11 +32,14 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", module="lightning|torch")
 
 
-def device_of(options: dict[str, Any]) -> torch.device:
-    """The device that Lightning gives this process, by the arguments of `lightning.Trainer` that a recipe gives.
+def join_world(options: dict[str, Any]) -> torch.device:
+    """The device that Lightning gives this process; and from now on duo knows which of several processes this is.
+
+    Args:
+        options: arguments of `lightning.Trainer` that a recipe gives.
 
     Raises:
-        ValueError: it has no such device.
+        ValueError: it has no such device, or the environment says that this is another process than Lightning finds.
     """
     # a Trainer for the sake of its device: it should say nothing and leave no files
     silent = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
@@ -40,8 +48,30 @@ def device_of(options: dict[str, Any]) -> torch.device:
     try:
         trainer = L.Trainer(**chosen)
     except Exception as error:  # Lightning raises several kinds
-        raise ValueError(f"trainer: {str(error).strip().splitlines()[0]}") from error
+        launched = processes.launched_as()  # whoever is not launched by anybody has another trouble
+        way_out = f" ({processes.on_its_own(launched)})" if launched else ""
+        raise ValueError(f"trainer: {str(error).strip().splitlines()[0]}{way_out}") from error
+    _check_environment(trainer)
+    processes.join(trainer.global_rank)
     return trainer.strategy.root_device
+
+
+def _check_environment(trainer: L.Trainer) -> None:
+    """Raises ValueError where a launcher's variable says that this is another process than Lightning finds.
+
+    Such a process would train on its own, and leave all writing to a process that is not there.
+    """
+    rank, world = trainer.global_rank, trainer.world_size
+    found = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": trainer.local_rank}
+    if not TorchElasticEnvironment.detect() and SLURMEnvironment.job_name() not in ("bash", "interactive"):
+        found |= {"SLURM_PROCID": rank, "SLURM_NTASKS": world}  # torchrun has ranks of its own inside SLURM's tasks
+    wrong = {name: said for name, said in processes.launched_as().items() if said != found.get(name, said)}
+    if wrong:
+        said = " and ".join(f"{name}={value}" for name, value in wrong.items())
+        raise ValueError(
+            f"{said} in the environment, but Lightning finds process {rank} of {world}: for one run on several "
+            f"processes set trainer.devices, trainer.num_nodes and trainer.strategy; {processes.on_its_own(wrong)}"
+        )
 
 
 def fit(module: DuoModule, data: L.LightningDataModule, folder: Path, title: str, options: dict[str, Any]) -> None:
@@ -67,31 +97,37 @@ def fit(module: DuoModule, data: L.LightningDataModule, folder: Path, title: str
             folder, last.stem, every_n_train_steps=config.checkpoint_every, save_top_k=1, enable_version_counter=False
         )
     )
-    options = {"enable_model_summary": False, "plugins": [AtomicCheckpointIO()], **options}
+    options = {"enable_model_summary": False, **options}
     if options.pop("logger", True):
-        options["logger"] = [
-            CSVLogger(folder, "logs", flush_logs_every_n_steps=1),  # at once: a killed run keeps its curve
-            TensorBoardLogger(folder, "tensorboard", version=""),
-        ]
+        # flushed at once: a killed run keeps its curve
+        options["logger"] = [CSVLogger(folder, "logs", flush_logs_every_n_steps=1), TensorBoard(folder / "tensorboard")]
     else:
         options["logger"] = False
-    # no sampler of Lightning's: duo.data shares every batch among the processes
-    trainer = L.Trainer(
-        max_steps=config.steps, log_every_n_steps=config.log_every, use_distributed_sampler=False,
-        callbacks=callbacks, **options,
-    )  # fmt: skip
     try:
-        # weights_only: no pickle, whoever wrote the checkpoint
-        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
-    except SIGTERMException as error:
-        print(f"{title}: stopped by SIGTERM; the same command goes on from the last checkpoint", file=sys.stderr)
-        raise SystemExit(143) from error  # 128 + SIGTERM, as a shell reports it
+        with waiting() as asked:
+            # default_root_dir: Lightning looks there for checkpoints that nobody named
+            # no sampler of Lightning's: duo.data shares every batch among the processes
+            trainer = L.Trainer(
+                default_root_dir=folder, max_steps=config.steps, log_every_n_steps=config.log_every,
+                use_distributed_sampler=False, callbacks=[*callbacks, StopWhenAsked(asked, last)], plugins=_plugins(),
+                **options,
+            )  # fmt: skip
+            if isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
+                atexit.register(launcher.kill, signal.SIGTERM)  # whom it starts, it does not leave behind
+            # weights_only: no pickle, whoever wrote the checkpoint
+            trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     except FloatingPointError as error:
         kept = f"the last good checkpoint is {last}" if last.exists() else "there was no checkpoint yet"
         raise FloatingPointError(f"{title}: {error}; {kept}") from error
     if trainer.global_step < config.steps:
         raise ValueError(f"{title} ended at step {trainer.global_step} of {config.steps}: the same command goes on")
     module.float()  # precisions like bf16-true convert it in place
+
+
+def _plugins() -> list[Any]:
+    """How checkpoints are written; and on SLURM no checkpoint of Lightning's own, taken in the middle of a step."""
+    on_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # Lightning asks in this order
+    return [AtomicCheckpointIO(), *([SLURMEnvironment(auto_requeue=False)] if on_slurm else [])]
 
 
 def loss_curve(folder: Path) -> list[tuple[int, float]]:
@@ -128,50 +164,3 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             return super().load_checkpoint(path, *arguments, **options)
         except Exception as error:  # torch raises several kinds
             raise ValueError(f"the checkpoint {path} cannot be read: delete it to train this stage anew") from error
-
-
-class TokensPerSecond(Callback):
-    """Logs the rate of training over the last steps, all devices together."""
-
-    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
-        """Starts the clock."""
-        # it takes differences, for which two points are needed
-        self._throughput = Throughput(world_size=trainer.world_size, window_size=max(module.config.log_every, 2))
-        self._start = time.perf_counter()
-        self._batches = self._tokens = 0
-
-    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Counts a batch."""
-        self._batches += 1
-        self._tokens += batch.tokens_BT.numel()
-        # only tokens are shown; it asks for samples, no more of them than tokens
-        self._throughput.update(
-            time=time.perf_counter() - self._start, batches=self._batches, samples=self._batches, lengths=self._tokens
-        )
-        if trainer.global_step % module.config.log_every == 0:
-            rates = self._throughput.compute()
-            # the sum over devices is there only where there are several
-            rate = rates.get("items_per_sec", rates.get("device/items_per_sec"))
-            if rate is not None:
-                module.log("tokens_per_second", float(rate), prog_bar=True)
-
-
-class Bar(TQDMProgressBar):
-    """Lightning's bar under a stage's name, without version numbers."""
-
-    def __init__(self, title: str, refresh_rate: int) -> None:
-        super().__init__(refresh_rate)
-        self._title = title
-
-    def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Names the stage instead of the epoch."""
-        super().on_train_epoch_start(trainer)
-        self.train_progress_bar.set_description(self._title)
-
-    def get_metrics(self, *arguments: Any) -> dict[str, Any]:
-        """Loss and tokens per second."""
-        metrics = super().get_metrics(*arguments)
-        metrics.pop("v_num", None)
-        if "tokens_per_second" in metrics:
-            metrics["tokens_per_second"] = f"{metrics['tokens_per_second']:,.0f}"
-        return metrics
