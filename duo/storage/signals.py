@@ -50,7 +50,8 @@ def end_at_once() -> None:
     """From now on a signal ends the process: before a command has begun there is nothing to lose."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        os.write(2, f"stopped by {signal.Signals(number).name}; the same command goes on\n".encode())
+        if os.environ.get("LOCAL_RANK") in (None, "", "0"):  # the others are many
+            os.write(2, f"stopped by {signal.Signals(number).name}; the same command goes on\n".encode())
         os._exit(128 + number)
 
     _handle(dict.fromkeys(_heard(), end))
