@@ -1,3 +1,5 @@
+import warnings
+
 import lightning as L
 import pytest
 import torch
@@ -9,7 +11,7 @@ from duo import Backbone, Budget, Router, Spec
 from duo.data import DataConfig, TextData
 from duo.storage.weights import save_weights
 from duo.training import DuoModule, TrainingConfig, fit
-from duo.training.trainer import loss_curve
+from duo.training.trainer import loss_curve, quieten
 from routers.random import Random
 from routers.softmax_budget import SoftmaxBudget
 
@@ -174,6 +176,16 @@ def test_a_batch_that_does_not_divide_is_refused(data, tmp_path):
 def test_without_loggers_nothing_is_logged(data, tmp_path):
     fit(module_of(steps=2), data, tmp_path, "test", QUIET | {"logger": False})
     assert loss_curve(tmp_path) == []
+
+
+def test_noise_is_left_out_and_a_warning_that_matters_is_shown(data, tmp_path):
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        quieten()
+        (tmp_path / "somebody").write_text("was here")
+        fit(module_of(steps=1), data, tmp_path, "test", QUIET)
+        warnings.warn_explicit("the driver is too old", UserWarning, "torch/cuda.py", 1, module="torch.cuda")
+    assert [str(warning.message) for warning in shown] == ["the driver is too old"]
 
 
 @given(st.integers(1, 500), st.integers(0, 100), st.floats(0, 1))

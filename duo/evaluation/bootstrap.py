@@ -105,7 +105,9 @@ def gaps_closed(
         strata = (places,)
 
     def ratio(gain: np.ndarray, tokens: np.ndarray, gap: np.ndarray, gap_tokens: np.ndarray) -> np.ndarray:
-        return (gain / tokens) / (gap / gap_tokens)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a few resamples may have no gap at all
+            found: np.ndarray = (gain / tokens) / (gap / gap_tokens)
+        return np.nan_to_num(found, nan=0.0, posinf=np.inf, neginf=-np.inf)  # nothing of nothing is closed
 
     order = np.concatenate(strata)
     sums = [part[order].reshape(len(order), -1) for part in (gain_BE, tokens_B, gap_B, gap_tokens_B)]

@@ -27,9 +27,12 @@ from duo.training.tensorboard import TensorBoard
 
 
 def quieten() -> None:
-    """Leaves out what Lightning says of devices and products, and warnings that are not a user's."""
+    """Leaves out what Lightning says of devices and products, and the warnings that every run would show."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning|torch")
+    for category in (DeprecationWarning, FutureWarning):  # for those who write Lightning and torch
+        warnings.filterwarnings("ignore", module="lightning|torch", category=category)
+    for beginning in ("Checkpoint directory .* exists", "The number of training batches .* is smaller"):
+        warnings.filterwarnings("ignore", message=beginning)
 
 
 def join_world(options: dict[str, Any]) -> torch.device:
