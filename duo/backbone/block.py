@@ -45,20 +45,34 @@ class DuoFFN(nn.Module):
         self.small = FFN(config, config.small)
         self.big = FFN(config, config.big)
 
-    def forward(self, x_BSD: Tensor, weight_BSM: Tensor) -> Tensor:
+    def forward(self, x_BSD: Tensor, weight_BSM: Tensor, real_BS: Tensor | None = None) -> Tensor:
         """`sum_m weight_m * module_m(x)` over the tokens that give module m a weight other than 0.
+
+        Where the weights learn (`learning`), the real tokens run the other modules too: these add 0 here, and what they
+        would have added to the gradient of the weights (a gate learns from what it did not choose).
 
         A module without tokens is called on an empty batch: its parameters get zero gradients, and no process waits.
         """
-        x_ND, weight_NM = x_BSD.flatten(0, 1), weight_BSM.flatten(0, 1)
-        module_R, token_R = weight_NM[:, 1:].t().nonzero().unbind(1)  # R: the tokens of small, then those of big
+        x_ND, weight_NO = x_BSD.flatten(0, 1), weight_BSM[..., 1:].flatten(0, 1)  # O: small and big
+        y_ND = torch.zeros_like(x_ND)
+        chosen_NO = weight_NO != 0
+        made_RD, at_R = self._run(x_ND, chosen_NO)
+        # added, not written: a soft mixture gives a token to both
+        y_ND.index_add_(0, at_R[0], (made_RD * weight_NO[at_R][:, None]).to(x_ND.dtype))
+        if learning(weight_NO) and len(made_RD) < weight_NO.numel():
+            idle_NO = ~chosen_NO if real_BS is None else ~chosen_NO & real_BS.flatten()[:, None]
+            with torch.no_grad():  # times a weight of 0: neither x nor the parameters have a gradient through it
+                made_RD, at_R = self._run(x_ND, idle_NO)
+            y_ND.index_add_(0, at_R[0], (made_RD * weight_NO[at_R][:, None]).to(x_ND.dtype))
+        return y_ND.view_as(x_BSD)
+
+    def _run(self, x_ND: Tensor, chosen_NO: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """What small, then big make of the tokens chosen for them, (R, D), and where these stand in (N, O)."""
+        module_R, token_R = chosen_NO.t().nonzero().unbind(1)  # R: the tokens of small, then those of big
         few = int((module_R == 0).sum())
         # gathered, not masked: both FFNs on all tokens are slower than all big (measured)
         small_RD, big_RD = x_ND.index_select(0, token_R).tensor_split((few,))
-        y_RD = torch.cat((self.small(small_RD), self.big(big_RD))) * weight_NM[token_R, module_R + 1, None]
-        # added, not written: a soft mixture gives a token to both
-        y_ND = torch.zeros_like(x_ND).index_add_(0, token_R, y_RD.to(x_ND.dtype))
-        return y_ND.view_as(x_BSD)
+        return torch.cat((self.small(small_RD), self.big(big_RD))), (token_R, module_R)
 
     def of(self, module: int) -> FFN:
         """The FFN that stands for a module other than skip."""
@@ -106,11 +120,16 @@ class GatedTokens:
     def keep(self, draw: Draw) -> Tensor:
         """Attention, weighted by what does not skip."""
         keep_BS1 = 1 - self.weight_BSM[..., SKIP, None]
-        return keep_BS1 * draw(keep_BS1[..., 0])  # weighed, not only chosen: a soft skip learns through it
+        drawn_BSD, missed_BS1 = draw(keep_BS1[..., 0]), keep_BS1 == 0
+        if learning(keep_BS1) and missed_BS1.any():  # who skips learns what it missed, as in `DuoFFN`
+            with torch.no_grad():
+                missed_BSD = draw(missed_BS1[..., 0])
+            drawn_BSD = torch.where(missed_BS1, missed_BSD, drawn_BSD)
+        return keep_BS1 * drawn_BSD  # weighed, not only chosen: a soft skip learns through it
 
     def feed(self, ffn: DuoFFN, x_BSD: Tensor, h_BSD: Tensor, skipped_BSD: Tensor) -> Tensor:
         """The weighted modules; h is `skipped` already where the weight of skip is 1."""
-        return h_BSD + ffn(x_BSD, self.weight_BSM)
+        return h_BSD + ffn(x_BSD, self.weight_BSM, self.places.real_BS)
 
 
 class Block(nn.Module):
@@ -149,6 +168,11 @@ class Block(nn.Module):
         normed_XD = self.ffn_norm(h_XD)
         tokens.choose(normed_XD)
         return tokens.feed(self.ffn, normed_XD, h_XD, h_XD)
+
+
+def learning(weight: Tensor) -> bool:
+    """Whether weights are to get a gradient: then what they are weights of must be known, also where they are 0."""
+    return torch.is_grad_enabled() and weight.requires_grad
 
 
 def ask(gate: Gate, x_BSD: Tensor, layer: int, places: Places) -> Tensor:
