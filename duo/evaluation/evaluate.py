@@ -79,10 +79,11 @@ class _Record(NamedTuple):
 
 def _record(backbone: Backbone, router: Router, batch: Batch, seed: int) -> _Record:
     batch = batch.to(next(backbone.parameters()).device)
-    trial = Trial.of(batch, backbone, seed=seed)
+    trial, own = Trial.of(batch, backbone, seed=seed), batch.tokens_BT.clone()
     start = time.perf_counter()
     with blame(router, "route"):
         run = route_and_run(backbone, router, trial)
+        _check_left(trial, run.tokens_BT, own)
     labels_BT = batch.labels_BT.masked_fill(batch.tokens_BT == PADDING, PADDING)
     loss_BT = token_loss(run.logits_BTV, labels_BT)
     loss_B = loss_BT.double().sum(1).cpu().numpy()  # waits for the device
@@ -113,7 +114,8 @@ def _seconds_per_token(backbone: Backbone, router: Router, batch: Batch, seed: i
     """Wall time of deciding and of the routed pass, with nothing counted."""
     batch = batch.to(next(backbone.parameters()).device)
     start = time.perf_counter()
-    run = route_and_run(backbone, router, Trial.of(batch, backbone, seed=seed, meter=Meter(enabled=False)))
+    with blame(router, "route"):  # a router with a memory may fail the second time alone
+        run = route_and_run(backbone, router, Trial.of(batch, backbone, seed=seed, meter=Meter(enabled=False)))
     run.logits_BTV[0, -1, 0].item()  # waits for the device
     return (time.perf_counter() - start) / max(int((batch.tokens_BT != PADDING).sum()), 1)
 
@@ -161,6 +163,19 @@ def _join(records: list[_Record]) -> Sequences:
 
 def _total(records: list[_Record], field: str) -> Any:
     return sum(getattr(record, field) for record in records)
+
+
+def _check_left(trial: Trial, ran_BT: Tensor, own_BT: Tensor) -> None:
+    """Raises ValueError where the router has left behind what no score can be made from."""
+    # `ran` too: in between the router may have put them back
+    if not (torch.equal(ran_BT, own_BT) and torch.equal(trial.tokens_BT, own_BT)):
+        raise ValueError("it changed the tokens of its trial: to look at fewer, make a part of it (trial.part)")
+    promised = trial.meter.promised_loss
+    if promised is not None and promised.shape != own_BT.shape:
+        raise ValueError(
+            f"it left a promised loss of shape {tuple(promised.shape)} for tokens of shape {tuple(own_BT.shape)}: "
+            "leave trial.meter to trial.search"
+        )
 
 
 def _check_hard(router: Router, weight_BTLM: Tensor, real_BT: Tensor) -> None:

@@ -60,8 +60,8 @@ class Row(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def bound(self) -> bool:
-        """Whether the router consulted the labels it was scored on."""
-        return any(score.labels_consulted for score in self.subset.values())
+        """Whether the router consulted the labels it was scored on, on full hold-outs or on their subset."""
+        return any(score.labels_consulted for part in PARTS for score in getattr(self, part).values())
 
 
 def average_rows(rows: list[Row]) -> Row:

@@ -57,6 +57,7 @@ class Trial:
         # a padding token predicts nothing, not even the first real one
         self._labels_BT = None if labels_BT is None else labels_BT.masked_fill(tokens_BT == PADDING, PADDING)
         self._seed, self._purpose, self._step = seed, purpose, step
+        self._shape = tokens_BT.shape
         # not while training: to count is to wait for the device
         self._whole = max(int((tokens_BT != PADDING).sum()), 1) if self.meter.enabled else 1
 
@@ -104,7 +105,7 @@ class Trial:
 
     def part(self, sequences: int, tokens: int) -> Trial:
         """The first so many sequences and tokens, labels included, on the same meter, with the same `uniform`."""
-        part = copy.copy(self)  # keeps _whole, so that passes stay shares of the whole batch
+        part = copy.copy(self)  # keeps _whole and _shape, so that passes and promises stay those of the whole batch
         part.tokens_BT, part.sequence_B = self.tokens_BT[:sequences, :tokens], self.sequence_B[:sequences]
         part._labels_BT = None if self._labels_BT is None else self._labels_BT[:sequences, :tokens]
         return part
@@ -192,8 +193,9 @@ class Trial:
         with self.meter.paused():
             found = search.run()
         self._charge(search.layer_evaluations, search.flops)
-        # of several budgets none is the promise, and a criterion's value is no loss
-        self.meter.promised_loss = found.loss_BTG[..., 0] if len(wanted) == 1 and criterion is None else None
+        # of several budgets none is the promise, a criterion's value is no loss, and a part speaks for no other token
+        promises = len(wanted) == 1 and criterion is None and self.tokens_BT.shape == self._shape
+        self.meter.promised_loss = found.loss_BTG[..., 0] if promises else None
         return found
 
     def prediction(self, pattern_PL: Tensor) -> Tensor:
