@@ -205,9 +205,9 @@ class Trial:
         """
         with self.meter.paused():
             probability_BTV, spent = mean_prediction(self._backbone, self.tokens_BT, pattern_PL)
-        position_BT = self.position_BT.clamp(min=0)
+        position_N = self.position_BT[self.position_BT >= 0]
         costs = spent.attended, spent.small, spent.big, spent.leaves
-        self._charge(spent.layers * position_BT.numel(), tree_flops(self._backbone.config, *costs, position_BT))
+        self._charge(spent.layers * len(position_N), tree_flops(self._backbone.config, *costs, position_N))
         return probability_BTV
 
     def loss(self, run: Run) -> Tensor:

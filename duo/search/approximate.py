@@ -98,9 +98,11 @@ class Approximate(Search):
             context=context,
         )
         most = self.memory // self._least_bytes()
-        parts = [whole] if batch <= most else [whole.pick(index_R) for index_R in whole.row_B.split(most)]
-        values, routes = zip(*(self._routes(part) for part in parts), strict=True)
-        return torch.cat(values)[:, None], torch.cat(routes)[:, None]
+        value_B, route_BL = torch.zeros_like(whole.x_B1D[:, 0, 0]), whole.route_BL.clone()
+        real_R = self.real_BT[:, at].nonzero().squeeze(1)  # padding keeps its start pattern, at no cost
+        for index_R in real_R.split(most) if len(real_R) else ():
+            value_B[index_R], route_BL[index_R] = self._routes(whole.pick(index_R))
+        return value_B[:, None], route_BL[:, None]
 
     def _nodes(self) -> int:
         """The most nodes that are held at once."""

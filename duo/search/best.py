@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -15,15 +13,17 @@ class Best:
 
     Args:
         code_P: the count of each pattern, as a code.
-        shape: (B, S).
-        unit: values are compared per `token`, or averaged over a `sequence` or the whole `batch` before.
+        real_BS: False for padding.
+        unit: values are compared per `token`, or averaged over the real tokens of a `sequence` or of the whole `batch`
+            before.
     """
 
-    def __init__(self, code_P: Tensor, shape: Sequence[int], unit: str, device: torch.device) -> None:
+    def __init__(self, code_P: Tensor, real_BS: Tensor, unit: str) -> None:
         self.code_C = code_P.unique()
         self._row_P = torch.searchsorted(self.code_C, code_P)
         self._unit = unit
-        size = (len(self.code_C), *shape)
+        self._padding_BS = None if real_BS.all() else ~real_BS
+        size, device = (len(self.code_C), *real_BS.shape), real_BS.device
         self.value_CBS = torch.full(size, torch.inf, device=device)
         self.loss_CBS = torch.full(size, torch.inf, device=device)
         self.pattern_CBS = torch.zeros(size, dtype=torch.int64, device=device)
@@ -32,7 +32,7 @@ class Best:
         """Takes the values (compared) and losses (kept) of some patterns."""
         dims = {"token": (), "sequence": (2,), "batch": (1, 2)}[self._unit]
         if dims:
-            value_JBS = value_JBS.mean(dims, keepdim=True).expand_as(value_JBS)
+            value_JBS = self._mean(value_JBS, dims).expand_as(value_JBS)
         row_J = self._row_P[pattern_J]
         for row in row_J.unique().tolist():
             index_R = (row_J == row).nonzero().squeeze(1)
@@ -45,6 +45,14 @@ class Best:
                 (self.value_CBS, value_BS), (self.loss_CBS, loss_BS), (self.pattern_CBS, pattern_BS),
             ):  # fmt: skip
                 kept[row] = torch.where(better_BS, new_BS, kept[row])
+
+    def _mean(self, value_JBS: Tensor, dims: tuple[int, ...]) -> Tensor:
+        """Means over the real tokens; 0 where there are none."""
+        if self._padding_BS is None:
+            return value_JBS.mean(dims, keepdim=True)
+        real_1BS = ~self._padding_BS[None]
+        sum_JBS = value_JBS.where(real_1BS, 0).sum(dims, keepdim=True)
+        return sum_JBS / real_1BS.sum(dims, keepdim=True).clamp(min=1)
 
     def of(self, wanted_BS: Tensor, layers: int, at_most: bool) -> tuple[Tensor, Tensor]:
         """loss_BS and pattern_BS of the best pattern that meets each token's count (a code)."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from duo.backbone import BIG, MODULES, SKIP, SMALL, Backbone, Run
+from duo.backbone import BIG, MODULES, PADDING, SKIP, SMALL, Backbone, Run
 from duo.backbone.attention import Places
 from duo.backbone.flops import run_flops, token_flops, tree_flops
 from duo.search.best import Best
@@ -33,7 +33,7 @@ class Found(NamedTuple):
     route_BTGL: Tensor
     """The chosen candidate."""
     mean_loss_P: Tensor | None
-    """Mean over the tokens of each pattern, under `same` and a reference."""
+    """Mean of each pattern over the scored tokens (of a criterion: the real ones), under `same` and a reference."""
     table_BTP: Tensor | None
     """Every pattern's loss at every token, if asked for."""
 
@@ -69,6 +69,7 @@ class Search:
         _check_patterns(self.pattern_PL, self.layers)
         self.pattern_PL = self.pattern_PL.cpu()
         self.code_P = pattern_codes(self.pattern_PL)
+        self.real_BT = self.tokens_BT != PADDING
         for wanted in self.wanted_BTG.unique().tolist():
             if not meets(self.code_P, wanted, self.layers, self.at_most).any():
                 big, skip = divmod(wanted, self.layers + 1)
@@ -93,8 +94,8 @@ class Search:
         """Contexts `same` and reference: all positions together, all budgets from one walk."""
         context = self.context if isinstance(self.context, Run) else None
         trie, index_P = self._candidates(None)
-        best = Best(self.code_P, self.tokens_BT.shape, self.unit, self.tokens_BT.device)
-        scored = self.tokens_BT.numel() if self.label_BT is None else int((self.label_BT >= 0).sum())
+        best = Best(self.code_P, self.real_BT, self.unit)
+        scored = int((self.real_BT if self.label_BT is None else self.label_BT >= 0).sum())
         mean_P = torch.zeros(len(index_P))
         table_BTP = torch.empty(*self.tokens_BT.shape, len(index_P)) if self.table else None
 
@@ -129,14 +130,16 @@ class Search:
 
     def _best(self, at: int, wanted_B1: Tensor, context: Run | None) -> tuple[Tensor, Tensor]:
         """loss_B1 and route_B1L of the best candidates at one position."""
-        device = self.tokens_BT.device
+        real_B1 = self.real_BT[:, at : at + 1]
+        if real_B1.any():  # padding asks for what a real token does: it brings no candidates of its own
+            wanted_B1 = wanted_B1.where(real_B1, wanted_B1[real_B1].max())
         trie, index_P = self._candidates(wanted_B1.unique().tolist())
-        best = Best(self.code_P[index_P], wanted_B1.shape, "token", device)
+        best = Best(self.code_P[index_P], real_B1, "token")
         places = self.backbone.places(self.tokens_BT[:, : at + 1], at, at)
         x_B1D = self.backbone.embed(self.tokens_BT[:, at : at + 1], places)
         self._walk(trie, index_P, Step(slice(at, at + 1), x_B1D, places, shared(places, context)), best)
         loss_B1, pattern_B1 = best.of(wanted_B1, self.layers, self.at_most)
-        return loss_B1, self.pattern_PL[index_P].to(device)[pattern_B1]
+        return loss_B1, self.pattern_PL[index_P].to(pattern_B1.device)[pattern_B1]
 
     def _commit(self, at: int, route_B1L: Tensor, context: Run | None) -> Run:
         """Runs one token on its chosen route, behind the context."""
@@ -144,7 +147,7 @@ class Search:
         run = self.backbone(self.tokens_BT[:, at : at + 1], lambda x, layer: weight_B1LM[:, :, layer], context, at)
         position_B1 = self.backbone.places(run.tokens_BT, at, at).position_BS.expand(len(route_B1L), 1)
         self.flops += float(run_flops(self.backbone.config, weight_B1LM, position_B1).sum())
-        self.layer_evaluations += self.layers * len(route_B1L)
+        self.layer_evaluations += self.layers * int((position_B1 >= 0).sum())
         return run
 
     def _walk(self, trie: Trie, index_P: Tensor, step: Step, best: Best, keep: Keep | None = None) -> None:
@@ -159,7 +162,7 @@ class Search:
             else:
                 assert self.label_BT is not None
                 loss_JBS = label_losses(backbone, x_JBSD, self.label_BT[:, step.at])
-            value_JBS = loss_JBS
+            value_JBS = loss_JBS = loss_JBS.masked_fill(~self.real_BT[:, step.at], 0)
             if price:
                 count_MJ11 = count_PM[pattern_J.to(count_PM.device)].T[..., None, None]
                 attending = self.layers - count_MJ11[SKIP] if backbone.config.skip_scope == "block" else self.layers
@@ -176,15 +179,10 @@ class Search:
         chunk = max(1, min(STATE_BYTES // state, self.memory // self._bytes_per_node(x_BSD[..., 0].numel())))
         spent = walk(backbone, trie, x_BSD, attend=step.attend, chunk=chunk, leaf=leaf)
         position_BS = step.places.position_BS.expand(x_BSD.shape[:2])
-        self.layer_evaluations += spent.layers * position_BS.numel()
-        self.flops += tree_flops(
-            backbone.config,
-            attended=spent.attended,
-            small=spent.small,
-            big=spent.big,
-            leaves=spent.leaves,
-            position=position_BS,
-        )
+        position_N = position_BS[position_BS >= 0]  # what padding made the walk compute reaches nobody
+        self.layer_evaluations += spent.layers * len(position_N)
+        costs = spent.attended, spent.small, spent.big, spent.leaves
+        self.flops += tree_flops(backbone.config, *costs, position_N)
 
     def _candidates(self, wanted: Sequence[int] | None) -> tuple[Trie, Tensor]:
         """The tree of the patterns that meet any of these codes (None: of all), and their indices; built once."""
