@@ -1,8 +1,8 @@
-"""Routers that each break one thing every router must do."""
+"""Routers that each break one thing every router must do when it decides; `breakers_of_learning` has the others."""
 
 import torch
 
-from duo import Router, calibrated, one_hot, replay, top
+from duo import Router, one_hot, replay, top
 from routers.fixed import Fixed
 from routers.softmax_budget import SoftmaxBudget
 
@@ -62,10 +62,28 @@ class Unseeded(Scored):
         return torch.rand(*trial.tokens_BT.shape, self.spec.layers)
 
 
-class UnseededLearning(SoftmaxBudget):
-    def loss(self, trial):
-        noise = torch.rand(len(self.heads)).tolist()
-        return super().loss(trial) + sum(n * head.weight.sum() for n, head in zip(noise, self.heads, strict=True))
+class SpendsOnce(Router):
+    """Big while the budget lasts; it lasts for one run."""
+
+    def route(self, trial):
+        left = [self.spec.budget.big]
+
+        def gate(x_BSD, layer):
+            left[0] -= 1
+            return one_hot(torch.full(x_BSD.shape[:2], 2 if left[0] >= 0 else 1))
+
+        return gate
+
+
+class DrawsAnew(Altered):
+    def alter(self, weight_BSM, x_BSD):
+        return one_hot(1 + (torch.rand(x_BSD.shape[:2]) < 0.5))
+
+
+class DrawsInTraining(SoftmaxBudget):
+    def route(self, trial):
+        gate = super().route(trial)
+        return (lambda x_BSD, layer: gate(x_BSD + torch.randn(1), layer)) if self.training else gate
 
 
 class BatchMean(Altered):
@@ -134,83 +152,15 @@ class CountsPadding(Scored):
         return hashed(place_T.expand_as(trial.tokens_BT), self.spec.layers)
 
 
-class LossIsNotANumber(SoftmaxBudget):
-    def loss(self, trial):
-        return super().loss(trial) * float("nan")
-
-
-class LossPerToken(SoftmaxBudget):
-    def loss(self, trial):
-        return trial.loss(trial.run(self.route(trial)))
-
-
-class LossIsDetached(SoftmaxBudget):
-    def loss(self, trial):
-        return super().loss(trial).detach()
-
-
-class LossIsFlat(SoftmaxBudget):
-    def loss(self, trial):
-        return super().loss(trial) * 0
-
-
-class ForgetsAHead(SoftmaxBudget):
-    def __init__(self, spec):
-        super().__init__(spec)
-        self.spare = torch.nn.Linear(2, 2)
-
-
-class Unsaved(SoftmaxBudget):
-    """Keeps its offsets outside the buffers."""
-
-    def __init__(self, spec):
-        super().__init__(spec)
-        del self.offset_M
-        self.offset_M = torch.zeros(3)
-
-    def calibrate(self, trials):
-        self.offset_M = calibrated(lambda trial: self.logits, trials, self.spec.budget)
-
-
-class Float32Only(SoftmaxBudget):
-    def logits(self, x_BSD, layer):
-        return super().logits(x_BSD @ torch.eye(self.spec.width), layer)
-
-
 class NeedsTwoTokens(Scored):
     def score(self, trial):
         return hashed(trial.tokens_BT[:, 1:2].expand_as(trial.tokens_BT), self.spec.layers)
-
-
-class TrainsTheBackbone(SoftmaxBudget):
-    def loss(self, trial):
-        with torch.no_grad():
-            trial._backbone.norm.weight.mul_(1.0001)
-        return super().loss(trial)
-
-
-class PrunesTheBackbone(SoftmaxBudget):
-    def calibrate(self, trials):
-        super().calibrate(trials)
-        trials[0]._backbone.block(0).ffn.big.down.weight[0, 0] = 0
-
-
-class Seeds(SoftmaxBudget):
-    def route(self, trial):
-        torch.manual_seed(0)
-        return super().route(trial)
 
 
 class DrawsInItsGate(Altered):
     def alter(self, weight_BSM, x_BSD):
         torch.rand(1)
         return weight_BSM
-
-
-class DrawsInCalibration(SoftmaxBudget):
-    def calibrate(self, trials):
-        torch.randperm(3)
-        super().calibrate(trials)
 
 
 class SearchesInItsGate(SoftmaxBudget):

@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from duo import straight_through
+from duo import Budget, Router, Spec, Trial, one_hot, replay, straight_through
 from duo.backbone.block import FFN
 from duo.backbone.model import PADDING
+from duo.testing import SKIP_SPEC, SPEC
+from duo.testing.learning import every_allowed_module_learns
 
 MODULES_OF = {
     "straight through": straight_through,
@@ -100,3 +102,69 @@ def test_a_module_of_weight_0_runs_for_weights_that_learn_alone(scope, kind, mon
     with torch.set_grad_enabled(kind != "evaluation"):
         backbone(tokens_BT, lambda x_BSD, layer: straight_through(logits_M).expand(*x_BSD.shape[:2], 3))
     assert seen == ([12, 0, 0, 12] if kind == "padding" else [12, 0]) * 3
+
+
+class Gumbel(Router):
+    """Hard routes in training too: the highest logit under Gumbel noise, its gradient straight through."""
+
+    def __init__(self, spec, alpha=10.0):
+        super().__init__(spec)
+        self.alpha = alpha
+        self.heads = torch.nn.ModuleList(torch.nn.Linear(spec.width, 3) for _ in range(spec.layers))
+        self.register_buffer("share_M", torch.tensor(spec.budget) / spec.layers)
+
+    def logits(self, x_BSD, layer):
+        return self.heads[layer](x_BSD).masked_fill(self.share_M == 0, -torch.inf)
+
+    def route(self, trial):
+        if not self.training:
+            return lambda x_BSD, layer: one_hot(self.logits(x_BSD, layer).argmax(-1))
+        uniform_BTLM = torch.stack([trial.uniform(draw) for draw in range(3)], dim=-1)
+        noise_BTLM = -(-(uniform_BTLM + 1e-9).log()).log()
+        return lambda x_BSD, layer: straight_through(self.logits(x_BSD, layer) + noise_BTLM[:, :, layer])
+
+    def loss(self, trial):
+        run = trial.run(self.route(trial))
+        share_BM = run.weight_BTLM.mean(dim=(1, 2))
+        return trial.loss(run).mean() + self.alpha * (share_BM - self.share_M).square().sum(1).mean()
+
+
+@pytest.mark.parametrize("spec", [SPEC, SKIP_SPEC])
+def test_what_a_hard_gate_did_not_choose_learns_too(spec):
+    every_allowed_module_learns(lambda spec: Gumbel(spec, alpha=0), spec)
+
+
+def lead_over_fixed(seed, steps=100):
+    """What a Gumbel router loses less than the best fixed pattern, where every token's best route is in its embedding.
+
+    Labels are what the backbone says where tokens of one kind spend big on the first layer, the others on the last.
+    """
+    backbone = toy_backbone(seed).requires_grad_(False)
+    pattern_PL = torch.tensor([[2, 1, 1], [1, 2, 1], [1, 1, 2]])
+    route_VL = pattern_PL[2 * (backbone.embedding.weight[:, 0] > 0)]
+
+    def trial_of(step):
+        tokens_BT = random_tokens(256, 1, seed=step)
+        with torch.no_grad():
+            labels_BT = backbone(tokens_BT, replay(route_VL[tokens_BT])).logits_BTV.argmax(-1)
+        return Trial(backbone, tokens_BT, labels_BT, purpose="train", step=step, progress=step / steps)
+
+    torch.manual_seed(0)
+    router = Gumbel(Spec(3, 16, Budget(1)))
+    optimizer = torch.optim.Adam(router.parameters(), lr=0.1)
+    for step in range(steps):
+        optimizer.zero_grad()
+        router.loss(trial_of(step)).backward()
+        optimizer.step()
+    trial = trial_of(steps)
+    with torch.no_grad():
+        gates = [router.eval().route(trial), *(replay(pattern_L.expand(256, 1, 3)) for pattern_L in pattern_PL)]
+        ours, *fixed = [float(trial.loss(trial.run(gate)).mean()) for gate in gates]
+    return min(fixed) - ours
+
+
+@pytest.mark.long
+def test_a_straight_through_router_learns_more_than_the_best_fixed_pattern():
+    leads = [lead_over_fixed(seed) for seed in range(3)]
+    print("nats below the best fixed pattern:", [round(lead, 3) for lead in leads])
+    assert sum(leads) / len(leads) > 0.1

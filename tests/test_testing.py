@@ -1,6 +1,7 @@
 """Every check fails on a router built to break it, and the routers that ship pass them all."""
 
 import breakers as b
+import breakers_of_learning as bl
 import pytest
 import torch
 
@@ -24,7 +25,12 @@ BROKEN = {
     },
     decisions.routes_repeat: {
         b.Unseeded: "the same call twice gives two routes",
-        b.UnseededLearning: "two routers of one seed give two routes",
+        bl.UnseededLearning: "two routers of one seed give two routes",
+    },
+    decisions.a_gate_that_is_run_again_answers_the_same: {
+        b.SpendsOnce: "the same gate weighs 8 sequences differently when it is run again: begin anew at layer 0",
+        b.DrawsAnew: "sequences differently when it is run again: .* draw from trial.uniform alone",
+        b.DrawsInTraining: "in training the same gate weighs 8 sequences differently",
     },
     decisions.a_route_is_independent_of_the_other_sequences: {
         b.BatchMean: "routed differently when they are alone",
@@ -48,26 +54,30 @@ BROKEN = {
     },
     decisions.left_padding_moves_no_decision: {b.CountsPadding: "routed differently behind padding"},
     learning.the_loss_is_a_finite_number: {
-        b.LossIsNotANumber: "the loss is nan when 0% of the steps are done",
-        b.LossPerToken: r"the loss has shape \(8, 12\)",
+        bl.LossIsNotANumber: "the loss is nan when 0% of the steps are done",
+        bl.LossPerToken: r"the loss has shape \(8, 12\)",
     },
     learning.the_loss_reaches_every_parameter: {
-        b.LossIsDetached: "the loss depends on none of the parameters",
-        b.LossIsFlat: "the gradient of every parameter is 0",
-        b.ForgetsAHead: "the loss does not depend on spare.weight, spare.bias",
+        bl.LossIsDetached: "the loss depends on none of the parameters",
+        bl.LossIsFlat: "the gradient of every parameter is 0",
+        bl.ForgetsAHead: "the loss does not depend on spare.weight, spare.bias",
     },
-    learning.saved_weights_bring_back_the_routes: {b.Unsaved: "keep what was found in buffers"},
+    learning.every_allowed_module_learns: {
+        bl.LearnsTheBudgetAlone: "where another module is chosen, the weight of small gets no gradient from the loss",
+        bl.DetachesSmall: "the weight of small moves with no parameter",
+    },
+    learning.saved_weights_bring_back_the_routes: {bl.Unsaved: "keep what was found in buffers"},
     learning.one_token_is_enough: {b.NeedsTwoTokens: "must match the existing size"},
-    learning.it_runs_in_bf16: {b.Float32Only: "same dtype"},
+    learning.it_runs_in_bf16: {bl.Float32Only: "same dtype"},
     learning.the_backbone_stays_as_it_is: {
-        b.TrainsTheBackbone: r"loss changes the backbone's weights \(norm.weight\)",
-        b.PrunesTheBackbone: "calibrate changes the backbone's weights",
+        bl.TrainsTheBackbone: r"loss changes the backbone's weights \(norm.weight\)",
+        bl.PrunesTheBackbone: "calibrate changes the backbone's weights",
     },
     learning.the_global_generator_stays_as_it_is: {
-        b.Seeds: "loss seeds torch's global generator",
+        bl.Seeds: "loss seeds torch's global generator",
         b.Unseeded: "loss seeds torch's global generator or draws",
         b.DrawsInItsGate: "route, or its gate, seeds torch's global generator or draws",
-        b.DrawsInCalibration: "calibrate seeds torch's global generator or draws",
+        bl.DrawsInCalibration: "calibrate seeds torch's global generator or draws",
     },
 }
 

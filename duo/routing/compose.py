@@ -46,6 +46,9 @@ def even_scores(layers: int) -> Tensor:
 def straight_through(logits: Tensor) -> Tensor:
     """Exactly one-hot weights (..., M) of the highest logit, with the gradient of their softmax.
 
+    In training the modules that are not chosen run too, so that their logits learn; give a module that is not allowed a
+    logit of minus infinity.
+
     >>> straight_through(torch.tensor([0.1, 3.0, 0.2]))
     tensor([0., 1., 0.])
     """

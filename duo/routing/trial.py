@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -62,7 +62,7 @@ class Trial:
         self._whole = max(int((tokens_BT != PADDING).sum()), 1) if self.meter.enabled else 1
 
     @classmethod
-    def of(cls, batch: Batch, backbone: Backbone, **about: Any) -> Trial:
+    def of(cls, batch: Batch, backbone: Backbone, **about: Any) -> Self:
         """A trial of a batch's sequences; `about` as in `Trial`."""
         return cls(backbone, batch.tokens_BT, batch.labels_BT, batch.sequence_B, domain=batch.domain, **about)
 

@@ -64,6 +64,21 @@ def routes_repeat(lab: Lab) -> None:
 
 
 @check
+def a_gate_that_is_run_again_answers_the_same(lab: Lab) -> None:
+    """The same gate, run twice in one trial, gives the same weights, in training too."""
+    router, batch = lab.router(), lab.batch()
+    for training in (False, True) if any(part.requires_grad for part in router.parameters()) else (False,):
+        trial, when = Trial.of(batch, lab.backbone), "in training " if training else ""
+        with torch.no_grad():
+            gate = router.train(training).route(trial)
+            changed = count_moved(*(trial.run(gate).weight_BTLM for _ in range(2)))
+        assert not changed, (
+            f"{when}the same gate weighs {changed} sequences differently when it is run again: begin anew at layer 0, "
+            "and draw from trial.uniform alone"
+        )
+
+
+@check
 def a_route_is_independent_of_the_other_sequences(lab: Lab) -> None:
     """A sequence gets the same route alone as among others."""
     router, batch = lab.router(), lab.batch()

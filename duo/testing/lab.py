@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from duo.routing.meter import Meter
 from duo.routing.router import Router, Spec, route_and_run
 from duo.routing.trial import Trial
 from duo.routing.uniform import CALIBRATE, TRAIN
+
+AnyTrial = TypeVar("AnyTrial", bound=Trial)
 
 Build = Callable[[Spec], Router]
 """Makes a router from a Spec alone: a router's class, or a function that gives it options."""
@@ -80,7 +83,11 @@ class Lab:
 
     def loss(self, router: Router, batch: Batch, progress: float = 0.5) -> Tensor:
         """The loss of one training step."""
-        trial = Trial.of(
+        return router.train().loss(self.training_trial(Trial, batch, progress))
+
+    def training_trial(self, kind: type[AnyTrial], batch: Batch, progress: float = 0.5) -> AnyTrial:
+        """The trial of one training step."""
+        return kind.of(
             batch,
             self.backbone,
             progress=progress,
@@ -88,7 +95,6 @@ class Lab:
             step=int(progress * STEPS),
             meter=Meter(enabled=False),
         )
-        return router.train().loss(trial)
 
     @torch.no_grad()
     def calibrate(self, router: Router) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from torch import Tensor
 
+from duo.backbone import MODULES, SKIP, Gate, Run
 from duo.routing.router import Router
 from duo.routing.trial import Trial
 from duo.storage.weights import load_weights, save_weights
@@ -42,6 +44,53 @@ def the_loss_reaches_every_parameter(lab: Lab) -> None:
     infinite = [name for name, gradient in found.items() if not gradient.isfinite().all()]
     assert not infinite, f"the gradient of {', '.join(infinite)} is not finite"
     assert any(gradient.any() for gradient in gradients), "the gradient of every parameter is 0: nothing is learnt"
+
+
+@check
+def every_allowed_module_learns(lab: Lab) -> None:
+    """Where a gate learns by its weights, every allowed module's get a gradient and hand it on to a parameter."""
+    router, trial = lab.trained(), lab.training_trial(Noting, lab.batch())
+    trial.weights = []
+    loss = router.train().loss(trial)
+    allowed = [module for module, count in enumerate(lab.spec.budget) if count]
+    if not trial.weights or len(allowed) < 2:  # it learns otherwise, or has nothing to learn
+        return
+    learning = [parameter for parameter in router.parameters() if parameter.requires_grad]
+    told = torch.autograd.grad(loss.mean(), trial.weights, retain_graph=True, materialize_grads=True)
+    for module in allowed:
+        # in scope ffn a skip adds nothing to the stream: it learns from what the others would add
+        silent = module == SKIP and lab.backbone.config.skip_scope == "ffn"
+        assert silent or _told_where_not_chosen(told, trial.weights, module), (
+            f"where another module is chosen, the weight of {MODULES[module]} gets no gradient from the loss: "
+            "let the loss depend on the run's logits (trial.loss)"
+        )
+        sums = [weight_BSM[..., module].sum() for weight_BSM in trial.weights]
+        heard = torch.autograd.grad(sums, learning, retain_graph=True, allow_unused=True)
+        assert any(gradient is not None and gradient.any() for gradient in heard), (
+            f"the weight of {MODULES[module]} moves with no parameter: detach none, and mask only what has no budget"
+        )
+
+
+def _told_where_not_chosen(told: Sequence[Tensor], weights: Sequence[Tensor], module: int) -> bool:
+    """Whether the loss tells a module's weight anything at the tokens that chose another."""
+    pairs = zip(told, weights, strict=True)
+    return any(gradient_BSM[..., module][weight_BSM.argmax(-1) != module].any() for gradient_BSM, weight_BSM in pairs)
+
+
+class Noting(Trial):
+    """A trial that notes the weights, asked for in its passes, that are to get a gradient."""
+
+    weights: list[Tensor]
+
+    def run(self, gate: Gate, context: Run | None = None) -> Run:
+        """The same pass."""
+
+        def noted(x_BSD: Tensor, layer: int) -> Tensor:
+            weight_BSM = gate(x_BSD, layer)
+            self.weights += [weight_BSM] if weight_BSM.requires_grad else []
+            return weight_BSM
+
+        return super().run(noted, context)
 
 
 @check
