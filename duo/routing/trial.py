@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,9 @@ from duo.routing.uniform import EVALUATE, ROUND_COUNTS, hash_key, uniform
 from duo.search import MEMORY, METHODS, Criterion, Found
 from duo.search.patterns import codes
 from duo.search.prediction import mean_prediction
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of Python from 3.11 on
 
 
 class Trial:
