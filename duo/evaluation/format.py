@@ -53,7 +53,7 @@ def attach_arrays(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> 
 
 
 def save_struct(value: Struct, folder: Path, name: str) -> None:
-    """Writes `sequences.safetensors`, and then the JSON, with this format's number."""
+    """Writes `sequences.safetensors`, and then the JSON, with this format's number; raises OSError naming the file."""
     with replacing(folder / "sequences.safetensors") as path:
         path.write_bytes(pack_arrays(value))
     fields = {"schema": SCHEMA} | structs.asdict(value)

@@ -27,6 +27,7 @@ def save_weights(module: nn.Module, path: Path) -> None:
 
     Raises:
         FloatingPointError: a parameter is not finite.
+        OSError: the file cannot be written.
     """
     check_finite(module)
     with replacing(path) as temporary:
