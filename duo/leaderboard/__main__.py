@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from platformdirs import user_cache_path
 from rich.console import Console
 
 from duo.leaderboard.board.board import STATUS
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         from duo.training.trainer import quieten
 
         quieten()
-        options.cache = Path(settings.get("cache") or user_cache_path("duo"))
+        options.cache = Path(settings["cache"]) if settings.get("cache") else None  # the user's own
         options.store = Store(settings.get("leaderboard.store") or default_store())
         console = Console(highlight=False, markup=False, soft_wrap=True)
         with messages(console, stages=logging.WARNING):  # rows are made again: what is reused for them helps nobody
@@ -47,8 +47,9 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(
         prog="python -m duo.leaderboard",
         description="The shared leaderboard: rows that anyone can execute again.",
-        epilog="Anywhere: leaderboard.store=DIR (or s3://..., hf://..., sftp://...; by default the repository's "
-        "leaderboard folder), cache=DIR.",
+        epilog="Anywhere: leaderboard.store=DIR (or s3://..., hf://..., sftp://...; by default what "
+        "DUO_LEADERBOARD_STORE says, the place for a location with a password, or the repository's leaderboard "
+        "folder), cache=DIR.",
     )
     commands = whole.add_subparsers(required=True, metavar="submit | show | verify | page")
     submitting = commands.add_parser("submit", help="adds the rows of a finished run, after checking them")
@@ -76,27 +77,31 @@ def parser() -> argparse.ArgumentParser:
 def submit(options: argparse.Namespace) -> int:
     """Adds the rows of a run."""
     from duo.leaderboard.submit import Submission
-    from duo.stages.cache import open_cache
+    from duo.stages.cache import default_cache, open_cache
 
-    open_cache(options.cache)
-    added, refused = Submission(options.store, options.cache, options.note, options.backbone).run(options.run)
+    open_cache(cache := options.cache or default_cache())
+    added, refused = Submission(options.store, cache, options.note, options.backbone).run(options.run)
     print(f"{len(added)} entries added, {len(refused)} refused")
     return int(bool(refused))
 
 
 def show(options: argparse.Namespace) -> int:
     """Prints the board; raises ValueError where there is none."""
-    from duo.leaderboard.board.text import choose, render
+    from duo.leaderboard.board.text import choose, render, summarize_left_out
     from duo.leaderboard.board.tracks import build_board
 
     _check_there(options.store)
     board = choose(build_board(options.store), options.track, not options.no_passes)
     print(render(board, options.format), end="")
+    if options.format != "table":  # the table says it itself; the others go into files
+        print("".join(f"{line}\n" for line in summarize_left_out(board)), end="", file=sys.stderr)
     return 0
 
 
 def verify(options: argparse.Namespace) -> int:
     """Executes entries again, each in a process of its own; exit status 1 where one is not verified."""
+    from duo.stages.publish import STORE
+
     _check_there(options.store)
     every = options.store.digests("entries") if options.all else []
     # not what somebody is still writing
@@ -109,9 +114,10 @@ def verify(options: argparse.Namespace) -> int:
     if len(entries) == 1:
         return _verify(options, entries[0])
     flags = [flag for flag, on in (("--retrain", options.retrain), ("--mark", options.mark)) if on]
-    command = [sys.executable, "-m", "duo.leaderboard", f"leaderboard.store={options.store.location}", "verify", *flags]
+    command = [sys.executable, "-m", "duo.leaderboard", "verify", *flags]
+    place = os.environ | {STORE: options.store.location}  # a password in a command is seen by everyone on the machine
     # a router that crashes, or that changes what is imported, spoils no other entry
-    codes = {entry: subprocess.run([*command, entry], check=False).returncode for entry in entries}
+    codes = {entry: subprocess.run([*command, entry], check=False, env=place).returncode for entry in entries}
     for entry, code in codes.items():
         if code not in (0, 1):
             print(f"{entry[:12]}: its process ended with {code}, not verified", file=sys.stderr)

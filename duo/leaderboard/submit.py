@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,11 +28,11 @@ from duo.routing.source import source_digest
 from duo.stages.cache import Made
 from duo.stages.compare import seeded_recipes
 from duo.stages.output import load_finished
-from duo.stages.publish import About, find_published, publish
+from duo.stages.publish import About, copy_published, find_published, open_store, publish
 from duo.stages.score import baseline_recipes, score_row
 from duo.stages.source import BackboneSource, backbone_source
 from duo.stages.stage3 import train_or_load
-from duo.storage.store import Store
+from duo.storage.store import HEADS, Store
 from duo.training.trainer import join_world
 
 TOLERANCE = 1e-6  # nats between the loss that a run claims and the one its recipe gives
@@ -69,6 +69,8 @@ class Submission:
             ValueError: there is no finished run, or no row may be added.
         """
         recipe, result = _load_run(folder)
+        if recipe.leaderboard.store == self.store.shown:  # a run's folder keeps no password
+            recipe = replace(recipe, leaderboard=replace(recipe.leaderboard, store=self.store.location))
         data, device = backbone_source(recipe).open_data(self.cache), join_world(recipe.trainer)
         added: list[str | None] = []
         refused = []
@@ -91,7 +93,7 @@ class Submission:
         backbone, router = train_or_load(recipe, source, data, device)
         row = score_row(recipe, backbone, router, data)
         _check_claim(candidate, row)
-        known = source.published or find_published(self.store, backbone.module, data)
+        known = self._find_backbone(source, backbone, data)
         values = entry_values(recipe, known or "", row.learned)
         router_source = source_digest(type(router.module))
         if known and self._is_there(row, values, router_source):  # before the checks, which take minutes
@@ -115,6 +117,13 @@ class Submission:
         log.info("added  %s, seed %s: %s", name, recipe.seed, digest[:12])
         return digest
 
+    def _find_backbone(self, source: BackboneSource, backbone: Made[Backbone], data: TextData) -> str | None:
+        """What the store knows the backbone as: the one that the recipe names, or one of the same weights."""
+        named = source.published
+        if named and self.store.holds("backbones", named, HEADS["backbones"]):
+            return named
+        return find_published(self.store, backbone.module, data)
+
     def _is_there(self, row: Row, values: dict[str, Any], source: str) -> bool:
         """Whether an entry that can be read has the same recipe, source of the router, and numbers."""
         line = digest([identity_of(values | {"seed": 0}), source])
@@ -135,10 +144,12 @@ class Submission:
             self.conform.add(asked)
 
     def _publish(self, recipe: Recipe, source: BackboneSource, backbone: Made[Backbone], data: TextData) -> str:
-        about = About(self.called, source.train_tokens, recipe.backbone.seed, asdict(recipe.stage1))
         log.warning(
             "publishing  the backbone, its tokenizer and all of its tokens, from which the documents can be read"
         )
+        if source.published:  # elsewhere: an entry needs both beside it
+            return copy_published(self.store, source.published, open_store(recipe.leaderboard))
+        about = About(self.called, source.train_tokens, recipe.backbone.seed, asdict(recipe.stage1))
         return publish(self.store, backbone.module, backbone.folder / "backbone.safetensors", data, about)
 
 

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
 from torch import nn
 
 from duo.storage.files import replacing
@@ -33,13 +34,41 @@ class Made(Generic[Module]):
     digest: str
 
 
+def default_cache() -> Path:
+    """The user's cache.
+
+    Raises:
+        ValueError: there is none, for nobody knows the user's home.
+    """
+    folder = user_cache_path("duo")
+    if not folder.is_absolute():  # "~" stays as it is where there is no home
+        raise ValueError(f"your cache would be {folder}, for HOME is not set: give cache=DIR, a folder you may write")
+    return folder
+
+
 def open_cache(folder: Path) -> None:
-    """Marks a cache with the layout of its digests; says so where an older duo filled it, and leaves that as it is."""
+    """Marks a cache with the layout of its digests; says so where an older duo filled it, and leaves that as it is.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
     if not is_chief():
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):  # another run may begin in the same cache
-        _mark(folder)
+    with _blaming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):  # another run may begin in the same cache
+            _mark(folder)
+
+
+@contextmanager
+def _blaming(folder: Path) -> Iterator[None]:
+    """What is wrong with a folder of the cache becomes a ValueError that names it and the way out."""
+    try:
+        yield
+    # filelock raises NotImplementedError where a file system knows no locks
+    except (OSError, NotImplementedError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"cache={folder} cannot be used: {reason}; give cache=DIR, a folder you may write") from error
 
 
 def _mark(folder: Path) -> None:
@@ -57,17 +86,23 @@ def _mark(folder: Path) -> None:
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock on the chief process; the others belong to it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Holds the folder's lock on the chief process; the others belong to it.
+
+    Raises:
+        ValueError: the folder cannot be written.
+    """
+    with _blaming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     if not is_chief():
         yield
         return
     lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.warning("waiting  for another run that is at work in %s", folder)
-        lock.acquire()
+    with _blaming(folder):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.warning("waiting  for another run that is at work in %s", folder)
+            lock.acquire()
     try:
         yield
     finally:

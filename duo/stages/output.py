@@ -15,11 +15,13 @@ from duo.evaluation.comparison import Comparison
 from duo.evaluation.format import load_struct
 from duo.evaluation.result import Result
 from duo.recipe import OldKey, Recipe, load
+from duo.recipe.read import merge
 from duo.routing import registry
 from duo.routing.router import Router
 from duo.routing.source import source_digest
-from duo.stages.cache import Made
+from duo.stages.cache import Made, default_cache
 from duo.storage.files import replacing
+from duo.storage.location import shown
 from duo.storage.processes import is_chief
 
 RECIPE = "recipe.yaml"
@@ -32,9 +34,9 @@ def folder_of(recipe: Recipe, name: str) -> Path:
 
 def cache_of(recipe: Recipe, folder: Path) -> Path:
     """Where prepared data and trained backbones are kept."""
-    from platformdirs import user_cache_path
-
-    return folder / "cache" if recipe.cache == "none" else Path(recipe.cache or user_cache_path("duo"))
+    if recipe.cache == "none":
+        return folder / "cache"
+    return Path(recipe.cache) if recipe.cache else default_cache()
 
 
 @contextmanager
@@ -48,11 +50,17 @@ def hold_output(recipe: Recipe, name: str, folder: Path) -> Iterator[None]:
         _check_ours(recipe, folder)
     else:
         _begin(recipe, name, folder)
+    lock = FileLock(folder / ".lock")
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise ValueError(f"output={folder} is in use by another run: wait for it, or choose another folder") from error
+    except (OSError, NotImplementedError) as error:  # the latter where a file system knows no locks
+        raise ValueError(f"output={folder} cannot be written: {_reason(error)}; choose another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _check_ours(recipe: Recipe, folder: Path) -> None:
@@ -73,12 +81,18 @@ def _begin(recipe: Recipe, name: str, folder: Path) -> None:
         # locks and half-written files are hidden, and nobody else's
         if any(not path.name.startswith(".") for path in folder.iterdir()):
             raise ValueError(f"output={folder} holds files of something else: choose a new or empty folder")
+        store = recipe.leaderboard.store  # may hold a password
+        kept = merge(recipe.settings, {"leaderboard": {"store": store and shown(store)}})
         with replacing(folder / RECIPE) as path:
             # over the first defaults: a key that is new later then means what was so before it
-            text = OmegaConf.to_yaml({"base": "first"} | recipe.settings)
+            text = OmegaConf.to_yaml({"base": "first"} | kept)
             path.write_text(f"# {name}, resolved; digest {recipe.digest}\n{text}")
     except OSError as error:
-        raise ValueError(f"output={folder} cannot be written: {error.strerror or error}") from error
+        raise ValueError(f"output={folder} cannot be written: {_reason(error)}; choose another folder") from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def load_finished(recipe: Recipe, folder: Path) -> Result | Comparison | None:
@@ -126,6 +140,14 @@ def note_backbone(folder: Path, identity: str) -> None:
 
 
 def keep_weights(folder: Path, backbone: Made[Backbone], router: Made[Router]) -> None:
-    """Copies a run's weights and the router's logs out of the cache."""
-    shutil.copy(backbone.folder / "backbone.safetensors", folder)
-    shutil.copytree(router.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+    """Copies a run's weights and the router's logs out of the cache; raises OSError naming what cannot be written."""
+    _copy(backbone.folder / "backbone.safetensors", folder / "backbone.safetensors")
+    for path in router.folder.rglob("*"):  # second: a backbone that learned with its router lies here
+        name = path.relative_to(router.folder)
+        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+            _copy(path, folder / name)
+
+
+def _copy(path: Path, copy: Path) -> None:
+    with replacing(copy) as temporary:
+        shutil.copy(path, temporary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -15,10 +16,15 @@ from safetensors.numpy import save
 import duo
 from duo.backbone import Backbone
 from duo.data.datamodule import TextData
+from duo.recipe.sections import LeaderboardConfig
+from duo.storage.location import shown
 from duo.storage.store import HEADS, Store
 from duo.storage.weights import weights_digest
 
 SCHEMA = 1
+STORE = "DUO_LEADERBOARD_STORE"
+"""In the environment: the location where leaderboard.store says nothing; no list of processes shows its password."""
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -66,6 +72,15 @@ class TokensHead(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def default_store() -> str:
+    """The location that the environment names, or the repository's own.
+
+    Raises:
+        ValueError: there is neither.
+    """
+    return os.environ.get(STORE) or own_store()
+
+
+def own_store() -> str:
     """The `leaderboard` folder of the repository that duo runs from.
 
     Raises:
@@ -75,6 +90,12 @@ def default_store() -> str:
     if not folder.is_dir():
         raise ValueError("this duo is installed without a leaderboard: give leaderboard.store=DIR")
     return str(folder)
+
+
+def open_store(config: LeaderboardConfig) -> Store:
+    """The leaderboard that a recipe names, with the login that the environment gives for it."""
+    named, given = config.store or default_store(), os.environ.get(STORE, "")
+    return Store(given if shown(given) == named else named)
 
 
 def find_published(store: Store, backbone: Backbone, data: TextData) -> str | None:
@@ -124,6 +145,17 @@ def publish(store: Store, backbone: Backbone, weights: Path, data: TextData, abo
         "tokens": tokens_digest,
     }
     return store.add("backbones", found, {"weights.safetensors": weights.read_bytes()})
+
+
+def copy_published(store: Store, digest: str, source: Store) -> str:
+    """Adds a backbone that another store holds, and its tokens, as they are; returns its digest.
+
+    Raises:
+        ValueError: a file is missing or was changed there.
+    """
+    store.copy("tokens", backbone_head(source, digest).tokens, source)  # first, for the backbone's head names them
+    store.copy("backbones", digest, source)
+    return digest
 
 
 def backbone_head(store: Store, digest: str) -> BackboneHead:

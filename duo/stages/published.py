@@ -20,7 +20,7 @@ from duo.data.datamodule import TextData
 from duo.data.tokens import digests_of, write
 from duo.recipe.sections import LeaderboardConfig
 from duo.stages.cache import Made
-from duo.stages.publish import BackboneHead, backbone_head, default_store, tokens_head
+from duo.stages.publish import BackboneHead, backbone_head, open_store, tokens_head
 from duo.storage.files import replacing
 from duo.storage.store import Store
 from duo.storage.weights import load_weights, weights_digest
@@ -81,11 +81,6 @@ class PublishedBackbone:
         if (parameters := sum(backbone.parameter_counts().values())) != head.parameters:
             raise ValueError(f"backbones/{self.published[:12]} says {head.parameters} parameters, it has {parameters}")
         return Made(backbone.to(device), folder, head.weights)
-
-
-def open_store(config: LeaderboardConfig) -> Store:
-    """The leaderboard that a recipe names."""
-    return Store(config.store or default_store())
 
 
 def fetch_tokens(store: Store, digest: str, length: int, cache: Path) -> Path:

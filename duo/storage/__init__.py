@@ -5,4 +5,5 @@ weights      of modules, as safetensors, with digests
 processes    which of several processes writes and speaks
 signals      a process is asked to stop
 store        folders named by their content, anywhere
+location     places as they may be shown, without passwords
 """

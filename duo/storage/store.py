@@ -14,6 +14,8 @@ from typing import Any, NoReturn, TypeVar
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from duo.storage.location import shown, shown_text
+
 HEADS = {"entries": "result.json", "backbones": "backbone.json", "tokens": "tokens.json", "marks": "mark.json"}
 """Kinds of folders, and the file of each that names the others with their digests; its own digest names the folder."""
 
@@ -46,7 +48,7 @@ class Store:
 
     def __init__(self, location: str, changed: Callable[[str], object] | None = None) -> None:
         self.location, self._changed = location, changed or _raise
-        self.shown = re.sub("//.*@", "//", location)  # without a password
+        self.shown = shown(location)
         with self._blaming("reached"):
             self._files, self._root = fsspec.url_to_fs(location)
 
@@ -153,13 +155,27 @@ class Store:
         top = json.dumps(head | {"files": listed}, indent=1, sort_keys=True, allow_nan=False).encode()
         if len(top) > MOST_HEAD:
             raise ValueError(f"{HEADS[kind]} would be larger than {MOST_HEAD >> 10} KiB: shorten notes and options")
-        digest = sha256(top)
+        self._put(kind, digest := sha256(top), files | {HEADS[kind]: top})
+        return digest
+
+    def copy(self, kind: str, digest: str, source: Store) -> None:
+        """Adds a folder of another store, byte for byte, unless it is here.
+
+        Raises:
+            ValueError: a file is missing or was changed there, or the location cannot be written.
+        """
+        if not self.holds(kind, digest, HEADS[kind]):
+            head = source.head(kind, digest)
+            files = {name: source.file(kind, digest, name, head) for name in head["files"]}
+            self._put(kind, digest, files | {HEADS[kind]: source._read(kind, digest, HEADS[kind], MOST_HEAD)})
+
+    def _put(self, kind: str, digest: str, files: dict[str, bytes]) -> None:
+        """Writes a folder, its head last in `files`."""
         folder = f"{self._root}/{kind}/{digest}"
         with self._blaming("written"):
             self._make(folder)
-            for name, data in (*files.items(), (HEADS[kind], top)):
+            for name, data in files.items():
                 self._write(f"{folder}/{name}", data)
-        return digest
 
     def _make(self, folder: str) -> None:
         """Makes a folder; not every driver forgives that somebody else makes one of its parents at the same time."""
@@ -208,6 +224,7 @@ class Store:
             raise Unreachable(f"leaderboard.store={self.shown} cannot be {done}: no such place") from None
         except Exception as error:  # every driver has exceptions of its own
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            reason = shown_text(reason.replace(self.location, self.shown))  # drivers like to say where they were
             if file and isinstance(error, (IsADirectoryError, NotADirectoryError, PermissionError)):
                 raise ValueError(f"{file} cannot be {done}: {reason}") from error
             raise Unreachable(f"leaderboard.store={self.shown} cannot be {done}: {reason}") from error

@@ -86,6 +86,6 @@ class Board(Struct, frozen=True):
     tracks: list[Track]
     """By title."""
     left_out: list[str]
-    """Entries that are not shown, and why, a sentence each."""
+    """Entries that are not shown and marks that do not count, and why, a sentence each: whose digest, a colon, why."""
     command: str
     """What runs an entry's recipe from the beginning; ENTRY stands for its digest."""

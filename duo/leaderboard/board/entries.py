@@ -20,6 +20,9 @@ from duo.storage.store import Store, Unfinished, Unreachable
 def read_entries(store: Store, left_out: list[str]) -> Iterator[tuple[Entry, BackboneHead]]:
     """Entries that are whole, within their budget, and on the published tokens; with their backbones.
 
+    Args:
+        left_out: takes a sentence for each of the others.
+
     Raises:
         Unreachable: the store cannot be read.
     """
@@ -27,20 +30,25 @@ def read_entries(store: Store, left_out: list[str]) -> Iterator[tuple[Entry, Bac
     tokens = functools.cache(lambda digest: tokens_head(store, digest))
     for name in store.digests("entries"):
         try:
-            one = entry.read(store, name)
+            one = _read(store, name)
             backbone = heads(one.backbone)
             _check_tokens(one, backbone, tokens(backbone.tokens))
             check_budget(one.row)
             if is_reference(one.row) and one.head.package.name != OWN:
                 raise ValueError(f"all small and all big are those of {OWN}")
             yield one, backbone
-        except Unfinished:
-            continue  # somebody is writing it
         except Unreachable:
             raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:  # a stranger's values may be of any kind
             said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             left_out.append(f"{name[:12]}: {said}")
+
+
+def _read(store: Store, name: str) -> Entry:
+    try:
+        return entry.read(store, name)
+    except Unfinished as error:
+        raise ValueError(f"it is being written, or whoever wrote it was stopped: {error}") from error
 
 
 def _check_tokens(one: Entry, backbone: BackboneHead, tokens: TokensHead) -> None:
@@ -67,14 +75,30 @@ def _check_tokens(one: Entry, backbone: BackboneHead, tokens: TokensHead) -> Non
                 raise ValueError(f"its sequences of {holdout} are not the published ones")
 
 
-def statuses_of(store: Store) -> dict[str, int]:
-    """The highest level that each entry's marks say, as its place in STATUS."""
+def statuses_of(store: Store, left_out: list[str]) -> dict[str, int]:
+    """The highest level that each entry's marks say, as its place in STATUS; `left_out` takes what other marks lack.
 
-    def mark(digest: str) -> tuple[str, int]:
-        head = store.head("marks", digest)
-        return str(head.get("entry")), STATUS.index(head.get("level"))  # ValueError: an unknown level is passed over
-
+    Raises:
+        Unreachable: the store cannot be read.
+    """
     found: dict[str, int] = {}
-    for _, (marked, level) in store.sound("marks", mark):
-        found[marked] = max(found.get(marked, 0), level)
+    entries = {*store.digests("entries")}
+    for digest in store.digests("marks"):
+        try:
+            marked, level = _read_mark(store, digest, entries)
+            found[marked] = max(found.get(marked, 0), level)
+        except Unreachable:
+            raise
+        except ValueError as error:
+            left_out.append(f"mark {digest[:12]}: {error}")
     return found
+
+
+def _read_mark(store: Store, digest: str, entries: set[str]) -> tuple[str, int]:
+    head = store.head("marks", digest)
+    marked, level = str(head.get("entry")), head.get("level")
+    if level not in STATUS:
+        raise ValueError(f"level {level!r} is none of {', '.join(STATUS)}")
+    if marked not in entries:
+        raise ValueError(f"entry {marked[:12]}, which it marks, is not here")
+    return marked, STATUS.index(level)

@@ -38,6 +38,22 @@ def render(board: Board, format: str) -> str:
     return FORMATS[format](board)
 
 
+def summarize_left_out(board: Board) -> list[str]:
+    """How much is left out, and each reason once, with whom it is of: a line each; none where nothing is."""
+    reasons: dict[str, list[str]] = {}
+    for sentence in board.left_out:
+        who, _, why = sentence.partition(": ")
+        # a reason that names its own digest is one reason for all
+        reasons.setdefault(why.replace(who.removeprefix("mark "), "..."), []).append(sentence)
+    lines = [sentences[0] if len(sentences) == 1 else _several(sentences, why) for why, sentences in reasons.items()]
+    return [f"{len(board.left_out)} left out", *(f"left out: {line}" for line in lines)] if lines else []
+
+
+def _several(sentences: list[str], why: str) -> str:
+    some = ", ".join(sentence.partition(": ")[0] for sentence in sentences[:3]) + ", ..." * (len(sentences) > 3)
+    return f"{len(sentences)} times, of {some}: {why}"
+
+
 def choose(board: Board, beginning: str, extra_passes: bool) -> Board:
     """The tracks whose digest or title begins so; without rows of extra passes unless they are wanted."""
     tracks = [
@@ -74,8 +90,8 @@ def _terminal(board: Board) -> str:
         console.print(LEGEND)
     else:
         console.print("no entry can be shown")
-    for sentence in board.left_out:
-        console.print(f"left out: {sentence}", soft_wrap=True)
+    for sentence in summarize_left_out(board):
+        console.print(sentence, soft_wrap=True)
     return file.getvalue()
 
 

@@ -20,7 +20,7 @@ from duo.leaderboard.board.entries import read_entries, statuses_of
 from duo.leaderboard.board.gains import Group, kind_of
 from duo.leaderboard.entry.entry import Entry
 from duo.recipe.schema import digest
-from duo.stages.publish import BackboneHead, default_store
+from duo.stages.publish import BackboneHead, own_store
 from duo.storage.store import Store
 
 BINS = 16  # of positions, in a line's heat map
@@ -30,7 +30,7 @@ NONE = Estimate(None, None)
 def build_board(store: Store) -> Board:
     """All that a store holds; entries that cannot be shown are left out with a reason each."""
     left_out: list[str] = []
-    statuses = statuses_of(store)
+    statuses = statuses_of(store, left_out)
     tracks: dict[str, list[tuple[Entry, BackboneHead]]] = {}
     for one, backbone in read_entries(store, left_out):
         tracks.setdefault(track_of(one, backbone), []).append((one, backbone))
@@ -44,7 +44,7 @@ def build_board(store: Store) -> Board:
 def _command(store: Store) -> str:
     """What runs an entry of the store, named as ENTRY, from the beginning."""
     with contextlib.suppress(ValueError):  # installed without a store
-        if Path(store.location).resolve() == Path(default_store()).resolve():
+        if Path(store.location).resolve() == Path(own_store()).resolve():
             return "python -m duo.run recipe=leaderboard/entries/ENTRY/recipe.yaml"
     return f"python -m duo.leaderboard verify --retrain ENTRY {shlex.quote(f'leaderboard.store={store.shown}')}"
 

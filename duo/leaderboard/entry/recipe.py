@@ -23,7 +23,15 @@ IF_LEARNED = {key for key in PRESENT if key.startswith("stage3.")} - NEVER
 MAY_HOLD = KEPT | IF_LEARNED | {"trainer"}
 LARGE = 1 << 62
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-PRIVATE = ("output=", "cache=", "leaderboard.store=", "data.train=", "data.holdouts", "data.calibration")
+PRIVATE = (
+    "output=",
+    "cache=",
+    "leaderboard=",
+    "leaderboard.store=",
+    "data.train=",
+    "data.holdouts",
+    "data.calibration",
+)
 
 
 def entry_values(recipe: Recipe, backbone: str, learned: bool) -> dict[str, Any]:
