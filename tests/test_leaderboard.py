@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -125,6 +126,22 @@ def test_a_store_that_fails_while_it_is_read_gives_no_board(board, monkeypatch, 
     said = capsys.readouterr()
     assert said.out == ""
     assert "cannot be read: timed out" in said.err
+
+
+@pytest.mark.parametrize("format", ["table", "markdown", "csv", "json"])
+def test_show_says_what_is_left_out_and_each_reason_once(board, format, capsys):
+    (published,) = board.digests("backbones")
+    path = board_path(board)
+    (path / "backbones" / published / "backbone.json").unlink()
+    (path / "entries" / entry_of(board)[0] / "recipe.yaml").write_text("changed")
+    mark = board.add("marks", {"entry": "0" * 64, "level": "re-executed"}, {})
+    assert main(["show", "--format", format, f"leaderboard.store={board.location}"]) == 0
+    said = capsys.readouterr()
+    told = said.out if format == "table" else said.err
+    assert "8 left out\n" in told
+    assert re.search(rf"6 times, of \w{{12}}, \w{{12}}, \w{{12}}, ...: backbones/{published[:12]}\S* is missing", told)
+    assert "recipe.yaml was changed" in told
+    assert f"mark {mark[:12]}: entry 000000000000, which it marks, is not here" in told
 
 
 def test_all_means_all_that_are_finished(board, tmp_path, capsys):

@@ -90,6 +90,22 @@ def test_a_changed_byte_anywhere_is_found(tmp_path):
         path.write_bytes(before)
 
 
+def test_a_folder_of_another_store_is_copied_to_the_last_byte_and_once(place, tmp_path):
+    source, store = Store(f"{tmp_path}/source"), Store(place)
+    head = b'{"files": {"recipe.yaml": "%s"},   "spaces": 1.50}' % sha256(b"a: 1").encode()  # as nobody here writes it
+    folder = tmp_path / "source" / "backbones" / sha256(head)
+    folder.mkdir(parents=True)
+    (folder / "backbone.json").write_bytes(head)
+    (folder / "recipe.yaml").write_bytes(b"a: 1")
+    store.copy("backbones", sha256(head), source)
+    assert store.file("backbones", sha256(head), "recipe.yaml", store.head("backbones", sha256(head))) == b"a: 1"
+    (folder / "recipe.yaml").write_bytes(b"a: 2")
+    store.copy("backbones", sha256(head), source)  # it is there
+    with pytest.raises(ValueError, match="recipe.yaml was changed"):
+        Store(f"{tmp_path}/other").copy("backbones", sha256(head), source)
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize("name", ["../evil.json", "/etc/passwd", "a/b.json", "..", "router.pkl", "x.py"])
 def test_no_file_leaves_its_folder(tmp_path, name):
     head = json.dumps({"files": {name: sha256(b"")}}).encode()

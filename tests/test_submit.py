@@ -4,8 +4,10 @@ import json
 import shutil
 
 import pytest
+from conftest import command
 
 from duo.leaderboard.__main__ import main
+from duo.leaderboard.board.tracks import build_board
 from duo.storage.store import Store
 
 
@@ -45,6 +47,24 @@ def test_a_backbone_is_published_once_whatever_it_is_called(finished, board):
     settings = [f"leaderboard.store={board.location}", f"cache={finished}/cache"]
     assert main(["submit", f"{finished}/run", "--backbone", "mine", *settings]) == 0
     assert len(board.digests("backbones")) == 1
+
+
+@pytest.mark.long
+def test_what_is_submitted_elsewhere_takes_its_published_backbone_along(small, submitted, board, tmp_path, capsys):
+    (published,) = board.digests("backbones")
+    sizes = [argument for argument in small if not argument.startswith(("data.source", "data.train=", "data.hold"))]
+    cache = f"cache={tmp_path}/cache"
+    command(
+        *sizes, f"leaderboard.backbone={published}", f"leaderboard.store={submitted}", f"output={tmp_path}/run", cache
+    )
+    other = Store(f"{tmp_path}/other")
+    assert main(["submit", f"{tmp_path}/run", f"leaderboard.store={other.location}", cache]) == 0
+    assert other.digests("backbones") == [published]
+    assert other.digests("tokens") == board.digests("tokens")
+    found = build_board(other)
+    assert (len(found.tracks[0].lines), found.left_out) == (7, [])
+    capsys.readouterr()
+    assert main(["verify", found.tracks[0].lines[0].entries[0], f"leaderboard.store={other.location}"]) == 0
 
 
 @pytest.mark.long

@@ -40,9 +40,12 @@ def default_cache() -> Path:
     Raises:
         ValueError: there is none, for nobody knows the user's home.
     """
-    folder = user_cache_path("duo")
-    if not folder.is_absolute():  # "~" stays as it is where there is no home
-        raise ValueError(f"your cache would be {folder}, for HOME is not set: give cache=DIR, a folder you may write")
+    try:
+        folder = user_cache_path("duo")
+    except RuntimeError:  # of newer platformdirs; older ones leave "~" as it is
+        folder = Path("~")
+    if not folder.is_absolute():
+        raise ValueError("there is no cache, for HOME is not set: give cache=DIR, a folder you may write")
     return folder
 
 
