@@ -29,10 +29,10 @@ def test_all_is_well_here_and_nothing_is_left_and_no_secret_shown(tmp_path, monk
     said = capsys.readouterr().out
     assert said.endswith("all is well\n")
     for word in ("torch", "duo-llm", "softmax_budget", "LightningEnvironment, process 0 of 1", "home/duo", "utf-8"):
-        assert word in said
+        assert word in said.replace("UTF", "utf")
     assert "do_not_show" not in said
     assert "hidden" not in said
-    assert not [*tmp_path.iterdir()]
+    assert not (tmp_path / "home" / "duo").exists()
 
 
 def test_a_broken_router_is_named_and_hides_no_other(monkeypatch, tmp_path, capsys):
