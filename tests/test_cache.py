@@ -50,3 +50,10 @@ def test_an_output_whose_lock_cannot_be_taken_is_named(tmp_path):
         hold_output(recipe, "tiny", tmp_path / "run"),
     ):
         pass
+
+
+def test_whoever_holds_a_folder_removes_what_killed_writers_left_there(tmp_path):
+    (tmp_path / ".backbone.safetensors.0123.part").write_text("half")
+    (tmp_path / "backbone.safetensors").write_text("whole")
+    with hold(tmp_path):
+        assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["backbone.safetensors"]

@@ -51,10 +51,10 @@ def devices() -> Iterator[Finding]:
     if not torch.cuda.is_available():
         yield Finding("cuda", f"none (torch is built for {torch.version.cuda or 'no cuda'})")
     yield Finding("mps", "there" if torch.backends.mps.is_available() else "none")
-    from duo.training.trainer import device_of, quieten  # Lightning takes seconds
+    from duo.training.trainer import quieten, trainer_of  # Lightning takes seconds
 
     quieten()
-    yield Finding("lightning takes", str(device_of({})))
+    yield Finding("lightning takes", str(trainer_of({}).strategy.root_device))
 
 
 def terminal(encoding: str | None) -> Iterator[Finding]:

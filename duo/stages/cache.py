@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 from torch import nn
 
-from duo.storage.files import replacing
+from duo.storage.files import remove_left_over, replacing
 from duo.storage.processes import is_chief, is_distributed
 from duo.storage.weights import check_finite, load_weights, save_weights
 
@@ -106,6 +106,7 @@ def hold(folder: Path) -> Iterator[None]:
         except Timeout:
             log.warning("waiting  for another run that is at work in %s", folder)
             lock.acquire()
+    remove_left_over(folder)
     try:
         yield
     finally:

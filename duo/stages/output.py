@@ -20,7 +20,7 @@ from duo.routing import registry
 from duo.routing.router import Router
 from duo.routing.source import source_digest
 from duo.stages.cache import Made, default_cache
-from duo.storage.files import replacing
+from duo.storage.files import remove_left_over, replacing
 from duo.storage.location import shown
 from duo.storage.processes import is_chief
 
@@ -57,6 +57,7 @@ def hold_output(recipe: Recipe, name: str, folder: Path) -> Iterator[None]:
         raise ValueError(f"output={folder} is in use by another run: wait for it, or choose another folder") from error
     except (OSError, NotImplementedError) as error:  # the latter where a file system knows no locks
         raise ValueError(f"output={folder} cannot be written: {_reason(error)}; choose another folder") from error
+    remove_left_over(folder)
     try:
         yield
     finally:

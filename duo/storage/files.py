@@ -67,6 +67,13 @@ def _named(number: int | None, reason: str, path: Path) -> OSError:
     return OSError(f"{path} cannot be written: {reason}") if number is None else OSError(number, reason, str(path))
 
 
+def remove_left_over(folder: Path) -> None:
+    """Removes what killed writers left in a folder; for who holds its lock, so that nobody writes there now."""
+    for left in folder.glob(".*.part"):
+        with contextlib.suppress(OSError):
+            left.unlink()
+
+
 def _remove_left_over(path: Path) -> None:
     """Removes what writers of the same path left who were killed."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):

@@ -44,19 +44,27 @@ def join_world(options: dict[str, Any]) -> torch.device:
     Raises:
         ValueError: it has no such device, or the environment says that this is another process than Lightning finds.
     """
-    # a Trainer for the sake of its device: it should say nothing and leave no files
+    trainer = trainer_of(options)
+    _check_environment(trainer)
+    processes.join(trainer.global_rank)
+    return trainer.strategy.root_device
+
+
+def trainer_of(options: dict[str, Any]) -> L.Trainer:
+    """A Trainer for the sake of the devices and processes that it finds, which says nothing and leaves no files.
+
+    Raises:
+        ValueError: it finds no such devices.
+    """
     silent = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     chosen: dict[str, Any] = dict.fromkeys(silent, False)
     chosen |= {key: options[key] for key in ("accelerator", "devices", "strategy", "num_nodes") if key in options}
     try:
-        trainer = L.Trainer(**chosen)
+        return L.Trainer(**chosen)
     except Exception as error:  # Lightning raises several kinds
         launched = processes.launched_as()  # whoever is not launched by anybody has another trouble
         way_out = f" ({processes.on_its_own(launched)})" if launched else ""
         raise ValueError(f"trainer: {str(error).strip().splitlines()[0]}{way_out}") from error
-    _check_environment(trainer)
-    processes.join(trainer.global_rank)
-    return trainer.strategy.root_device
 
 
 def _check_environment(trainer: L.Trainer) -> None:
