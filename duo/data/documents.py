@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from importlib.resources import files
@@ -103,7 +104,7 @@ def _read(globs: Iterable[str], key: str, column: str) -> Iterator[str]:
     """The documents of all files that match, in the order of their names."""
     for pattern in globs:
         # sorted: glob's order is the file system's
-        paths = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
+        paths = sorted(path for path in glob.glob(os.path.expanduser(pattern), recursive=True) if Path(path).is_file())
         if not paths:
             raise ValueError(f"{key}: {pattern!r} matches no file")
         for path in paths:

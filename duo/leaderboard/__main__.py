@@ -15,6 +15,7 @@ from rich.console import Console
 from duo.leaderboard.board.board import STATUS
 from duo.report.command import run_command
 from duo.report.messages import messages
+from duo.storage.files import expand
 from duo.storage.processes import launched_as
 from duo.storage.store import HEADS, Store
 
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         from duo.training.trainer import quieten
 
         quieten()
-        options.cache = Path(settings["cache"]) if settings.get("cache") else None  # the user's own
+        options.cache = expand(settings["cache"]) if settings.get("cache") else None  # the user's own
         options.store = Store(settings.get("leaderboard.store") or default_store())
         console = Console(highlight=False, markup=False, soft_wrap=True)
         with messages(console, stages=logging.WARNING):  # rows are made again: what is reused for them helps nobody

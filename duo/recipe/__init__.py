@@ -2,6 +2,8 @@
 
 schema      Recipe, its identity and its rows; load, build, digest
 read        YAML over its base, key=value over both
+text        YAML's text as plain values
+kinds       what kind of value each setting holds
 first       the first defaults, which identities are measured from
 renamed     keys that had other names once
 sections    the settings that no other part of duo owns

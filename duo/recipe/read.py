@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
-
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from typing import Any
 
 import duo
 from duo.recipe.first import first_values
+from duo.recipe.kinds import check_kind, check_text, controls, hints_of, required, shown, split_key
 from duo.recipe.renamed import RENAMED, OldKey
+from duo.recipe.text import read_text, read_value
 from duo.routing.registry import unknown
+from duo.storage.files import expand
+
+ENDINGS = (".yaml", ".yml")
+MOST_BYTES = 4 << 20  # of a file: /dev/zero has no end
 
 
 def recipes() -> dict[str, Path]:
@@ -26,60 +28,95 @@ def recipes() -> dict[str, Path]:
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
 
 
-def read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A recipe's values over those of its `base`; the base `first` is the table of the first defaults."""
-    if name in seen:
-        raise ValueError(f"recipe {name} is its own base: {' -> '.join((*seen, name))}")
-    if name == "first":
-        return first_values()
-    path = _find(name)
+def read(name: str, owner: type) -> dict[str, Any]:
+    """A recipe's values over those of its `base`, and so on; the base `first` is the table of the first defaults.
+
+    Args:
+        owner: the config dataclass whose settings they are.
+
+    Raises:
+        ValueError: a file is missing, no YAML, or its own base.
+    """
+    layers: list[dict[str, Any]] = []
+    seen: dict[str, str] = {}
+    while name != "first":
+        path = _find(name)
+        file = os.path.realpath(path)  # whatever it is called, in whatever folder
+        if file in seen:
+            way = [*seen.values()][[*seen].index(file) :]
+            raise ValueError(
+                f"recipe {name} is its own base: {' -> '.join([*way[:3], *['...'][: len(way) - 3], name])}"
+            )
+        seen[file] = name
+        values = _read_file(path, owner)
+        layers.append(values)
+        if (base := values.pop("base", None)) is None:
+            break
+        name = _beside(base, path)
+    else:
+        layers.append(first_values())
+    below: dict[str, Any] = {}
+    for values in reversed(layers):
+        below = merge(below, values)
+    return below
+
+
+def _read_file(path: Path, owner: type) -> dict[str, Any]:
     try:
-        values = _plain(OmegaConf.load(path), str(path))
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ValueError(f"recipe {path} is no file")  # a pipe would be waited for
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise ValueError(f"recipe {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"recipe {path} is no YAML: {error}") from error
-    base = values.pop("base", None)
-    if base is None:
-        return values
-    beside = path.parent / str(base)
-    below = read(str(beside) if beside.suffix in (".yaml", ".yml") else str(base), (*seen, name))
-    return merge(below, values)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"recipe {path} is larger than {MOST_BYTES:,} bytes")
+    try:
+        return read_text(content.decode(), owner)
+    except ValueError as error:  # a UnicodeDecodeError too
+        raise ValueError(f"recipe {path} is no recipe: {error}") from error
 
 
 def _find(name: str) -> Path:
-    if name.endswith((".yaml", ".yml")):
-        return Path(name)
+    check_text("recipe", name)
+    if controls(name):
+        raise ValueError(f"recipe={shown(name)} holds control characters: leave them out")
+    if name.endswith(ENDINGS):
+        return expand(name)
     known = recipes()
     if name not in known:
         raise ValueError(unknown("recipe", name, known) + "; a path must end in .yaml")
     return known[name]
 
 
-def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+def _beside(base: Any, path: Path) -> str:
+    """A recipe's base by name, or its path as seen from the recipe's folder."""
+    if not isinstance(base, str):
+        raise ValueError(f"recipe {path}: base={shown(base)} must be a recipe's name, or the path of a YAML file")
+    return str(path.parent / expand(base)) if base.endswith(ENDINGS) else base
+
+
+def parse_overrides(overrides: Sequence[str], owner: type) -> dict[str, Any]:
     """The values of `key=value` settings, later ones over earlier ones."""
     values: dict[str, Any] = {}
     for argument in overrides:
-        key, equals, _ = argument.partition("=")
+        key, equals, text = argument.partition("=")
         if not equals or not key:
-            raise ValueError(f"{argument!r} is no setting: write key=value (see --help)")
-        try:
-            values = _overlay(values, _plain(OmegaConf.from_dotlist([argument]), argument))
-        except (yaml.YAMLError, OmegaConfBaseException) as error:
-            raise ValueError(
-                f"{argument!r} cannot be read as YAML: quote the value, as in {key}='[\"*.txt\"]'"
-            ) from error
+            raise ValueError(f"{shown(argument)} is no setting: write key=value (see --help)")
+        path = split_key(key)
+        values = overlay(values, nest(path, read_value(key, path, text, owner)))
     return values
 
 
-def _plain(config: Any, source: str) -> dict[str, Any]:
-    """Plain data; what would be interpolated is refused, for it could read the environment."""
-    if not isinstance(config, DictConfig):
-        raise ValueError(f"{source} must hold keys and values")
-    values = OmegaConf.to_container(config, resolve=False)  # nothing is looked up before it is refused
-    if "${" in json.dumps(values, default=str):
-        raise ValueError(f"{source}: interpolation (${{...}}) is not allowed in recipes: write the value")
-    return values  # type: ignore[return-value]
+def nest(path: Sequence[str], value: Any) -> dict[str, Any]:
+    """A value behind its keys.
+
+    >>> nest(("budget", "big"), 6)
+    {'budget': {'big': 6}}
+    """
+    for part in reversed(path):
+        value = {part: value}
+    return value
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -88,13 +125,13 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     if isinstance(before, dict) and isinstance(after, dict):
         name = before.get("name")
         base = base if after.get("name", name) == name else base | {"router": {}}
-    return _overlay(base, over)
+    return overlay(base, over)
 
 
-def _overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Keys of `over` over those of `base`, at every depth; not OmegaConf.merge, which lets no list stand over keys."""
     both = {
-        key: _overlay(base[key], over[key])
+        key: overlay(base[key], over[key])
         for key in base
         if isinstance(base[key], dict) and isinstance(over.get(key), dict)
     }
@@ -102,20 +139,23 @@ def _overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_keys(values: dict[str, Any], owner: type, prefix: str = "") -> None:
-    """Looks for keys that are none of a config dataclass's, nor of those inside it.
+    """Looks for keys that are none of a config dataclass's, nor of those inside it, and for values of another kind.
 
     Raises:
         OldKey: a key has the name that it had once; the new one is named.
-        ValueError: there is no such key, or it should hold keys.
+        ValueError: there is no such key, or its value is not of its kind.
     """
-    hints = get_type_hints(owner)
+    hints = hints_of(owner)
     for name, value in values.items():
         key = f"{prefix}{name}"
         if key in RENAMED:
             raise OldKey(f"key {key!r} is called {RENAMED[key]!r} now")
         if name not in hints:
             raise ValueError(unknown("key", key, [f"{prefix}{hint}" for hint in hints]))
-        if is_dataclass(hints[name]):
-            if not isinstance(value, dict):
-                raise ValueError(f"{key}={value!r} must hold keys: {', '.join(get_type_hints(hints[name]))}")
-            check_keys(value, hints[name], f"{key}.")
+        kind, _ = required(hints[name])
+        if is_dataclass(kind) and isinstance(value, dict):
+            check_keys(value, kind, f"{key}.")  # type: ignore[arg-type]
+        elif is_dataclass(kind) and value is not None:
+            raise ValueError(f"{key}={shown(value)} must hold keys: {', '.join(hints_of(kind))}")
+        else:
+            check_kind(key, value, hints[name])

@@ -17,7 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from duo.backbone import Budget
 from duo.data.config import DataConfig
 from duo.recipe.first import flatten, identity_of
-from duo.recipe.read import check_keys, merge, parse_overrides, read
+from duo.recipe.kinds import split_key
+from duo.recipe.read import check_keys, merge, nest, overlay, parse_overrides, read
 from duo.recipe.sections import CompareConfig, LeaderboardConfig, SeededBackboneConfig
 from duo.routing import registry
 from duo.routing.registry import check_options
@@ -124,13 +125,18 @@ class Recipe:
         Raises:
             ValueError: a row's recipe is impossible; the row is named.
         """
-        over = self.compare.over
+        over, paths = self.compare.over, [split_key(key) for key in self.compare.over]
+        if idle := NOT_IN_ROWS & {path[0] for path in paths}:
+            raise ValueError(f"compare.over: {', '.join(sorted(idle))} cannot differ between rows: set it for all")
         found: dict[str, dict[str, Recipe]] = {}
         for chosen in itertools.product(*over.values()):
-            overrides = [f"{key}={json.dumps(value)}" for key, value in zip(over, chosen, strict=True)]
+            changes: dict[str, Any] = {}
+            for path, value in zip(paths, chosen, strict=True):
+                changes = overlay(changes, nest(path, value))
             # without compare: a row is no comparison itself
-            group = merge(self.settings | {"compare": {}}, parse_overrides(overrides))
-            found[", ".join(overrides)] = {name: self._row(name, group) for name in self.compare.names}
+            group = merge(self.settings | {"compare": {}}, changes)
+            name = ", ".join(f"{key}={json.dumps(value)}" for key, value in zip(over, chosen, strict=True))
+            found[name] = {row: self._row(row, group) for row in self.compare.names}
         return found
 
     def _row(self, name: str, group: dict[str, Any]) -> Recipe:
@@ -163,7 +169,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
         OldKey: a key has the name that it had in an older duo.
         ValueError: an unknown recipe, key, router or option (the nearest ones are named), or an impossible value.
     """
-    return build(merge(read(name), parse_overrides(overrides)))
+    return build(merge(read(name, Recipe), parse_overrides(overrides, Recipe)))
 
 
 def build(values: dict[str, Any]) -> Recipe:

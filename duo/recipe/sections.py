@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from duo.backbone import BackboneConfig
 from duo.routing.registry import unknown
+
+MOST_ROWS = 10_000  # of a comparison: combinations of values are soon more than anyone can train
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class CompareConfig:
         for key, values in self.over.items():
             if not isinstance(values, list) or not values:
                 raise ValueError(f"compare.over: {key}={values!r} must be a list of values")
+        if (rows := math.prod(map(len, self.over.values())) * len(self.names)) > MOST_ROWS:
+            raise ValueError(f"compare.rows and compare.over make {rows:,} rows: there may be {MOST_ROWS:,}")
 
     @property
     def names(self) -> list[str]:

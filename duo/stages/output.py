@@ -20,7 +20,7 @@ from duo.routing import registry
 from duo.routing.router import Router
 from duo.routing.source import source_digest
 from duo.stages.cache import Made, default_cache
-from duo.storage.files import remove_left_over, replacing
+from duo.storage.files import expand, remove_left_over, replacing
 from duo.storage.location import shown
 from duo.storage.processes import is_chief
 
@@ -29,14 +29,14 @@ RECIPE = "recipe.yaml"
 
 def folder_of(recipe: Recipe, name: str) -> Path:
     """The run's folder."""
-    return Path(recipe.output or f"outputs/{name}-{recipe.digest[:8]}")
+    return expand(recipe.output or f"outputs/{name}-{recipe.digest[:8]}")
 
 
 def cache_of(recipe: Recipe, folder: Path) -> Path:
     """Where prepared data and trained backbones are kept."""
     if recipe.cache == "none":
         return folder / "cache"
-    return Path(recipe.cache) if recipe.cache else default_cache()
+    return expand(recipe.cache) if recipe.cache else default_cache()
 
 
 @contextmanager
@@ -87,7 +87,7 @@ def _begin(recipe: Recipe, name: str, folder: Path) -> None:
         with replacing(folder / RECIPE) as path:
             # over the first defaults: a key that is new later then means what was so before it
             text = OmegaConf.to_yaml({"base": "first"} | kept)
-            path.write_text(f"# {name}, resolved; digest {recipe.digest}\n{text}")
+            path.write_text(f"# {name}, resolved; digest {recipe.digest}\n{text}", encoding="utf-8")
     except OSError as error:
         raise ValueError(f"output={folder} cannot be written: {_reason(error)}; choose another folder") from error
 

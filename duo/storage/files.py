@@ -80,3 +80,15 @@ def _remove_left_over(path: Path) -> None:
         with contextlib.suppress(OSError):  # another writer may be just as tidy
             if time.time() - left.stat().st_mtime > LEFT_OVER:
                 left.unlink()
+
+
+def expand(path: str) -> Path:
+    """A path as typed, `~` and `~user` being home folders.
+
+    Raises:
+        ValueError: there is no such user.
+    """
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        raise ValueError(f"there is no user {path.partition('/')[0]}: write ./{path} for a file or folder of that name")
+    return Path(found)
