@@ -72,28 +72,22 @@ def run(recipe: Recipe, name: str, command: str = "") -> Result | Comparison:
 
 
 def compute(recipe: Recipe, name: str, command: str, folder: Path, device: torch.device) -> Result | Comparison:
-    """The result in `folder`; what is missing there is trained, evaluated, drawn and saved."""
+    """The result in `folder`; what is missing there is trained, evaluated, saved and drawn."""
     from duo import stages
-    from duo.evaluation.format import save_struct
     from duo.report import figures
     from duo.stages.cache import open_cache
-    from duo.stages.output import cache_of, load_finished
+    from duo.stages.output import cache_of, keep_result, load_curves, load_finished
 
-    if (done := load_finished(recipe, folder)) is not None:
-        return done
-    cache = cache_of(recipe, folder)
-    open_cache(cache)
-    result: Result | Comparison
-    if recipe.compare.names:
-        result = stages.run_comparison(recipe, name, command, cache, device)
-        pictures = figures.draw_comparison(result)
-    else:
-        result, curves = stages.run_single(recipe, name, command, folder, cache=cache, device=device)
-        pictures = figures.draw_result(result, curves)
+    if (result := load_finished(recipe, folder)) is None:
+        open_cache(cache := cache_of(recipe, folder))
+        if recipe.compare.names:
+            result = stages.run_comparison(recipe, name, command, cache, device)
+        else:
+            result = stages.run_single(recipe, name, command, folder, cache=cache, device=device)
+        if is_chief():
+            keep_result(folder, result)
     if is_chief():
-        for picture, figure in pictures.items():
-            figures.save(figure, folder / "figures" / f"{picture}.png")
-        save_struct(result, folder, "result.json")  # last: it says that the run is finished
+        figures.draw(result, load_curves(folder), folder)  # after the result, which no figure may cost
     return result
 
 

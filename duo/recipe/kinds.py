@@ -12,6 +12,7 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 LARGEST = 1 << 63  # what Arrow, torch's integers and JSON's readers hold
+LONGEST = 200  # characters of a name: the board takes no longer ones
 DEEPEST = 50  # keys in keys: more is a mistake, and would end Python's stack somewhere
 WORDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text: put it in quotes"}
 PARTS = re.compile(r"(?:^|\.)([^.\[\]]+)|\[([^\[\]]+)\]")
@@ -36,7 +37,13 @@ def split_key(key: str) -> tuple[str, ...]:
     """
     found = [*PARTS.finditer(key)]
     parts = tuple(match[1] or match[2] for match in found)
-    if key.startswith(".") or sum(len(match[0]) for match in found) != len(key) or not 0 < len(parts) <= DEEPEST:
+    check_text("a key", key)
+    if (
+        key.startswith(".")
+        or controls(key)
+        or sum(len(match[0]) for match in found) != len(key)
+        or not 0 < len(parts) <= DEEPEST
+    ):
         raise ValueError(f"{shown(key)} is no key: write names with dots between them, as in budget.big")
     return parts
 
@@ -145,6 +152,8 @@ def check_name(key: str, name: Any) -> None:
     check_text(key, text)
     if controls(text):
         raise ValueError(f"{key}: the name {shown(text)} holds control characters: leave them out")
+    if len(text) > LONGEST:
+        raise ValueError(f"{key}: the name {shown(text)} has {len(text)} characters: {LONGEST} are allowed")
 
 
 def controls(text: str) -> bool:

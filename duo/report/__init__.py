@@ -4,4 +4,5 @@ command     what every command does around its work: one line for what goes wron
 messages    what duo says while it works
 tables      results and comparisons as tables and sentences
 figures     the same as pictures
+names       names of the user's choice as they can be shown
 """

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-
-mpl.use("Agg")  # before pyplot: there may be no display
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,34 +18,52 @@ from duo.evaluation.bootstrap import Estimate
 from duo.evaluation.comparison import Comparison
 from duo.evaluation.result import Result
 from duo.evaluation.score import Score, difference
+from duo.report.names import printable
 from duo.storage.files import replacing
 
+log = logging.getLogger(__name__)
 Curve = list[tuple[int, float]]
+"""(step, loss) of a training."""
+LITERAL: dict[Any, bool] = {
+    "text.parse_math": False,
+    "text.usetex": False,
+}  # names may hold dollars, which are no formulas
+LARGEST = 100  # inches to a side: thousands of rows would ask for more memory than there is
 
 
-Pictures = dict[str, Figure]
-"""Figures by file name."""
+def draw(result: Result | Comparison, curves: dict[str, Curve], folder: Path) -> None:
+    """Draws the figures that `folder/figures` lacks; of one that fails a warning says why, and the others go on.
+
+    Args:
+        curves: loss against step by stage, of a run of its own.
+    """
+    for name, picture in pictures(result, curves).items():
+        path = folder / "figures" / f"{name}.png"
+        if path.exists():
+            continue
+        try:
+            with mpl.rc_context(LITERAL), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Glyph")  # a name in letters that the font lacks is shown as boxes
+                save(picture(), path)
+        except Exception as error:  # the result is there; matplotlib has exceptions of many kinds
+            log.warning("figures  %s cannot be drawn: %s", path, printable(repr(error), 300))
 
 
-def draw_result(result: Result, curves: dict[str, Curve]) -> Pictures:
-    """The figures of a run, given its stages' curves of loss against step."""
-    curves = {stage: curve for stage, curve in curves.items() if curve}
+def pictures(result: Result | Comparison, curves: dict[str, Curve]) -> Mapping[str, Callable[[], Figure]]:
+    """What draws each figure, by file name."""
+    if isinstance(result, Comparison):
+        loss = loss_across if len(result.groups) > 1 else rows_by_loss
+        return {"loss": partial(loss, result), "big_share": partial(layer_share, result)}
     scores = result.scores or result.subset["router"]
     shares = {holdout: score.sequences.used_TLM[..., 2] for holdout, score in scores.items()}
-    pictures = {"loss_against_budget": loss_against_budget(result), "big_share": big_share(shares)}
-    return pictures | ({"training_loss": training_loss(curves)} if curves else {})
-
-
-def draw_comparison(comparison: Comparison) -> Pictures:
-    """The figures of a comparison."""
-    if len(comparison.groups) > 1:
-        return {"loss": loss_across(comparison), "big_share": layer_share(comparison)}
-    return {"loss": rows_by_loss(comparison), "big_share": layer_share(comparison)}
+    drawn = {"loss_against_budget": partial(loss_against_budget, result), "big_share": partial(big_share, shares)}
+    logged = {stage: curve for stage, curve in curves.items() if curve}
+    return drawn | ({"training_loss": partial(training_loss, logged)} if logged else {})
 
 
 def training_loss(curves: dict[str, Curve]) -> Figure:
     """Loss against step, a panel for each stage."""
-    figure, axes = plt.subplots(1, len(curves), figsize=(5 * len(curves), 3.5), squeeze=False, layout="constrained")
+    figure, axes = _panels(1, len(curves), 5 * len(curves), 3.5)
     for axis, (title, curve) in zip(axes[0], curves.items(), strict=True):
         axis.plot(*zip(*curve, strict=True), linewidth=1)
         axis.set(title=title, xlabel="step", ylabel="training loss (nats per token)")
@@ -55,11 +74,15 @@ def training_loss(curves: dict[str, Curve]) -> Figure:
 def loss_against_budget(result: Result) -> Figure:
     """Loss against FLOPs with intervals, a column for each hold-out: full above, the subset with the bounds below."""
     holdouts, parts = [*result.gap_closed], [result.full_rows(), result.subset_rows()]
-    figure, axes = plt.subplots(2, len(holdouts), figsize=(5 * len(holdouts), 7.5), squeeze=False, layout="constrained")
+    figure, axes = _panels(2, len(holdouts), 5 * len(holdouts), 7.5)
     for column, holdout in enumerate(holdouts):
         for axis, rows, where in zip(axes[:, column], parts, ("full hold-out", "subset of searches"), strict=True):
             _losses(axis, {name: scores[holdout] for name, scores in rows.items()})
-            axis.set(title=f"{holdout}, {where}", xlabel="backbone MFLOPs per token", ylabel="loss (nats per token)")
+            axis.set(
+                title=f"{printable(holdout)}, {where}",
+                xlabel="backbone MFLOPs per token",
+                ylabel="loss (nats per token)",
+            )
     return figure
 
 
@@ -70,10 +93,8 @@ def rows_by_loss(comparison: Comparison) -> Figure:
     """
     ((group, rows),), holdouts = comparison.groups.items(), comparison.holdouts
     panels = [part for part in (False, True) if comparison.scored(group, holdouts[0], part)]
-    figure, axes = plt.subplots(
-        len(panels), len(holdouts), figsize=(6 * len(holdouts), (1.2 + 0.32 * len(rows)) * len(panels)),
-        squeeze=False, layout="constrained",
-    )  # fmt: skip
+    height = (1.2 + 0.32 * len(rows)) * len(panels)
+    figure, axes = _panels(len(panels), len(holdouts), 6 * len(holdouts), height)
     for line, subset in zip(axes, panels, strict=True):
         for axis, holdout in zip(line, holdouts, strict=True):
             scores = comparison.scored(group, holdout, subset)
@@ -84,10 +105,10 @@ def rows_by_loss(comparison: Comparison) -> Figure:
                     found.value or 0.0, place, xerr=_errors([found]), fmt="o", color="C0", capsize=3,
                     markerfacecolor="white" if rows[name].bound else "C0",
                 )  # fmt: skip
-            axis.set_yticks(range(len(scores)), [*reversed(scores)])
+            axis.set_yticks(range(len(scores)), [printable(name) for name in reversed(scores)])
             where = "subset of searches" if subset else "full hold-out"
-            label = "loss (nats per token)" + (f" minus that of {other}" if other else "")
-            axis.set(title=f"{holdout}, {where}", xlabel=label)
+            label = "loss (nats per token)" + (f" minus that of {printable(other)}" if other else "")
+            axis.set(title=f"{printable(holdout)}, {where}", xlabel=label)
             axis.grid(alpha=0.3)
     return figure
 
@@ -95,9 +116,7 @@ def rows_by_loss(comparison: Comparison) -> Figure:
 def loss_across(comparison: Comparison) -> Figure:
     """Loss of every row against what the comparison goes over (figures 4a to 4c), promises dashed."""
     groups, holdouts = [*comparison.groups], comparison.holdouts
-    figure, axes = plt.subplots(
-        1, len(holdouts), figsize=(6.5 * len(holdouts), 4.5), squeeze=False, layout="constrained"
-    )
+    figure, axes = _panels(1, len(holdouts), 6.5 * len(holdouts), 4.5)
     for axis, holdout in zip(axes[0], holdouts, strict=True):
         scores = [comparison.scored(group, holdout, comparison.searched) for group in groups]
         for name in dict.fromkeys(name for group in scores for name in group):
@@ -107,10 +126,10 @@ def loss_across(comparison: Comparison) -> Figure:
             promised = [score.promised_loss for score in found if score.promised_loss is not None]
             # a promise that is kept needs no line of its own
             if len(promised) == len(found) and not np.allclose(promised, [score.loss for score in found], atol=1e-4):
-                axis.plot(places, promised, "--", linewidth=1, color=line, label=f"{name}, promised")
+                axis.plot(places, promised, "--", linewidth=1, color=line, label=f"{_label(name)}, promised")
         keys = {group.partition("=")[0] for group in groups if ", " not in group}
         axis.set_xticks(range(len(groups)), [_short(group) for group in groups])
-        axis.set(title=holdout, xlabel=", ".join(keys), ylabel="loss (nats per token)")
+        axis.set(title=printable(holdout), xlabel=", ".join(keys), ylabel="loss (nats per token)")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     return figure
@@ -119,14 +138,12 @@ def loss_across(comparison: Comparison) -> Figure:
 def layer_share(comparison: Comparison) -> Figure:
     """Share of tokens that use the big module, by row and layer (figure 2 of the paper), a panel for each hold-out."""
     holdouts = comparison.holdouts
-    figure, axes = plt.subplots(
-        len(holdouts), 1, figsize=(2 + 0.35 * sum(map(len, comparison.groups.values())), 4.2 * len(holdouts)),
-        squeeze=False, layout="constrained",
-    )  # fmt: skip
+    width = 2 + 0.35 * sum(map(len, comparison.groups.values()))
+    figure, axes = _panels(len(holdouts), 1, width, 4.2 * len(holdouts))
     for axis, holdout in zip(axes[:, 0], holdouts, strict=True):
         shares = sorted(
             (
-                (name, place, f"{name} {_short(group)}".strip(), score.sequences.used_TLM[..., 2].mean(0))
+                (name, place, f"{printable(name)} {_short(group)}".strip(), score.sequences.used_TLM[..., 2].mean(0))
                 for place, group in enumerate(comparison.groups)
                 for name, score in comparison.scored(group, holdout, True).items()
             ),
@@ -138,21 +155,32 @@ def layer_share(comparison: Comparison) -> Figure:
         )  # fmt: skip
         axis.set_xticks(range(len(shares)), [share[2] for share in shares], rotation=90, fontsize=7)
         axis.set_yticks(range(len(shares[0][-1])))
-        axis.set(title=holdout, ylabel="layer")
+        axis.set(title=printable(holdout), ylabel="layer")
         figure.colorbar(image, ax=axis, label="share of big")
     return figure
 
 
+def _panels(lines: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, Any]:
+    """A figure of so many inches and its axes, (lines, columns); not pyplot's, which keeps all that it ever made."""
+    figure = Figure(figsize=(min(width, LARGEST), min(height, LARGEST)), layout="constrained")
+    return figure, figure.subplots(lines, columns, squeeze=False, **options)
+
+
+def _label(name: str) -> str:
+    """A name as a legend takes it: what begins with `_` is left out there."""
+    return f" {printable(name)}" if name.startswith("_") else printable(name)
+
+
 def _short(group: str) -> str:
     """A group's value, where it goes over one key."""
-    return group if ", " in group else group.partition("=")[2]
+    return printable(group if ", " in group else group.partition("=")[2], 120)
 
 
 def _line(axis: Axes, places: list[int], scores: list[Score], name: str) -> Any:
     """A line with 95 % intervals; returns its colour."""
     drawn = axis.errorbar(
         places, [score.loss for score in scores], yerr=_errors([_loss(score) for score in scores]), marker="o",
-        markersize=3, linewidth=1, capsize=2, elinewidth=0.6, label=name,
+        markersize=3, linewidth=1, capsize=2, elinewidth=0.6, label=_label(name),
     )  # fmt: skip
     return drawn.lines[0].get_color()
 
@@ -175,7 +203,7 @@ def _losses(axis: Axes, scores: dict[str, Score]) -> None:
     """Points with 95 % intervals, and the budget."""
     for name, score in scores.items():
         errors = _errors([_loss(score)])
-        axis.errorbar(score.flops_per_token / 1e6, score.loss, yerr=errors, fmt="o", capsize=3, label=name)
+        axis.errorbar(score.flops_per_token / 1e6, score.loss, yerr=errors, fmt="o", capsize=3, label=_label(name))
     budget = next(iter(scores.values())).budget_flops_per_token / 1e6
     axis.axvline(budget, color="grey", linewidth=0.8, linestyle=":")
     axis.text(budget, 0.99, " budget", color="grey", fontsize=8, va="top", transform=axis.get_xaxis_transform())
@@ -189,14 +217,12 @@ def big_share(shares: dict[str, np.ndarray]) -> Figure:
     Args:
         shares: share of big, (T, L), in each hold-out.
     """
-    figure, axes = plt.subplots(
-        2, len(shares), figsize=(5 * len(shares), 6), squeeze=False, layout="constrained", height_ratios=(3, 2)
-    )
+    figure, axes = _panels(2, len(shares), 5 * len(shares), 6, height_ratios=(3, 2))
     for (above, below), (holdout, big_TL) in zip(axes.T, shares.items(), strict=True):
         image = above.imshow(
             big_TL.T, aspect="auto", origin="lower", vmin=0, vmax=1, cmap="RdBu_r", interpolation="none"
         )
-        above.set(title=holdout, xlabel="position in the sequence", ylabel="layer")
+        above.set(title=printable(holdout), xlabel="position in the sequence", ylabel="layer")
         figure.colorbar(image, ax=above, label="share of big")
         layers = np.arange(big_TL.shape[1])
         below.bar(layers, big_TL.mean(0), color="firebrick")
@@ -206,7 +232,6 @@ def big_share(shares: dict[str, np.ndarray]) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure as PNG and closes it."""
+    """Writes a figure as PNG."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)  # the temporary name has another ending
-    plt.close(figure)  # pyplot keeps every figure until then

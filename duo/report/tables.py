@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from rich import box
+from rich.cells import cell_len
 from rich.table import Table
 
 from duo.backbone import Counts
@@ -13,6 +14,7 @@ from duo.evaluation.bootstrap import Estimate
 from duo.evaluation.comparison import Comparison
 from duo.evaluation.result import Luck, Result
 from duo.evaluation.score import Score, difference
+from duo.report.names import printable
 
 DETAILED = 3  # groups at most, for each of which a table is shown
 Interval = tuple[float, float] | None
@@ -20,7 +22,15 @@ Interval = tuple[float, float] | None
 
 def render(result: Result | Comparison) -> Iterator[Table | str]:
     """All that is said of a result or a comparison, in order."""
-    return _of_result(result) if isinstance(result, Result) else _of_comparison(result)
+    for part in _of_result(result) if isinstance(result, Result) else _of_comparison(result):
+        yield _whole(part) if isinstance(part, Table) else part
+
+
+def _whole(view: Table) -> Table:
+    """The table, as wide as what it holds: too wide for a screen it breaks its lines, but cuts no number."""
+    for column in view.columns:
+        column.min_width = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+    return view
 
 
 def _of_result(result: Result) -> Iterator[Table | str]:
@@ -52,12 +62,12 @@ def table(result: Result, holdout: str, subset: bool = False) -> Table:
     rows = {name: row[holdout] for name, row in (result.subset_rows() if subset else result.full_rows()).items()}
     budget = f"{Counts(**result.budget)} layers a token"
     columns = ("minus random", "perplexity", "bits/byte", *COSTS)
-    view = _view(f"{holdout}: {budget}; {_where(rows['random'], subset)}", columns, subset)
+    view = _view(f"{printable(holdout)}: {budget}; {_where(rows['random'], subset)}", columns, subset)
     for name, score in rows.items():
         bits = "" if score.bits_per_byte is None else f"{score.bits_per_byte:.3f}"
         perplexity = "" if score.perplexity is None else f"{score.perplexity:.1f}"
         minus = signed(difference(score, rows["random"]))
-        cells = [name, _loss(score), minus, perplexity, bits, *_costs(score), *_promise(score, subset)]
+        cells = [printable(name), _loss(score), minus, perplexity, bits, *_costs(score), *_promise(score, subset)]
         view.add_row(*cells)
     return view
 
@@ -68,20 +78,27 @@ def comparison_table(comparison: Comparison, group: str, holdout: str, subset: b
     minus = [name for name in comparison.minus if name in scores]
     first = next(iter(scores.values()))
     columns = (
-        *(f"minus {name}" for name in minus),
+        *(f"minus {printable(name)}" for name in minus),
         *COSTS,
         "passes",
         "seeds",
         *(["gap closed"] if comparison.gap else []),
     )
-    title = f"{holdout}{f', {group}' if group else ''}: {_where(first, subset)}"
+    title = f"{printable(holdout)}{f', {printable(group, 120)}' if group else ''}: {_where(first, subset)}"
     view = _view(title, columns, subset)
     for bound in (False, True):
         for name, score in scores.items():
             if rows[name].bound is bound:
                 differences = [signed(difference(score, scores[other])) for other in minus]
                 closed = [share(rows[name].beside[holdout].gap_closed)] if comparison.gap else []
-                cells = [name, _loss(score), *differences, *_costs(score), f"{score.passes:.4g}", str(rows[name].seeds)]
+                cells = [
+                    printable(name),
+                    _loss(score),
+                    *differences,
+                    *_costs(score),
+                    f"{score.passes:.4g}",
+                    str(rows[name].seeds),
+                ]
                 view.add_row(*cells, *closed, *_promise(score, subset))
         view.add_section()
     return view
@@ -96,17 +113,17 @@ def across(comparison: Comparison, holdout: str) -> Table:
     scores = {group: comparison.scored(group, holdout, subset) for group in groups}
     names = dict.fromkeys(name for group in groups for name in scores[group])
     some = next(score for group in groups for score in scores[group].values())
-    view = _plain(f"{holdout}: loss, and minus the last line; {_where(some, subset)}")
+    view = _plain(f"{printable(holdout)}: loss, and minus the last line; {_where(some, subset)}")
     view.add_column("", no_wrap=True)
     for name in names:
-        view.add_column(name, justify="right", no_wrap=True)
+        view.add_column(printable(name), justify="right", no_wrap=True)
     for group in groups:
         cells = []
         for name in names:
             column = [scores[other][name] for other in groups if name in scores[other]]
             score = scores[group].get(name)
             cells.append("failed" if score is None else _across(score, column))
-        view.add_row(group, *cells)
+        view.add_row(printable(group, 120), *cells)
     return view
 
 
@@ -121,15 +138,16 @@ def gap_line(result: Result, holdout: str) -> str:
     """The gap closed on one hold-out, in words."""
     closed = result.gap_closed[holdout]
     if closed.value is None or closed.interval is None:
-        return f"{holdout}: there is no gap between the best fixed pattern and the oracle to close"
+        return f"{printable(holdout)}: there is no gap between the best fixed pattern and the oracle to close"
     low, high = closed.interval
-    return f"{holdout}: {result.router} closes {closed.value:.1%} [{low:.1%}, {high:.1%}] of the gap to the oracle"
+    how_much = f"{closed.value:.1%} [{low:.1%}, {high:.1%}]"
+    return f"{printable(holdout)}: {result.router} closes {how_much} of the gap to the oracle"
 
 
 def luck_line(router: str, holdout: str, luck: Luck) -> str:
     """The part of a gain that is luck, in words."""
     return (
-        f"{holdout}: {router} gains {_with_interval(luck.gain)} over the best fixed pattern, "
+        f"{printable(holdout)}: {router} gains {_with_interval(luck.gain)} over the best fixed pattern, "
         f"{_with_interval(luck.null_gain)} where no route can know the label (luck); "
         f"what is left is {_with_interval(luck.difference)}"
     )
@@ -138,15 +156,17 @@ def luck_line(router: str, holdout: str, luck: Luck) -> str:
 def remarks(comparison: Comparison) -> Iterator[str]:
     """Rows that failed, and routers that collapsed at a layer."""
     for group, rows in comparison.groups.items():
-        where = f" at {group}" if group else ""
+        where = f" at {printable(group, 120)}" if group else ""
         for name, row in rows.items():
             if row.failed:
-                yield f"{name}{where} failed: {row.failed}"
-            yield from _collapses(f"{name}{where}", row.collapsed)
+                yield f"{printable(name)}{where} failed: {printable(row.failed, 2000)}"
+            yield from _collapses(f"{printable(name)}{where}", row.collapsed)
 
 
 def _collapses(who: str, collapsed: dict[str, list[str]]) -> Iterator[str]:
-    return (f"{who}, {holdout}: {'; '.join(collapses)}" for holdout, collapses in collapsed.items() if collapses)
+    return (
+        f"{who}, {printable(holdout)}: {'; '.join(collapses)}" for holdout, collapses in collapsed.items() if collapses
+    )
 
 
 COSTS = ("skip/small/big", "MFLOPs", "to budget", "router FLOPs")

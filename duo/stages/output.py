@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from duo.backbone import Backbone
 from duo.evaluation.comparison import Comparison
-from duo.evaluation.format import load_struct
+from duo.evaluation.format import load_struct, save_struct
 from duo.evaluation.result import Result
 from duo.recipe import OldKey, Recipe, load
 from duo.recipe.read import merge
@@ -24,7 +26,10 @@ from duo.storage.files import expand, remove_left_over, replacing
 from duo.storage.location import shown
 from duo.storage.processes import is_chief
 
-RECIPE = "recipe.yaml"
+log = logging.getLogger(__name__)
+RECIPE, CURVES = "recipe.yaml", "curves.json"
+Curve = list[tuple[int, float]]
+"""(step, loss) of a training."""
 
 
 def folder_of(recipe: Recipe, name: str) -> Path:
@@ -152,3 +157,27 @@ def keep_weights(folder: Path, backbone: Made[Backbone], router: Made[Router]) -
 def _copy(path: Path, copy: Path) -> None:
     with replacing(copy) as temporary:
         shutil.copy(path, temporary)
+
+
+def keep_curves(folder: Path, curves: dict[str, Curve]) -> None:
+    """Writes the loss curve of each stage: a later start, which trains nothing, may have to draw them."""
+    with replacing(folder / CURVES) as path:
+        path.write_bytes(msgspec.json.encode(curves))
+
+
+def load_curves(folder: Path) -> dict[str, Curve]:
+    """The loss curve of each stage; none where a comparison, or an older duo, left none."""
+    try:
+        return msgspec.json.decode((folder / CURVES).read_bytes(), type=dict[str, Curve])
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        log.warning("figures  %s cannot be read: %s", folder / CURVES, error)
+        return {}
+
+
+def keep_result(folder: Path, result: Result | Comparison) -> None:
+    """Writes the result, which says that the run is finished, in the place of an earlier one and its figures."""
+    for figure in folder.glob("figures/*.png"):
+        figure.unlink()
+    save_struct(result, folder, "result.json")

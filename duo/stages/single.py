@@ -12,24 +12,18 @@ from duo.evaluation.result import Result
 from duo.evaluation.row import close_gap
 from duo.recipe import Recipe
 from duo.stages.luck import measure_luck
-from duo.stages.output import digest_sources, keep_weights, note_backbone
+from duo.stages.output import digest_sources, keep_curves, keep_weights, note_backbone
 from duo.stages.score import score_baselines, score_row
 from duo.stages.source import backbone_source
 from duo.stages.stage3 import train_or_load
 from duo.storage.processes import is_chief
 from duo.training.trainer import loss_curve
 
-Curve = list[tuple[int, float]]
-"""(step, loss) of a training."""
 
+def run_single(recipe: Recipe, name: str, command: str, folder: Path, cache: Path, device: torch.device) -> Result:
+    """Trains what is not trained yet, evaluates, and leaves weights, logs and curves in the folder.
 
-def run_single(
-    recipe: Recipe, name: str, command: str, folder: Path, cache: Path, device: torch.device
-) -> tuple[Result, dict[str, Curve]]:
-    """Trains what is not trained yet, evaluates, and leaves weights and logs in the folder.
-
-    Returns:
-        The result, which is not saved yet, and the loss curve of each stage.
+    The result is not saved yet.
     """
     start, source = time.time(), backbone_source(recipe)
     data, train_tokens = source.open_data(cache), source.train_tokens
@@ -65,4 +59,5 @@ def run_single(
     )
     if is_chief():
         keep_weights(folder, backbone, router)
-    return result, {"stage 1": loss_curve(backbone.folder), "stage 3": loss_curve(router.folder)}
+        keep_curves(folder, {"stage 1": loss_curve(backbone.folder), "stage 3": loss_curve(router.folder)})
+    return result
