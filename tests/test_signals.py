@@ -13,6 +13,7 @@ from conftest import command
 from test_training import QUIET, data, module_of, weights  # noqa: F401 # data is a fixture
 
 from duo import Budget, Router, Spec
+from duo.data import TextData
 from duo.storage import signals
 from duo.storage.signals import SIGNALS, Stopped, stopping, waiting
 from duo.training import fit
@@ -52,6 +53,21 @@ def test_a_training_that_was_asked_to_stop_goes_on_bit_for_bit(data, tmp_path, n
     fit(again, data, tmp_path / "cut", "test", options)
     assert torch.equal(weights(again), weights(whole))
     assert loss_curve(tmp_path / "cut") == loss_curve(tmp_path / "whole")
+
+
+def test_a_signal_before_the_first_step_is_heard_although_lightning_takes_it(data, tmp_path, monkeypatch):  # noqa: F811
+    def loader(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return train_dataloader(self)
+
+    train_dataloader = TextData.train_dataloader
+    with monkeypatch.context() as patch:
+        patch.setattr(TextData, "train_dataloader", loader)
+        with pytest.raises(Stopped, match="15"):
+            fit(module_of(), data, tmp_path / "cut", "test", QUIET)
+    fit(again := module_of(), data, tmp_path / "cut", "test", QUIET)
+    fit(whole := module_of(), data, tmp_path / "whole", "test", QUIET)
+    assert torch.equal(weights(again), weights(whole))
 
 
 def test_a_signal_in_the_last_step_stops_behind_the_training(data, tmp_path):  # noqa: F811

@@ -17,10 +17,11 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from duo.storage import processes
 from duo.storage.files import replacing
-from duo.storage.signals import waiting
+from duo.storage.signals import Stopped, waiting
 from duo.training.callbacks import Bar, StopWhenAsked, TokensPerSecond
 from duo.training.lightning_module import DuoModule
 from duo.training.tensorboard import TensorBoard
@@ -127,6 +128,8 @@ def fit(module: DuoModule, data: L.LightningDataModule, folder: Path, title: str
                 atexit.register(launcher.kill, signal.SIGTERM)  # whom it starts, it does not leave behind
             # weights_only: no pickle, whoever wrote the checkpoint
             trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+    except SIGTERMException as error:  # Lightning heard it, before `asked` took the signals back
+        raise Stopped(signal.SIGTERM) from error
     except FloatingPointError as error:
         kept = f"the last good checkpoint is {last}" if last.exists() else "there was no checkpoint yet"
         raise FloatingPointError(f"{title}: {error}; {kept}") from error
