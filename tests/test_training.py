@@ -1,4 +1,6 @@
+import errno
 import warnings
+from pathlib import Path
 
 import lightning as L
 import pytest
@@ -153,6 +155,20 @@ def test_a_checkpoint_cut_short_is_named_and_kept(data, tmp_path):
     with pytest.raises(ValueError, match="last.ckpt cannot be read: delete it"):
         fit(module_of(), data, tmp_path, "test", QUIET)
     assert checkpoint.stat().st_size == 1000
+
+
+def test_a_checkpoint_that_the_disk_has_no_room_for_is_named_and_the_last_one_kept(data, tmp_path, monkeypatch):
+    fit(module_of(steps=4), data, tmp_path, "test", QUIET)
+    kept = (tmp_path / "last.ckpt").read_bytes()
+
+    def full(self, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left on device: '.*last.ckpt'"):
+        fit(module_of(steps=12), data, tmp_path, "test", QUIET)
+    assert (tmp_path / "last.ckpt").read_bytes() == kept
+    assert not [*tmp_path.glob(".*.part")]
 
 
 def test_weights_that_are_no_numbers_are_never_saved(data, tmp_path):

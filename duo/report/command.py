@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 
+from duo.storage.location import shown_text
 from duo.storage.processes import is_chief
 from duo.storage.signals import Stopped, stopping
 
@@ -67,7 +68,7 @@ def _tell(text: str) -> int:
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     with contextlib.suppress(OSError):  # nowhere is left to say it
-        print(f"error: {one_line(text)}", file=sys.stderr, flush=True)
+        print(f"error: {shown_text(one_line(text))}", file=sys.stderr, flush=True)  # without passwords
     return 1
 
 

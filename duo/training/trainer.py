@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import io
 import logging
 import signal
 import warnings
@@ -165,8 +166,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Writes a checkpoint that is either whole or not there."""
+        # not torch's own writing, whose error names no full disk, nor Lightning's, which goes by the temporary folder
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
         with replacing(Path(path)) as temporary:
-            super().save_checkpoint(checkpoint, temporary, storage_options)
+            temporary.write_bytes(buffer.getbuffer())
 
     def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
         """Reads a checkpoint.
