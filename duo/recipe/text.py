@@ -52,8 +52,6 @@ def read_value(key: str, path: tuple[str, ...], text: str, owner: type) -> Any:
     Raises:
         ValueError: nothing was typed, or it is no YAML.
     """
-    if not text.strip():
-        raise ValueError(f"{key}= has no value: write {key}=null for none, or {key}='\"\"' for an empty text")
     hint, optional = required(hint_of(owner, path))
     try:
         node = _compose(text)
@@ -62,6 +60,8 @@ def read_value(key: str, path: tuple[str, ...], text: str, owner: type) -> Any:
             return text
         way = "quote the value" + (f", as in {key}='[\"*.txt\"]'" if get_origin(hint) is list else "")
         raise ValueError(f"{shown(f'{key}={text}')} cannot be read as YAML: {way} ({error})") from error
+    if not text.strip() or (node is None and hint is not str):
+        raise ValueError(f"{key}= has no value: write {key}=null for none, or {key}='\"\"' for an empty text")
     if hint is str:
         if isinstance(node, yaml.ScalarNode) and node.style in ("'", '"'):
             return node.value
