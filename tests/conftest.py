@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -18,6 +20,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # two workers with two threads each wou
     torch.set_num_threads(1)
 
 from duo import Backbone, BackboneConfig, run
+from duo.data.documents import split
+from duo.data.shelf import open_shelf
+from duo.data.sources import find_files
 from duo.leaderboard import __main__ as leaderboard
 from duo.storage.store import Store
 
@@ -73,6 +78,20 @@ def _elsewhere(arguments, cwd, environment):
         cwd=cwd, timeout=300, capture_output=True, text=True, env=os.environ | environment, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
+
+
+class Parts(NamedTuple):
+    train: list
+    calibration: dict
+    holdouts: dict
+
+
+def split_of(config):
+    """The documents of each part of a split."""
+    with tempfile.TemporaryDirectory() as folder, open_shelf(Path(folder, "shelf"), config.seed) as shelf:
+        parts = {name: [*shelf.texts(name)] for name in split(config, find_files(config), shelf)}
+    named = lambda kind: {name[len(kind) :]: parts[name] for name in parts if name.startswith(kind)}  # noqa: E731
+    return Parts(parts["train"], named("calibration."), named("holdouts."))
 
 
 @pytest.fixture(scope="session")

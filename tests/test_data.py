@@ -3,13 +3,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import split_of
 from datasets import Dataset
 
 from duo.data import DataConfig, TextData
 from duo.data.datamodule import Stream
-from duo.data.documents import split
+from duo.data.prepare import prepare
 from duo.data.tokenizer import END, token_bytes, train_tokenizer
-from duo.data.tokens import pack, prepare, read
+from duo.data.tokens import pack, read
 
 
 def of_files(files, **changes):
@@ -25,7 +26,7 @@ def of_files(files, **changes):
 
 
 def test_no_builtin_document_is_in_two_splits_and_all_are_used():
-    parts = split(DataConfig())
+    parts = split_of(DataConfig())
     used = [set(parts.train), *map(set, parts.calibration.values()), *map(set, parts.holdouts.values())]
     assert list(parts.holdouts) == list(parts.calibration) == ["text", "code"]
     assert len(set.union(*used)) == sum(map(len, used)) > 600
@@ -34,8 +35,8 @@ def test_no_builtin_document_is_in_two_splits_and_all_are_used():
 
 
 def test_a_split_depends_on_its_seed_alone():
-    assert split(DataConfig()) == split(DataConfig())
-    assert split(DataConfig(seed=1)).holdouts["text"] != split(DataConfig()).holdouts["text"]
+    assert split_of(DataConfig()) == split_of(DataConfig())
+    assert split_of(DataConfig(seed=1)).holdouts["text"] != split_of(DataConfig()).holdouts["text"]
 
 
 def test_builtin_hold_outs_have_the_tokens_asked_for(tmp_path):
@@ -98,7 +99,7 @@ def test_two_percent_of_the_training_documents_calibrate_where_nothing_else_does
         (tmp_path / f"{index}.txt").write_text(f"document number {index} " * 60)
     (tmp_path / "held.md.txt").write_text("something else " * 60)
     config = of_files(tmp_path, train=[f"{tmp_path}/[0-9]*.txt"])
-    parts = split(config)
+    parts = split_of(config)
     assert [*parts.calibration] == ["train"]
     assert (len(parts.calibration["train"]), len(parts.train)) == (4, 196)
     assert TextData(config, 300, tmp_path / "cache").calibration_set("train")[0].domain == "train"
@@ -106,7 +107,7 @@ def test_two_percent_of_the_training_documents_calibrate_where_nothing_else_does
 
 def test_given_calibration_sets_are_used_and_their_documents_not_trained_on(files):
     config = of_files(files, calibration={"cal": [f"{files}/train1*.txt"]})
-    parts = split(config)
+    parts = split_of(config)
     assert [*parts.calibration] == ["cal"]
     assert not set(parts.train) & set(parts.calibration["cal"])
     assert not set(parts.train) & set(parts.holdouts["held"])
@@ -118,12 +119,12 @@ def test_no_document_of_files_is_in_two_splits_or_twice_in_one(files):
         files, train=[train, held], holdouts={"a": [held, f"{files}/held0.txt"], "b": [f"{files}/train1*.txt", held]},
         calibration={"c": [f"{files}/train1*.txt", f"{files}/train2*.txt"]},
     )  # fmt: skip
-    parts = split(config)
+    parts = split_of(config)
     used = [parts.train, *parts.calibration.values(), *parts.holdouts.values()]
     assert sum(map(len, used)) == len(set().union(*used))
     assert len(parts.holdouts["a"]) == 10
     with pytest.raises(ValueError, match=r"data\.holdouts\.b holds no document"):
-        split(of_files(files, holdouts={"a": [held], "b": [held]}))
+        split_of(of_files(files, holdouts={"a": [held], "b": [held]}))
 
 
 def test_text_jsonl_and_parquet_give_the_same_documents(tmp_path):
@@ -134,7 +135,7 @@ def test_text_jsonl_and_parquet_give_the_same_documents(tmp_path):
         (tmp_path / f"{index}.txt").write_text(text)
     (tmp_path / "held.txt").write_text("held")
     found = [
-        {*split(of_files(tmp_path, train=[f"{tmp_path}/{pattern}"])).train}
+        {*split_of(of_files(tmp_path, train=[f"{tmp_path}/{pattern}"])).train}
         for pattern in ("a.jsonl", "a.parquet", "[0-9]*.txt")
     ]
     assert found[0] == found[1] == found[2]
@@ -203,7 +204,7 @@ def test_processes_share_every_batch(world):
     [
         ({"train": ["/nowhere/*.txt"]}, r"data\.train: '/nowhere/\*\.txt' matches no file"),
         ({"holdouts": {"held": ["/nowhere/x.txt"]}}, r"data\.holdouts\.held: '/nowhere/x\.txt'"),
-        ({"train": ["{files}/empty.txt"]}, "empty.txt is empty"),
+        ({"train": ["{files}/empty.txt"]}, r"data\.train holds no document: no text is in .*empty.txt"),
         ({"train": ["{files}/broken.jsonl"]}, "broken.jsonl cannot be read"),
         ({"train": ["{files}/broken.parquet"]}, "broken.parquet cannot be read"),
         ({"train": ["{files}/latin.txt"]}, "latin.txt cannot be read"),

@@ -1,9 +1,13 @@
 """Text and code as packed sequences.
 
 config       where the documents come from, and the sizes
+sources      which files hold the documents
+readers      the texts of a txt, jsonl or parquet
+shelf        documents on disk, each once
 documents    which text trains, calibrates, is held out
 tokenizer    a byte-pair tokenizer, trained on the training documents
-tokens       documents become packed sequences, prepared once
+tokens       packed sequences: made, written, read, digested
+prepare      from documents to tokens, once
 batch        what training and evaluation are fed
 datamodule   TextData: the LightningDataModule
 """

@@ -39,6 +39,8 @@ class DataConfig:
     """First tokens of each of those sequences."""
     seed: int = 0
     """Seed of the split into documents and of the order of training."""
+    trust: bool = True
+    """Whether documents whose names, sizes and times are those of an earlier start are not read again."""
 
     def __post_init__(self) -> None:
         for name in ("tokens", "batch_size", "subset_sequences", "subset_tokens"):
@@ -62,6 +64,18 @@ class DataConfig:
             )
         if self.source == "files" and not (self.train and self.holdouts):
             raise ValueError("data.source=files needs data.train=[globs] and data.holdouts.NAME=[globs]")
+        self._check_globs()
         # a batch's domain is the bare name; a calibration set may be `train`, as the one by default is
         if clash := {"train"} & {*self.holdouts} or {*self.holdouts} & {*self.calibration}:
             raise ValueError(f"data: the name {clash.pop()!r} is taken twice among train, holdouts and calibration")
+
+    def _check_globs(self) -> None:
+        """Raises ValueError for what is no list of globs, with its key."""
+        named = {"train": self.train} if self.train else {}
+        for kind, sets in (("holdouts", self.holdouts), ("calibration", self.calibration)):
+            named |= {f"{kind}.{name}": globs for name, globs in sets.items()}
+        for key, globs in named.items():
+            if isinstance(globs, str):  # else each of its characters would be a glob
+                raise ValueError(f"data.{key}={globs} is no list of globs: write data.{key}=[{globs}]")
+            if not globs:
+                raise ValueError(f"data.{key}=[] names no file: give globs of its documents, or leave it out")

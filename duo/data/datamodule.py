@@ -14,8 +14,9 @@ import torch
 
 from duo.data.batch import Batch, Batches, sequence_ids, subset_rows
 from duo.data.config import DataConfig
+from duo.data.prepare import prepare
 from duo.data.tokenizer import token_bytes
-from duo.data.tokens import prepare, read
+from duo.data.tokens import read
 
 
 class Stream:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 END = "<|endofdocument|>"
+WORD_END = re.compile(r"(?<=\w)(?=[ \n])")
 
 
 def token_bytes(tokenizer: Tokenizer) -> np.ndarray:
@@ -35,5 +37,24 @@ def train_tokenizer(documents: Iterable[str], vocabulary: int) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary, special_tokens=[END], initial_alphabet=sorted(alphabet), show_progress=False
     )
-    tokenizer.train_from_iterator(documents, trainer)
+    tokenizer.train_from_iterator((piece for text in documents for piece in pieces(text)), trainer)
+    return literal(tokenizer)
+
+
+def literal(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer, told that a document which spells the end of a document does not end there."""
+    tokenizer.encode_special_tokens = True  # no tokenizer.json keeps it
     return tokenizer
+
+
+def pieces(text: str, most: int = 1 << 16) -> Iterator[str]:
+    """A document in pieces of about `most` characters, of which tokenizers make the tokens of the whole.
+
+    They take hundreds of bytes a token, which a long document need not.
+    """
+    start = 0
+    # no token reaches over such a place: in byte-level BPE, white space stands at the front of words
+    while len(text) - start > most and (cut := WORD_END.search(text, start + most)):
+        yield text[start : cut.start()]
+        start = cut.start()
+    yield text[start:]

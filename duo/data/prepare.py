@@ -1,0 +1,124 @@
+"""From documents to packed tokens, prepared once and kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from tokenizers import Tokenizer
+
+from duo.data.config import DataConfig
+from duo.data.documents import split
+from duo.data.shelf import Shelf, open_shelf
+from duo.data.sources import Sources, find_files, stamp
+from duo.data.tokenizer import train_tokenizer
+from duo.data.tokens import FORMAT, naming, pack, write
+from duo.storage.files import replacing
+
+SETTLED = 2_000_000_000  # ns after which another change of a file has another time on every file system
+# the documents stand in the digest themselves; the others are applied when tokens are read
+NOT_PREPARED = {"train", "holdouts", "calibration", "batch_size", "subset_sequences", "subset_tokens", "trust"}
+
+log = logging.getLogger(__name__)
+
+
+def prepare(config: DataConfig, vocabulary: int, cache: Path) -> Path:
+    """The folder of the prepared tokens, made if the cache lacks it; it may be killed, and called by many at once.
+
+    It holds `tokenizer.json`, `splits/` (a `datasets.DatasetDict` of packed sequences) and `digests.json` (of the
+    tokenizer with the training tokens, and with all tokens). Beside it, a note of what the files were: where they are
+    the same by name, size and time, they are not read again. Memory does not grow with the documents.
+
+    Raises:
+        ValueError: see `find_files` and `split`; or a hold-out or calibration set is shorter than one sequence.
+        OSError: the cache cannot be written.
+    """
+    sources, begun = find_files(config), time.time_ns()
+    files = stamp(sources)  # before they are read: what changes meanwhile is no longer what the note says
+    note = cache / "data" / "index" / _digest_of(config, vocabulary, files.digest)
+    with _hold(note):
+        if config.trust and note.exists() and (known := cache / "data" / note.read_text()).is_dir():
+            return known
+        with open_shelf(note.with_suffix(".part"), config.seed) as shelf:
+            folder = _prepare(config, vocabulary, sources, shelf, cache)
+        # a file may change twice within one tick of its file system's clock, and look as if it had once
+        if files.newest < begun - SETTLED:
+            with naming(note), replacing(note) as path:
+                path.write_text(folder.name)
+    return folder
+
+
+def _prepare(config: DataConfig, vocabulary: int, sources: Sources, shelf: Shelf, cache: Path) -> Path:
+    keys = split(config, sources, shelf)
+    folder = cache / "data" / _digest_of(config, vocabulary, _digest_parts(shelf, keys))
+    with FileLock(f"{folder}.lock"):  # beside the folder, which comes by a rename
+        if not folder.exists():  # asked under the lock: another may just have made it
+            half_done = folder.with_suffix(".part")
+            shutil.rmtree(half_done, ignore_errors=True)
+            half_done.mkdir()
+            tokenizer = train_tokenizer(shelf.texts("train"), vocabulary)
+            packed = {name: _sequences(config, tokenizer, shelf, name, key) for name, key in keys.items()}
+            write(half_done, tokenizer, packed)
+            half_done.rename(folder)
+    return folder
+
+
+def _sequences(config: DataConfig, tokenizer: Tokenizer, shelf: Shelf, name: str, key: str) -> Iterator[np.ndarray]:
+    """A split's packed sequences (T+1); raises ValueError at their end where they are too few."""
+    kind, count = name.partition(".")[0], 0
+    tokens = {"train": 0, "holdouts": config.holdout_tokens, "calibration": config.calibration_tokens}[kind]
+    most = -(-tokens // config.tokens) if tokens else None  # up, so that no fewer are scored than asked for
+    for row in itertools.islice(pack(tokenizer, shelf.texts(name), config.tokens + 1), most):
+        count += 1
+        yield row
+    if not count:
+        raise ValueError(
+            f"{key} is shorter than one sequence of data.tokens={config.tokens} + 1 tokens: give more text"
+        )
+    # your own files may hold less; of builtin documents enough were cut for it
+    if config.source == "builtin" and count * config.tokens < tokens:
+        raise ValueError(f"{key} holds {count * config.tokens} tokens of the {tokens} asked for: lower data.*_tokens")
+
+
+@contextmanager
+def _hold(note: Path) -> Iterator[None]:
+    """Keeps others from preparing the same documents meanwhile: they find them prepared."""
+    note.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{note}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.warning("data  waiting for another run that prepares the same documents")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _digest_of(config: DataConfig, vocabulary: int, documents: str) -> str:
+    """What a preparation depends on: the documents, and the settings that are no path."""
+    settings: dict[str, Any] = {key: value for key, value in asdict(config).items() if key not in NOT_PREPARED}
+    return hashlib.sha256(json.dumps([FORMAT, vocabulary, settings, documents], sort_keys=True).encode()).hexdigest()[
+        :16
+    ]
+
+
+def _digest_parts(shelf: Shelf, names: dict[str, str]) -> str:
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(json.dumps([name, shelf.count(name)]).encode())
+        for document in shelf.digests(name):
+            digest.update(document)
+    return digest.hexdigest()

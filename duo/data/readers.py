@@ -1,0 +1,157 @@
+"""The documents of one file: exactly the texts that stand in it, or one line that says what is wrong.
+
+A txt is one document; its ends of lines become line feeds, whatever they were. Of a jsonl (one object a line) and of a
+parquet, each row is one, as it is written there: nothing is guessed from how a string looks. Rows that lack the column,
+or hold null, are no documents. All text is UTF-8.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+SHOWN = 12  # names of other columns in a message
+ROWS = 256  # rows of a parquet that are in memory at once
+
+
+def read_documents(path: Path, key: str, column: str) -> Iterator[str]:
+    """The documents of a file, one after another; those of white space alone are among them.
+
+    Raises:
+        ValueError: in one line, with the key, the file and the way out: it cannot be read, or holds what is no text.
+    """
+    try:
+        yield from READERS[path.suffix](path, column)
+    except Exception as error:  # every reader has exceptions of its own
+        said = one_line(f"{key}: {path} cannot be read: {error or type(error).__name__}")
+        raise ValueError(said) from error
+
+
+def one_line(text: str) -> str:
+    """A message of any library, or with any name in it, on one line."""
+    return " ".join(text.splitlines())
+
+
+def _read_txt(path: Path, column: str) -> Iterator[str]:
+    text = _decode(path.read_bytes(), "it")
+    yield text.replace("\r\n", "\n").replace("\r", "\n")  # as text files are read: a document is alike on all systems
+
+
+class _Object(list[tuple[str, Any]]):
+    """A JSON object as pairs, which keep what a dict would lose: a key that stands there twice."""
+
+
+def _read_jsonl(path: Path, column: str) -> Iterator[str]:
+    columns: dict[str, None] = {}  # in order, which a set has not
+    with path.open("rb") as file:
+        for row, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            pairs = _parse(line, row)
+            values = [value for name, value in pairs if name == column]
+            if len(values) > 1:
+                raise ValueError(f"row {row} has the column {column!r} {len(values)} times")
+            if values and values[0] is not None:
+                others = [name for name, value in pairs if isinstance(value, str)]
+                yield _text(values[0], f"row {row}: column {column!r}", others)
+            if column not in columns:
+                columns |= dict.fromkeys(name for name, _ in pairs[:SHOWN] if len(columns) < SHOWN)
+                columns |= dict.fromkeys([column] * len(values))
+    if columns and column not in columns:
+        raise ValueError(f"it has no column {column!r} but {', '.join(columns)}: set data.column")
+
+
+def _parse(line: bytes, row: int) -> _Object:
+    text = _decode(line, f"row {row}").removeprefix("\ufeff" if row == 1 else "")  # some editors begin a file with it
+    try:
+        pairs = json.loads(text, object_pairs_hook=_Object)
+    except RecursionError:
+        raise ValueError(f"row {row} nests too deep") from None
+    except ValueError as error:  # also of integers with thousands of digits
+        raise ValueError(f"row {row} is no JSON ({error}): give one object a line") from None
+    if not isinstance(pairs, _Object):
+        raise ValueError(f'row {row} is {_kind(pairs)}: give one object a line, such as {{"text": "..."}}')
+    return pairs
+
+
+def _read_parquet(path: Path, column: str) -> Iterator[str]:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    # buffered: else whole row groups are in memory
+    with ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+        schema = file.schema_arrow
+        if not file.metadata.num_rows:  # a shard that a filter emptied, which may have lost its types
+            return
+        if schema.names.count(column) != 1:
+            count = "no" if column not in schema.names else "more than one"
+            raise ValueError(f"it has {count} column {column!r} but {', '.join(schema.names[:SHOWN])}: set data.column")
+        kind = schema.field(column).type
+        if pa.types.is_null(kind):
+            return
+        if not _holds_text(kind):
+            others = [field.name for field in schema if _holds_text(field.type)]
+            raise ValueError(_no_text(f"column {column!r}", one_line(str(kind)), others))
+        batches = file.iter_batches(ROWS, columns=[column], use_threads=False)
+        values = (value for batch in batches for value in _as_bytes(batch.column(column)))
+        for row, value in enumerate(values, 1):
+            if value is not None:
+                yield _decode(value, f"row {row}: column {column!r}")
+
+
+def _holds_text(kind: Any) -> bool:
+    """Whether an Arrow type is of strings, or of bytes, which may be UTF-8."""
+    from pyarrow import types
+
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    tests = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "fixed_size_binary")
+    return any(getattr(types, f"is_{name}")(kind) for name in tests)
+
+
+def _as_bytes(values: Any) -> list[bytes | None]:
+    """An Arrow array of text as bytes: Arrow does not check that its strings are UTF-8."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if not pa.types.is_fixed_size_binary(values.type):
+        values = values.cast(pa.large_binary())
+    return values.to_pylist()
+
+
+def _text(value: Any, where: str, others: list[str]) -> str:
+    if not isinstance(value, str):
+        raise ValueError(_no_text(where, _kind(value), others))
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(value[error.start]):04x}"
+        raise ValueError(f"{where} holds {half}, half of a surrogate pair, which is no character: mend it") from None
+    return value
+
+
+def _no_text(where: str, kind: str, others: list[str]) -> str:
+    there = f", here {', '.join(others[:SHOWN])}" if others else ""
+    return f"{where} holds {kind} and no text: set data.column to a column of strings{there}"
+
+
+def _decode(data: bytes, where: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        wrong = f"byte {error.start} (0x{data[error.start]:02x})"
+        raise ValueError(f"{where} is no UTF-8 at {wrong}: convert the file to UTF-8") from None
+
+
+def _kind(value: Any) -> str:
+    names = {_Object: "an object", list: "a list", str: "a string", bool: "a bool", int: "a number", float: "a number"}
+    return names.get(type(value), "null")
+
+
+READERS: dict[str, Callable[[Path, str], Iterator[str]]] = {
+    ".txt": _read_txt,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
+}
