@@ -7,6 +7,7 @@ or hold null, are no documents. All text is UTF-8.
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,6 +48,7 @@ def _read_jsonl(path: Path, column: str) -> Iterator[str]:
     columns: dict[str, None] = {}  # in order, which a set has not
     with path.open("rb") as file:
         for row, line in enumerate(file, 1):
+            line = line.removeprefix(codecs.BOM_UTF8) if row == 1 else line  # some editors begin a file with it
             if not line.strip():
                 continue
             pairs = _parse(line, row)
@@ -64,7 +66,7 @@ def _read_jsonl(path: Path, column: str) -> Iterator[str]:
 
 
 def _parse(line: bytes, row: int) -> _Object:
-    text = _decode(line, f"row {row}").removeprefix("\ufeff" if row == 1 else "")  # some editors begin a file with it
+    text = _decode(line, f"row {row}")
     try:
         pairs = json.loads(text, object_pairs_hook=_Object)
     except RecursionError:
