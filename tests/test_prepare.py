@@ -21,7 +21,7 @@ from duo.data import DataConfig, TextData
 from duo.data import prepare as module
 from duo.data.prepare import prepare
 from duo.data.tokenizer import END, pieces, token_bytes, train_tokenizer
-from duo.data.tokens import digests_of, pack, read
+from duo.data.tokens import digests_of, pack, read, write
 
 TOKENIZER = train_tokenizer([f"some words, {END} among them <|end|> document"] * 3, 300)
 WRITTEN = st.lists(st.sampled_from([END, "<|", "endofdocument", "|>", " ", "\n", "é", "a1"]) | st.text(max_size=9)).map(
@@ -46,7 +46,7 @@ def read_files(monkeypatch):
     return times
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.lists(WRITTEN, min_size=1, max_size=4))
 def test_labels_hold_the_bytes_of_their_documents_even_where_those_spell_the_end(documents):
     stream = np.concatenate([*pack(TOKENIZER, documents, 1)])
@@ -182,7 +182,7 @@ def full_disk(room):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("room", [0, 3_000, 9_000, 14_000, 40_000, 60_000])
+@pytest.mark.parametrize("room", [0, 22_000, 40_000])
 def test_a_full_disk_is_said_in_one_line_and_leaves_nothing_that_is_trusted(old, tmp_path, room):
     with (
         full_disk(room),
@@ -194,6 +194,15 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing_that_is_trusted(old,
     assert {path.suffix for path in (tmp_path / "data").iterdir()} <= {"", ".lock", ".part"}
     assert read(prepare(old, 300, tmp_path))[2] == read(prepare(old, 300, tmp_path / "other"))[2]
     assert not [*(tmp_path / "data").glob("*.part")]
+
+
+@pytest.mark.parametrize("room", [0, 200, 5_000, 9_000])
+def test_tokens_that_do_not_fit_are_said_in_one_line(tmp_path, room):
+    with (
+        full_disk(room),
+        pytest.raises(OSError, match=f"^{tmp_path} cannot be written: .*: free some space, or set cache"),
+    ):
+        write(tmp_path, TOKENIZER, {"train": np.zeros((999, 17), dtype=np.uint16)})
 
 
 MEASURE = """
@@ -226,5 +235,5 @@ def peak(folder, suffix, megabytes):
 @pytest.mark.long
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_memory_does_not_grow_with_the_documents(tmp_path, suffix):
-    small, large = (peak(tmp_path / str(size), suffix, size) for size in (15, 60))
-    assert large - small < 40, f"{small:.0f} MB for 15 MB, {large:.0f} MB for 60 MB"
+    small, large = (peak(tmp_path / str(size), suffix, size) for size in (8, 32))
+    assert large - small < 30, f"{small:.0f} MB for 8 MB, {large:.0f} MB for 32 MB"
