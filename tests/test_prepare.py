@@ -23,10 +23,11 @@ from duo.data.prepare import prepare
 from duo.data.tokenizer import END, pieces, token_bytes, train_tokenizer
 from duo.data.tokens import digests_of, pack, read, write
 
-TOKENIZER = train_tokenizer([f"some words, {END} among them <|end|> document"] * 3, 300)
+TOKENIZER = train_tokenizer([f"some words, {END} among them <|end|> document"] * 3, 400)
 WRITTEN = st.lists(st.sampled_from([END, "<|", "endofdocument", "|>", " ", "\n", "é", "a1"]) | st.text(max_size=9)).map(
     "".join
 )
+WORDS = st.lists(st.sampled_from(["some", " words", " document", " ", "\n", ","]), min_size=4).map("".join)
 
 
 @pytest.fixture
@@ -70,12 +71,12 @@ def test_prepared_documents_that_spell_the_end_are_whole(tmp_path):
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)
-@given(WRITTEN | st.text(st.sampled_from("a_é1漢 \n\t\r\x1c\x85\u2003'.")), st.integers(1, 9))
+@given(WORDS | WRITTEN | st.text(st.sampled_from("a_é1漢 \n\t\r\x1c\x85\u2003'.")), st.integers(1, 9))
 def test_a_document_in_pieces_has_the_tokens_of_the_whole(text, most):
     parts = [*pieces(text, most)]
     assert "".join(parts) == text
     assert [token for part in parts for token in TOKENIZER.encode(part).ids] == TOKENIZER.encode(text).ids
-    assert max(map(len, parts)) <= most + max(map(len, text.split(" ") + text.split("\n"))) + 1
+    assert max(map(len, pieces("words " * 99, most))) <= most + len(" words")
 
 
 def test_digests_of_rows_that_are_written_are_those_of_arrays(files, old, tmp_path):
@@ -206,13 +207,14 @@ def test_tokens_that_do_not_fit_are_said_in_one_line(tmp_path, room):
 
 
 MEASURE = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from duo.data import DataConfig
 from duo.data.prepare import prepare
 globs = {"train": [sys.argv[1] + "/t.*"], "holdouts": {"h": [sys.argv[1] + "/h.txt"]}}
 prepare(DataConfig(source="files", **globs), 400, Path(sys.argv[1], "cache"))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# not getrusage: it begins with the peak of the process that forked this one
+print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 
 
@@ -235,5 +237,5 @@ def peak(folder, suffix, megabytes):
 @pytest.mark.long
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_memory_does_not_grow_with_the_documents(tmp_path, suffix):
-    small, large = (peak(tmp_path / str(size), suffix, size) for size in (8, 32))
-    assert large - small < 30, f"{small:.0f} MB for 8 MB, {large:.0f} MB for 32 MB"
+    small, large = (peak(tmp_path / str(size), suffix, size) for size in (6, 24))
+    assert large - small < 25, f"{small:.0f} MB for 6 MB, {large:.0f} MB for 24 MB"
