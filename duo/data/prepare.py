@@ -23,7 +23,7 @@ from duo.data.documents import split
 from duo.data.shelf import Shelf, open_shelf
 from duo.data.sources import Sources, find_files, stamp
 from duo.data.tokenizer import train_tokenizer
-from duo.data.tokens import FORMAT, naming, pack, write
+from duo.data.tokens import FORMAT, pack, write
 from duo.storage.files import replacing
 
 SETTLED = 2_000_000_000  # ns after which another change of a file has another time on every file system
@@ -54,7 +54,7 @@ def prepare(config: DataConfig, vocabulary: int, cache: Path) -> Path:
             folder = _prepare(config, vocabulary, sources, shelf, cache)
         # a file may change twice within one tick of its file system's clock, and look as if it had once
         if files.newest < begun - SETTLED:
-            with naming(note), replacing(note) as path:
+            with replacing(note) as path:
                 path.write_text(folder.name)
     return folder
 

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from datasets import Dataset, DatasetDict, Features, Sequence, Value, disable_pr
 from tokenizers import Tokenizer
 
 from duo.data.tokenizer import END, literal, pieces
+from duo.storage.files import naming
 
 FORMAT = 3  # raised by every change that alters what is prepared
 CHARACTERS = 1 << 19  # of text that are tokenized at once
@@ -77,17 +77,6 @@ def pack(tokenizer: Tokenizer, documents: Iterable[str], length: int) -> Iterato
         whole = len(rest) // length * length
         yield from rest[:whole].reshape(-1, length)
         rest = rest[whole:]
-
-
-@contextmanager
-def naming(folder: Path) -> Iterator[None]:
-    """Errors of writing name the folder, and say what to do; tokenizers' and Arrow's own name nothing."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, OSError) or type(error) is Exception:  # of tokenizers
-            raise OSError(f"{folder} cannot be written: {error}: free some space, or set cache=FOLDER") from error
-        raise
 
 
 def _open_splits(folder: Path, tokens: Mapping[str, Iterable[np.ndarray]]) -> dict[str, Iterator[np.ndarray]]:

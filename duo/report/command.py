@@ -19,6 +19,7 @@ CLOSED = "the output was closed: nobody reads it any more"
 WAY_OUT = {
     errno.ENOSPC: "make room on the disk; the same command goes on",
     errno.EDQUOT: "make room in your quota; the same command goes on",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 

@@ -54,7 +54,8 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
     except OSError as error:
         if error.filename is not None and Path(os.fsdecode(error.filename)) != temporary:
             raise  # names another file
-        raise _named(error.errno, error.strerror or str(error), path) from error
+        reason = os.strerror(error.errno) if error.errno else str(error)  # Arrow's own words repeat themselves
+        raise _named(error.errno, reason, path) from error
     except Exception as error:
         if (found := SYSTEM.search(str(error))) is None:
             raise  # of something else than the disk
