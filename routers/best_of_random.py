@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from duo import Gate, Router, Spec, Trial, replay
-from duo.search import patterns_of
-from duo.search.patterns import pattern_codes
+from duo.search import draw_patterns
+from duo.search.patterns import counts_of
 
 
 class BestOfRandom(Router):
@@ -28,13 +28,8 @@ class BestOfRandom(Router):
                 f"router.patterns={patterns} must be 1 or more, router.per={per!r} sequence, token or batch"
             )
         self.per = per
-        every_PL = patterns_of(spec.layers, spec.budget)
-        code_P = pattern_codes(every_PL)
-        drawn = []
-        for code in code_P.unique():
-            index_R = (code_P == code).nonzero().squeeze(1)
-            drawn.append(index_R[torch.randperm(len(index_R))[:patterns]])
-        self.register_buffer("pattern_PL", every_PL[torch.cat(drawn)])
+        drawn = [draw_patterns(count_M, patterns) for count_M in counts_of(spec.layers, spec.budget)]
+        self.register_buffer("pattern_PL", torch.cat(drawn))
 
     def route(self, trial: Trial) -> Gate:
         """Scores all patterns in context `same` with the labels, and follows the best."""

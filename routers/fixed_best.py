@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from duo import Gate, Router, Spec, Trial, replay
-from duo.routing.calibration import mean_losses
-from duo.search import patterns_of
-from duo.search.patterns import codes, pattern_codes
+from duo.routing.calibration import climb_to_fixed, mean_losses
+from duo.routing.compose import even_patterns
+from duo.search.patterns import can_list, codes, counts_of, pattern_codes, pattern_counts, patterns_with
 
 
 class FixedBest(Router):
-    """The best fixed pattern, chosen by enumeration on calibration data; deployable, and the baseline of gap closed.
+    """The best fixed pattern, chosen on calibration data; deployable, and the baseline of gap closed.
 
-    A fractional budget has one pattern for each count that occurs.
+    A fractional budget has one pattern for each count that occurs. Patterns are enumerated, or where they are too many
+    found by local search.
 
     Args:
         spec: layers, width and budget.
@@ -29,13 +30,20 @@ class FixedBest(Router):
     def __init__(self, spec: Spec, tokens: int = 2048) -> None:
         super().__init__(spec)
         self.tokens = tokens
-        pattern_PL = patterns_of(spec.layers, spec.budget)
-        self.register_buffer("pattern_PL", pattern_PL, persistent=False)
+        count_CM = counts_of(spec.layers, spec.budget)
+        listed = can_list(count_CM)
+        self.search_method = None if listed else "local"
+        pattern_PL = patterns_with(count_CM) if listed else even_patterns(count_CM)
+        self.register_buffer("pattern_PL", pattern_PL, persistent=not listed)
         first_P = [int((pattern_codes(pattern_PL) == code).nonzero()[0]) for code in pattern_codes(pattern_PL).unique()]
         self.register_buffer("best_P", torch.tensor(first_P))
 
     def calibrate(self, trials: Sequence[Trial]) -> None:
         """Takes the pattern (of each count) with the lowest loss, averaged over the calibration sets."""
+        if self.search_method:
+            found = [climb_to_fixed(trials, count_M, self.tokens) for count_M in pattern_counts(self.pattern_PL.cpu())]
+            self.pattern_PL.copy_(torch.stack(found))
+            return
         mean_P, code_P = mean_losses(trials, self.pattern_PL, self.tokens), pattern_codes(self.pattern_PL.cpu())
         for index, code in enumerate(code_P.unique()):
             self.best_P[index] = mean_P.masked_fill(code_P != code, torch.inf).argmin()

@@ -36,6 +36,11 @@ class Comparison(Struct, frozen=True):
         found = {name: scores[holdout] for name, scores in rows.items() if scores}
         return dict(sorted(found.items(), key=lambda item: item[1].loss))
 
+    def searches(self, *groups: str) -> dict[str, str]:
+        """How rows were searched for, by name, where any of these groups (none given: all) compares not all routes."""
+        rows = [self.groups[group] for group in groups or self.groups]
+        return {name: row.search for group in rows for name, row in group.items() if row.search}
+
     @property
     def holdouts(self) -> list[str]:
         """Names of the hold-outs."""

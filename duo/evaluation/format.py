@@ -56,7 +56,7 @@ def save_struct(value: Struct, folder: Path, name: str) -> None:
     """Writes `sequences.safetensors`, and then the JSON, with this format's number; raises OSError naming the file."""
     with replacing(folder / "sequences.safetensors") as path:
         path.write_bytes(pack_arrays(value))
-    fields = {"schema": SCHEMA} | structs.asdict(value)
+    fields = {"schema": SCHEMA} | msgspec.to_builtins(value)  # leaves out what is unset
     with replacing(folder / name) as path:  # last: who finds the JSON finds the arrays too
         path.write_bytes(msgspec.json.format(msgspec.json.encode(fields), indent=1) + b"\n")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from duo.evaluation.bootstrap import Estimate
 from duo.evaluation.score import PerModule, Scores
@@ -50,10 +50,17 @@ class Result(Struct, frozen=True):
     """By hold-out, layers at which a router that learned never or always uses a module."""
     provenance: dict[str, Any]
     """Commit, versions, device, seed, seconds and command."""
+    search: dict[str, str] | UnsetType = UNSET
+    """By row (`router` is the run's own), how its routes were searched for, where not all were compared."""
 
     def full_rows(self) -> dict[str, Scores]:
         """The router (if it is scored on full hold-outs) and its baselines, by name."""
         return ({self.router: self.scores} if self.scores else {}) | self.baselines
+
+    @property
+    def searches(self) -> dict[str, str]:
+        """How rows were searched for, by the names that rows have here."""
+        return {self.router if name == "router" else name: how for name, how in (self.search or {}).items()}
 
     def subset_rows(self) -> dict[str, Scores]:
         """Every row of the subset, by name."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct, structs
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
 from duo.evaluation.bootstrap import Estimate, gap_between
 from duo.evaluation.score import Cost, PerModule, Score, Scores, average_scores, difference
@@ -48,6 +49,8 @@ class Row(Struct, frozen=True, forbid_unknown_fields=True):
     """On the subset that searches are scored on."""
     collapsed: dict[str, list[Words]] = {}
     """By hold-out, layers at which a router that learned never or always uses a module."""
+    search: Label | UnsetType = UNSET
+    """How its routes were searched for, where not all that there are were compared (`local`, `beam`); else left out."""
     failed: str | None = None
     """Why there are no scores."""
     beside: dict[str, Beside] = {}
@@ -62,6 +65,20 @@ class Row(Struct, frozen=True, forbid_unknown_fields=True):
     def bound(self) -> bool:
         """Whether the router consulted the labels it was scored on, on full hold-outs or on their subset."""
         return any(score.labels_consulted for part in PARTS for score in getattr(self, part).values())
+
+
+def describe_search(search: Mapping[str, str | UnsetType]) -> str:
+    """What captions say of how rows were searched for; nothing where all routes were compared.
+
+    >>> describe_search({"fixed_best": "local", "random": UNSET, "oracle": "local"})
+    '; search: local (fixed_best, oracle)'
+    """
+    methods: dict[str, list[str]] = {}
+    for name, method in search.items():
+        if method:
+            methods.setdefault(str(method), []).append(name)
+    said = ", ".join(f"{method} ({', '.join(names)})" for method, names in methods.items())
+    return f"; search: {said}" if said else ""
 
 
 def average_rows(rows: list[Row]) -> Row:

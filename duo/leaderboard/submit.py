@@ -29,7 +29,7 @@ from duo.stages.cache import Made
 from duo.stages.compare import seeded_recipes
 from duo.stages.output import load_finished
 from duo.stages.publish import About, copy_published, find_published, open_store, publish
-from duo.stages.score import baseline_recipes, score_row
+from duo.stages.score import baseline_recipes, score_row, with_subset_for_searches
 from duo.stages.source import BackboneSource, backbone_source
 from duo.stages.stage3 import train_or_load
 from duo.storage.store import HEADS, Store
@@ -71,6 +71,7 @@ class Submission:
         recipe, result = _load_run(folder)
         if recipe.leaderboard.store == self.store.shown:  # a run's folder keeps no password
             recipe = replace(recipe, leaderboard=replace(recipe.leaderboard, store=self.store.location))
+        recipe = with_subset_for_searches(recipe)
         data, device = backbone_source(recipe).open_data(self.cache), join_world(recipe.trainer)
         added: list[str | None] = []
         refused = []

@@ -23,6 +23,7 @@ from duo.recipe.sections import CompareConfig, LeaderboardConfig, SeededBackbone
 from duo.routing import registry
 from duo.routing.registry import check_options
 from duo.routing.router import Router, Spec
+from duo.search.patterns import check_listed, counts_of
 from duo.training.config import Stage1Config, Stage3Config
 from duo.training.options import check_trainer
 
@@ -60,6 +61,10 @@ class Recipe:
         for key, value in (("null_draws", self.null_draws), ("seed", self.seed), ("backbone.seed", self.backbone.seed)):
             if value < 0:
                 raise ValueError(f"{key}={value} must be 0 or more")
+        if self.null_draws:  # the null averages what all patterns predict
+            check_listed(
+                counts_of(self.backbone.layers, self.budget), f"null_draws={self.null_draws} needs them: set 0"
+            )
         if self.null_draws and self.compare.names:
             raise ValueError("null_draws needs an ordinary run: leave compare.rows out")
         if self.backbone.family == "opt" and self.data.tokens > self.backbone.positions:

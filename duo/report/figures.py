@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from duo.evaluation.bootstrap import Estimate
 from duo.evaluation.comparison import Comparison
 from duo.evaluation.result import Result
+from duo.evaluation.row import describe_search
 from duo.evaluation.score import Score, difference
 from duo.report.names import printable
 from duo.storage.files import replacing
@@ -78,10 +79,9 @@ def loss_against_budget(result: Result) -> Figure:
     for column, holdout in enumerate(holdouts):
         for axis, rows, where in zip(axes[:, column], parts, ("full hold-out", "subset of searches"), strict=True):
             _losses(axis, {name: scores[holdout] for name, scores in rows.items()})
+            search = describe_search({name: how for name, how in result.searches.items() if name in rows})
             axis.set(
-                title=f"{printable(holdout)}, {where}",
-                xlabel="backbone MFLOPs per token",
-                ylabel="loss (nats per token)",
+                title=f"{printable(holdout)}, {where}{search}", xlabel="backbone MFLOPs per token", ylabel="loss (nats per token)"
             )
     return figure
 
@@ -108,7 +108,8 @@ def rows_by_loss(comparison: Comparison) -> Figure:
             axis.set_yticks(range(len(scores)), [printable(name) for name in reversed(scores)])
             where = "subset of searches" if subset else "full hold-out"
             label = "loss (nats per token)" + (f" minus that of {printable(other)}" if other else "")
-            axis.set(title=f"{printable(holdout)}, {where}", xlabel=label)
+            search = describe_search({name: how for name, how in comparison.searches(group).items() if name in scores})
+            axis.set(title=f"{printable(holdout)}, {where}{search}", xlabel=label)
             axis.grid(alpha=0.3)
     return figure
 
@@ -129,7 +130,11 @@ def loss_across(comparison: Comparison) -> Figure:
                 axis.plot(places, promised, "--", linewidth=1, color=line, label=f"{_label(name)}, promised")
         keys = {group.partition("=")[0] for group in groups if ", " not in group}
         axis.set_xticks(range(len(groups)), [_short(group) for group in groups])
-        axis.set(title=printable(holdout), xlabel=", ".join(keys), ylabel="loss (nats per token)")
+        axis.set(
+            title=f"{printable(holdout)}{describe_search(comparison.searches())}",
+            xlabel=", ".join(keys),
+            ylabel="loss (nats per token)",
+        )
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     return figure
@@ -155,7 +160,7 @@ def layer_share(comparison: Comparison) -> Figure:
         )  # fmt: skip
         axis.set_xticks(range(len(shares)), [share[2] for share in shares], rotation=90, fontsize=7)
         axis.set_yticks(range(len(shares[0][-1])))
-        axis.set(title=printable(holdout), ylabel="layer")
+        axis.set(title=f"{printable(holdout)}{describe_search(comparison.searches())}", ylabel="layer")
         figure.colorbar(image, ax=axis, label="share of big")
     return figure
 

@@ -13,6 +13,7 @@ from duo.backbone import Counts
 from duo.evaluation.bootstrap import Estimate
 from duo.evaluation.comparison import Comparison
 from duo.evaluation.result import Luck, Result
+from duo.evaluation.row import describe_search
 from duo.evaluation.score import Score, difference
 from duo.report.names import printable
 
@@ -62,7 +63,8 @@ def table(result: Result, holdout: str, subset: bool = False) -> Table:
     rows = {name: row[holdout] for name, row in (result.subset_rows() if subset else result.full_rows()).items()}
     budget = f"{Counts(**result.budget)} layers a token"
     columns = ("minus random", "perplexity", "bits/byte", *COSTS)
-    view = _view(f"{printable(holdout)}: {budget}; {_where(rows['random'], subset)}", columns, subset)
+    search = describe_search({name: how for name, how in result.searches.items() if name in rows})
+    view = _view(f"{printable(holdout)}: {budget}; {_where(rows['random'], subset)}{search}", columns, subset)
     for name, score in rows.items():
         bits = "" if score.bits_per_byte is None else f"{score.bits_per_byte:.3f}"
         perplexity = "" if score.perplexity is None else f"{score.perplexity:.1f}"
@@ -85,6 +87,7 @@ def comparison_table(comparison: Comparison, group: str, holdout: str, subset: b
         *(["gap closed"] if comparison.gap else []),
     )
     title = f"{printable(holdout)}{f', {printable(group, 120)}' if group else ''}: {_where(first, subset)}"
+    title += describe_search({name: how for name, how in comparison.searches(group).items() if name in scores})
     view = _view(title, columns, subset)
     for bound in (False, True):
         for name, score in scores.items():
@@ -113,7 +116,9 @@ def across(comparison: Comparison, holdout: str) -> Table:
     scores = {group: comparison.scored(group, holdout, subset) for group in groups}
     names = dict.fromkeys(name for group in groups for name in scores[group])
     some = next(score for group in groups for score in scores[group].values())
-    view = _plain(f"{printable(holdout)}: loss, and minus the last line; {_where(some, subset)}")
+    view = _plain(
+        f"{printable(holdout)}: loss, and minus the last line; {_where(some, subset)}{describe_search(comparison.searches())}"
+    )
     view.add_column("", no_wrap=True)
     for name in names:
         view.add_column(printable(name), justify="right", no_wrap=True)

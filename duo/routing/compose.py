@@ -43,6 +43,16 @@ def even_scores(layers: int) -> Tensor:
     return torch.arange(1, layers + 1) * golden % 1
 
 
+def even_patterns(count_CM: Tensor) -> Tensor:
+    """A pattern of each (skip, small, big) count that spreads its big layers evenly, (C, L).
+
+    >>> even_patterns(torch.tensor([[0, 2, 2]]))
+    tensor([[2, 1, 2, 1]])
+    """
+    layers = int(count_CM[0].sum())
+    return top(even_scores(layers).expand(len(count_CM), -1), count_CM)
+
+
 def straight_through(logits: Tensor) -> Tensor:
     """Exactly one-hot weights (..., M) of the highest logit, with the gradient of their softmax.
 

@@ -34,6 +34,9 @@ class Router(nn.Module, ABC):
     may draw from torch's global generator; routing draws from `trial.uniform`.
     """
 
+    search_method: str | None = None
+    """How its routes were searched for, if not among all that there are (`local`, `beam`): said beside its scores."""
+
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.spec = spec

@@ -26,9 +26,12 @@
 from duo.search.beam import Beam
 from duo.search.exact import MEMORY, Found, Search
 from duo.search.local import Local
-from duo.search.patterns import all_patterns, patterns_of
+from duo.search.patterns import all_patterns, draw_patterns, patterns_of
 from duo.search.values import Criterion, divergence, entropy
 
 METHODS: dict[str, type[Search]] = {"exact": Search, "beam": Beam, "local": Local}
 
-__all__ = ["MEMORY", "METHODS", "Criterion", "Found", "Search", "all_patterns", "divergence", "entropy", "patterns_of"]
+__all__ = [
+    "MEMORY", "METHODS", "Criterion", "Found", "Search", "all_patterns", "divergence", "draw_patterns", "entropy",
+    "patterns_of",
+]  # fmt: skip

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from duo.backbone import MODULES
 from duo.search.approximate import NONE, Approximate, Position
+from duo.search.patterns import promising_swaps
 
 
 class Local(Approximate):
@@ -52,7 +53,7 @@ class Local(Approximate):
 
     def _best_swap(self, here: Position, flip_BLM: Tensor) -> tuple[Tensor, Tensor]:
         """value_B and route_BL of the best of the most promising swaps."""
-        promise_BJ, swapped_BJL = _swaps(here.route_BL, flip_BLM, self.width)
+        promise_BJ, swapped_BJL = promising_swaps(here.route_BL, flip_BLM, self.width)
         swapped_JBL, swaps_JB = swapped_BJL.transpose(0, 1), promise_BJ.T.isfinite()
         if not swaps_JB.any():  # nothing can be swapped
             return torch.full_like(here.x_B1D[:, 0, 0], torch.inf), here.route_BL
@@ -62,15 +63,3 @@ class Local(Approximate):
             x_JB1D = self._layer(here, layer, x_JB1D, every_J, swapped_JBL[..., layer].where(swaps_JB, NONE))
         value_B, at_B = self._values(here, x_JB1D, swaps_JB).min(dim=0)
         return value_B, swapped_JBL[at_B, torch.arange(len(at_B), device=at_B.device)]
-
-
-def _swaps(route_BL: Tensor, flip_BLM: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """promise_BJ and route_BJL of the most promising swaps; the promise is infinite where nothing would change."""
-    layers = route_BL.shape[1]
-    becomes_BLL = flip_BLM.gather(2, route_BL[:, None].expand(-1, layers, -1))  # layer l with the module of layer m
-    one_Q, other_Q = torch.triu_indices(layers, layers, 1, device=route_BL.device)
-    promise_BQ = becomes_BLL[:, one_Q, other_Q] + becomes_BLL[:, other_Q, one_Q]
-    promise_BJ, pair_BJ = promise_BQ.topk(min(width, len(one_Q)), dim=1, largest=False)
-    at_BJ2 = torch.stack((one_Q[pair_BJ], other_Q[pair_BJ]), dim=-1)
-    route_BJL = route_BL[:, None].expand(-1, at_BJ2.shape[1], -1)
-    return promise_BJ, route_BJL.scatter(2, at_BJ2, route_BJL.gather(2, at_BJ2.flip(-1)))

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from duo.backbone import BIG, MODULES, SKIP, SMALL, Budget, Counts
 
+MOST_LISTED = 1 << 17
+"""Patterns that are listed at most: all of any budget of 12 layers (117,810 at most), half big up to 19 layers."""
+
 
 def all_patterns(layers: int, modules: Sequence[int] = (SMALL, BIG)) -> Tensor:
     """Every pattern over the modules, (P, L): all 2^L of small and big, or all 3^L with skip.
@@ -28,14 +31,62 @@ def patterns_of(layers: int, budget: Budget | Counts) -> Tensor:
     (924, 67980)
 
     Raises:
-        ValueError: the budget needs more modules than there are layers.
+        ValueError: the budget needs more modules than there are layers, or has too many patterns to list.
     """
     return patterns_with(counts_of(layers, budget))
 
 
 def patterns_with(count_CM: Tensor) -> Tensor:
-    """Every pattern of these (skip, small, big) counts, (P, L)."""
+    """Every pattern of these (skip, small, big) counts, (P, L).
+
+    Raises:
+        ValueError: they have more than `MOST_LISTED` patterns.
+    """
+    check_listed(count_CM, "draw some (duo.search.draw_patterns), or search with method='local'")
     return torch.cat([_exactly(sum(count), count[BIG], count[SKIP]) for count in count_CM.tolist()])
+
+
+def can_list(count_CM: Tensor) -> bool:
+    """Whether the patterns of these (skip, small, big) counts are few enough to be listed."""
+    return count_patterns(count_CM) <= MOST_LISTED
+
+
+def check_listed(count_CM: Tensor, hint: str) -> None:
+    """Raises ValueError where they are too many; `hint` is the way out."""
+    if not can_list(count_CM):
+        named = [f"{big} big and {skip} skipped" for skip, _, big in count_CM.tolist()]
+        counts = " or ".join(named if len(named) <= 4 else [named[0], "...", named[-1]])
+        raise ValueError(
+            f"{int(count_CM[0].sum())} layers with {counts} have {count_patterns(count_CM):,} patterns, and at most "
+            f"{MOST_LISTED:,} are listed: {hint}"
+        )
+
+
+def count_patterns(count_CM: Tensor) -> int:
+    """How many patterns have any of these (skip, small, big) counts; none is listed.
+
+    >>> count_patterns(counts_of(12, Budget(0.3, 0.2))), count_patterns(counts_of(30, Budget(15)))
+    (67980, 155117520)
+    """
+    return sum(
+        math.comb(sum(count), count[BIG]) * math.comb(sum(count) - count[BIG], count[SKIP])
+        for count in count_CM.tolist()
+    )
+
+
+def draw_patterns(count_M: Tensor, patterns: int) -> Tensor:
+    """So many different patterns of one (skip, small, big) count, drawn uniformly by torch's generator, (P, L).
+
+    All of them, in random order, where there are no more.
+    """
+    if can_list(count_M[None]):
+        every_PL = patterns_with(count_M[None])
+        return every_PL[torch.randperm(len(every_PL))[:patterns]]
+    sorted_L = torch.arange(len(MODULES)).repeat_interleave(count_M)
+    drawn: dict[tuple[int, ...], None] = {}
+    while len(drawn) < patterns:  # one that was drawn before is drawn anew, so that all stay equally likely
+        drawn[tuple(sorted_L[torch.randperm(len(sorted_L))].tolist())] = None
+    return torch.tensor([*drawn])
 
 
 def counts_of(layers: int, budget: Budget | Counts) -> Tensor:
@@ -81,13 +132,51 @@ def swaps(pattern_L: Tensor) -> Tensor:
     return torch.cat((pattern_L[None], swapped_QL))
 
 
+def flips(pattern_L: Tensor, modules: Sequence[int]) -> Tensor:
+    """Every pattern that gives one layer another of the modules, (P, L).
+
+    >>> flips(torch.tensor([2, 1]), (1, 2)).tolist()
+    [[1, 1], [2, 2]]
+    """
+    flipped = []
+    for layer, module in itertools.product(range(len(pattern_L)), modules):
+        if module != pattern_L[layer]:
+            flipped.append(pattern_L.clone())
+            flipped[-1][layer] = module
+    return torch.stack(flipped) if flipped else pattern_L[:0].view(0, len(pattern_L))
+
+
+def promising_swaps(route_BL: Tensor, flip_BLM: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """promise_BJ and route_BJL of the swaps of two layers that promise the lowest values, at most `width`.
+
+    Args:
+        route_BL: the routes whose layers are swapped.
+        flip_BLM: the value of each route with one layer's module replaced; infinite for its own. The sum of two flips
+            is what their swap promises: infinite where nothing would change.
+        width: swaps of each route.
+    """
+    layers = route_BL.shape[1]
+    becomes_BLL = flip_BLM.gather(2, route_BL[:, None].expand(-1, layers, -1))  # layer l with the module of layer m
+    one_Q, other_Q = torch.triu_indices(layers, layers, 1, device=route_BL.device)
+    promise_BQ = becomes_BLL[:, one_Q, other_Q] + becomes_BLL[:, other_Q, one_Q]
+    promise_BJ, pair_BJ = promise_BQ.topk(min(width, len(one_Q)), dim=1, largest=False)
+    at_BJ2 = torch.stack((one_Q[pair_BJ], other_Q[pair_BJ]), dim=-1)
+    route_BJL = route_BL[:, None].expand(-1, at_BJ2.shape[1], -1)
+    return promise_BJ, route_BJL.scatter(2, at_BJ2, route_BJL.gather(2, at_BJ2.flip(-1)))
+
+
 def _exactly(layers: int, big: int, skip: int) -> Tensor:
-    found = []
-    for bigs in itertools.combinations(range(layers), big):
-        rest = [layer for layer in range(layers) if layer not in bigs]
-        for skips in itertools.combinations(rest, skip):
-            found.append([BIG if layer in bigs else SKIP if layer in skips else SMALL for layer in range(layers)])
-    return torch.tensor(found)
+    """Every pattern of one count, (P, L): by the layers that are big, then by those of the others that are skipped."""
+    big_QB, skip_KS = _combinations(layers, big), _combinations(layers - big, skip)  # S indexes the layers left
+    pattern_QL = torch.full((len(big_QB), layers), SMALL).scatter(1, big_QB, BIG)
+    left_QL = (pattern_QL == SMALL).nonzero()[:, 1].view(len(big_QB), layers - big)
+    pattern_QKL = pattern_QL[:, None].repeat(1, len(skip_KS), 1)
+    return pattern_QKL.scatter_(2, left_QL[:, skip_KS], SKIP).flatten(0, 1)
+
+
+def _combinations(number: int, of: int) -> Tensor:
+    """Every choice of so many out of a number of things, in rising order."""
+    return torch.tensor([*itertools.combinations(range(number), of)], dtype=torch.int64)
 
 
 def codes(count_XM: Tensor, layers: int) -> Tensor:

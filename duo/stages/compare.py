@@ -17,7 +17,7 @@ from duo.evaluation.provenance import provenance
 from duo.evaluation.row import Row, average_rows
 from duo.recipe import Recipe
 from duo.stages.output import digest_sources
-from duo.stages.score import describe_row, score_row
+from duo.stages.score import describe_row, score_row, with_subset_for_searches
 from duo.stages.source import backbone_source
 from duo.stages.stage3 import train_or_load
 from duo.storage.processes import is_distributed
@@ -31,7 +31,7 @@ def run_comparison(recipe: Recipe, name: str, command: str, cache: Path, device:
     Raises:
         ValueError: every row failed.
     """
-    start = time.time()
+    start, identity, recipe = time.time(), recipe.digest, with_subset_for_searches(recipe)
     data = backbone_source(recipe).open_data(cache)  # of all rows
     groups, compare = {}, recipe.compare
     for group, rows in recipe.groups().items():
@@ -43,7 +43,7 @@ def run_comparison(recipe: Recipe, name: str, command: str, cache: Path, device:
         raise ValueError(f"every row failed; the first one: {failed[0]}")
     return Comparison(
         recipe=name,
-        recipe_digest=recipe.digest,
+        recipe_digest=identity,
         groups=groups,
         minus=compare.minus,
         gap=compare.gap,

@@ -6,9 +6,10 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from duo.backbone import BIG, SMALL, Backbone
+from duo.data.config import DataConfig
 from duo.data.datamodule import TextData
 from duo.evaluation.evaluate import evaluate
 from duo.evaluation.format import load_struct, save_struct
@@ -16,6 +17,7 @@ from duo.evaluation.row import Row
 from duo.evaluation.score import Scores, find_collapses
 from duo.recipe import Recipe
 from duo.routing.router import Router
+from duo.search.patterns import can_list, count_patterns, counts_of
 from duo.stages.cache import Made
 from duo.stages.identity import learns, row_digest
 from duo.stages.stage3 import train_or_load_router
@@ -25,6 +27,33 @@ BOUNDS = ("best_of_random", "oracle")
 """Rows that consult the labels."""
 
 log = logging.getLogger(__name__)
+
+
+def with_subset_for_searches(recipe: Recipe) -> Recipe:
+    """The recipe with half the sequences and tokens to search on, if a row that searches has too many patterns to list.
+
+    All rows then share the smaller subset, so that they are still compared on the same tokens. A size that is not the
+    default is somebody's wish, and stays.
+    """
+    # beside a router on its own there is always the oracle
+    searching = [row for row in recipe.rows() if not (recipe.compare.names and row.full_holdout)]
+    deep = [row for row in searching if not can_list(counts_of(row.backbone.layers, row.budget))]
+    if not deep:
+        return recipe
+    layers = deep[0].backbone.layers
+    count_CM = counts_of(layers, deep[0].budget)
+    default = DataConfig()
+    halved = {
+        name: getattr(default, name) // 2
+        for name in ("subset_sequences", "subset_tokens")
+        if getattr(recipe.data, name) == getattr(default, name)
+    }
+    data = replace(recipe.data, **halved)
+    log.info(
+        "search  %s patterns in %s layers are too many to list: local search, on %s tokens of %s sequences",
+        f"{count_patterns(count_CM):,}", layers, data.subset_tokens, data.subset_sequences,
+    )  # fmt: skip
+    return replace(recipe, data=data)
 
 
 def describe_row(recipe: Recipe) -> Row:
@@ -47,6 +76,7 @@ def score_row(recipe: Recipe, backbone: Made[Backbone], router: Made[Router], da
         describe_row(recipe),
         digests={"backbone": backbone.digest, "tokens": data.digests.whole},
         learned=learned,
+        search=router.module.search_method or UNSET,
         scores=full,
         subset=subset,
         collapsed={holdout: find_collapses(score) if learned else [] for holdout, score in (full or subset).items()},

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import torch
+from msgspec import UNSET
 
 from duo.evaluation.provenance import provenance
 from duo.evaluation.result import Result
@@ -13,7 +14,7 @@ from duo.evaluation.row import close_gap
 from duo.recipe import Recipe
 from duo.stages.luck import measure_luck
 from duo.stages.output import digest_sources, keep_curves, keep_weights, note_backbone
-from duo.stages.score import score_baselines, score_row
+from duo.stages.score import score_baselines, score_row, with_subset_for_searches
 from duo.stages.source import backbone_source
 from duo.stages.stage3 import train_or_load
 from duo.storage.processes import is_chief
@@ -25,7 +26,8 @@ def run_single(recipe: Recipe, name: str, command: str, folder: Path, cache: Pat
 
     The result is not saved yet.
     """
-    start, source = time.time(), backbone_source(recipe)
+    start, identity, recipe = time.time(), recipe.digest, with_subset_for_searches(recipe)
+    source = backbone_source(recipe)
     data, train_tokens = source.open_data(cache), source.train_tokens
     note_backbone(folder, source.identity(data))  # before hours of training
     backbone, router = train_or_load(recipe, source, data, device)
@@ -40,7 +42,7 @@ def run_single(recipe: Recipe, name: str, command: str, folder: Path, cache: Pat
         luck = measure_luck(recipe, backbone.module, router.module, fixed=best_fixed, data=data, real=real)
     result = Result(
         recipe=name,
-        recipe_digest=recipe.digest,
+        recipe_digest=identity,
         router=ours.router,
         budget=ours.budget,
         backbone={
@@ -55,6 +57,7 @@ def run_single(recipe: Recipe, name: str, command: str, folder: Path, cache: Pat
         gap_closed={holdout: close_gap(ours, fixed, oracle, holdout) for holdout in ours.subset},
         luck=luck,
         collapsed=ours.collapsed,
+        search={name: row.search for name, row in rows.items() if row.search} or UNSET,
         provenance=provenance(recipe.seed, device, time.time() - start, command, digest_sources(recipe)),
     )
     if is_chief():

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from duo import Gate, Router, Spec, Trial, replay, top
+from duo import Gate, Router, Spec, Trial, replay
 from duo.backbone import BIG
 from duo.routing.calibration import bisect, climb
-from duo.routing.compose import even_scores
+from duo.routing.compose import even_patterns
 from duo.search import METHODS
-from duo.search.patterns import patterns_with
+from duo.search.patterns import can_list, check_listed, patterns_with
 from routers.oracle.spending import Spending
 
 START_TOKENS = 512  # of each calibration set, to find the start patterns of an approximate search on
@@ -30,7 +30,8 @@ class Oracle(Router):
         per: `token` (every token spends the budget) or `average` (tokens may differ: loss plus a price of FLOPs,
             which is found on calibration data).
         price_tokens: calibration tokens on which `average` looks for its price.
-        search: `exact` (enumeration), or for deep models `local` or `beam`, from fixed patterns found in calibration.
+        search: `exact` (enumeration), or for deep models `local` or `beam`, from fixed patterns found in calibration;
+            null: exact, or where there are too many patterns to list them, local.
         width: swaps that `local` tries a round, beginnings that `beam` keeps.
     """
 
@@ -44,25 +45,26 @@ class Oracle(Router):
         schedule: Sequence[float] | None = None,
         per: str = "token",
         price_tokens: int = 128,
-        search: str = "exact",
+        search: str | None = None,
         width: int = 8,
     ) -> None:
         super().__init__(spec)
         if context not in ("committed", "same"):
             raise ValueError(f"router.context={context!r} must be committed or same")
-        if search not in METHODS:
+        if search is not None and search not in METHODS:
             raise ValueError(f"router.search={search!r} must be one of {', '.join(METHODS)}")
-        if search != "exact" and (context != "committed" or per != "token"):
+        if search not in (None, "exact") and (context != "committed" or per != "token"):
             raise ValueError(f"router.search={search} needs router.context=committed and router.per=token")
         if width < 1:
             raise ValueError(f"router.width={width} must be at least 1")
         self.context, self.price_tokens = context, price_tokens
-        self.search, self.width = search, width
         self.spending = Spending(spec, per, schedule)
         count_CM = self.spending.counts()
-        even_CL = top(even_scores(spec.layers).expand(len(count_CM), -1), count_CM)
+        search = _affordable(search, count_CM, listed=context != "committed" or per != "token")
+        self.search, self.width = search, width
+        self.search_method = None if search == "exact" else search
         self.register_buffer("price", torch.zeros(()))
-        self.register_buffer("start_CL", even_CL, persistent=search != "exact")
+        self.register_buffer("start_CL", even_patterns(count_CM), persistent=search != "exact")
 
     def route(self, trial: Trial) -> Gate:
         """Searches with the labels, and follows what it finds."""
@@ -94,6 +96,20 @@ class Oracle(Router):
             width=self.width,
         )
         return found.route_BTGL[:, :, 0]
+
+
+def _affordable(search: str | None, count_CM: Tensor, listed: bool) -> str:
+    """The method that was asked for; else `exact`, or `local` where there are too many patterns to list.
+
+    Raises:
+        ValueError: they are too many, and must be `listed`.
+    """
+    if search is None:
+        search = "exact" if listed or can_list(count_CM) else "local"
+    if search == "exact":
+        hint = "router.search=local needs no list, with router.context=committed and router.per=token"
+        check_listed(count_CM, hint)
+    return search
 
 
 def _mean_big(route_BTL: Tensor) -> float:
