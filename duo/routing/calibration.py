@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,6 +16,8 @@ from duo.search.patterns import flips, promising_swaps, swaps
 FORMAT = 1  # raise it with every change of duo that alters trained or calibrated routers
 UNDER = 0.005  # calibrated routes spend this share less than the budget, so that hold-outs stay within it
 SWAPS = 8  # of the most promising ones, tried in a round
+
+log = logging.getLogger(__name__)
 
 
 @torch.no_grad()
@@ -124,7 +127,12 @@ def climb_to_fixed(trials: Sequence[Trial], count_M: Tensor, tokens: int) -> Ten
         return torch.cat((pattern_L[None], swapped_1JL[promise_1J.isfinite()]))
 
     starts = _from_all_big(trials, count_M, tokens), *even_patterns(count_M[None])
-    ends = [climb(trials, start_L, tokens, near) for start_L in starts]
+    ends = []
+    for number, start_L in enumerate(starts, 1):
+        log.info(
+            "climb  to a fixed pattern of %s big, %s skipped, start %s of 2", *count_M[[BIG, SKIP]].tolist(), number
+        )
+        ends.append(climb(trials, start_L, tokens, near))
     end_PL = torch.stack(ends).unique(dim=0)  # both may end alike, and no search takes a pattern twice
     return end_PL[mean_losses(trials, end_PL, tokens).argmin()]
 

@@ -84,7 +84,9 @@ def draw_patterns(count_M: Tensor, patterns: int) -> Tensor:
         return every_PL[torch.randperm(len(every_PL))[:patterns]]
     sorted_L = torch.arange(len(MODULES)).repeat_interleave(count_M)
     drawn: dict[tuple[int, ...], None] = {}
-    while len(drawn) < patterns:  # one that was drawn before is drawn anew, so that all stay equally likely
+    while len(drawn) < min(
+        patterns, count_patterns(count_M[None])
+    ):  # one that was drawn before is drawn anew, so that all stay equally likely
         drawn[tuple(sorted_L[torch.randperm(len(sorted_L))].tolist())] = None
     return torch.tensor([*drawn])
 
