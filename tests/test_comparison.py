@@ -138,11 +138,11 @@ def test_groups_go_through_every_combination(small, tmp_path):
 )
 def test_impossible_comparisons_are_refused_before_any_work(changes, said):
     with pytest.raises(ValueError, match=said):
-        build({"compare": changes}).groups()
+        build({"compare": changes}).rows()
 
 
 def test_a_row_is_the_recipe_that_its_changes_make():
-    rows = load("oracle_sweep").groups()["budget.big=5"]
+    rows = load("oracle_sweep").groups["budget.big=5"]
     assert rows["committed"].digest == load("oracle_budget6", ["budget.big=5"]).digest
     assert rows["random"].router == {"name": "random"}
 
@@ -157,7 +157,7 @@ def test_scores_of_one_seed_stay_as_they_are(compared):
 
 
 def test_values_that_rows_go_through_keep_their_types():
-    groups = build({"compare": {"rows": {"a": {}}, "over": {"stage3.batch_size": [None, 8], "seed": [1]}}}).groups()
+    groups = build({"compare": {"rows": {"a": {}}, "over": {"stage3.batch_size": [None, 8], "seed": [1]}}}).groups
     assert [*groups] == ["stage3.batch_size=null, seed=1", "stage3.batch_size=8, seed=1"]
     assert [rows["a"].stage3.batch_size for rows in groups.values()] == [None, 8]
 

@@ -124,7 +124,7 @@ def test_a_value_gone_through_is_text_where_its_setting_is(tmp_path):
         "compare:\n  rows: {a: {}, b: {router: {name: random}}}\n"
         "  over: {router.name: [fixed_best, random], seed: [3]}\n"
     )
-    groups = load(str(tmp_path / "mine.yaml")).groups()
+    groups = load(str(tmp_path / "mine.yaml")).groups
     assert [*groups] == ['router.name="fixed_best", seed=3', 'router.name="random", seed=3']
 
 

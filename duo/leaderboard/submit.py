@@ -181,7 +181,7 @@ def _candidates(recipe: Recipe, result: Result | Comparison) -> Iterator[Candida
             losses = {holdout: score.loss for holdout, score in result.subset[name].items()}
             yield Candidate(result.router if name == "router" else name, row, losses)
         return
-    for group, rows in recipe.groups().items():
+    for group, rows in recipe.groups.items():
         for name, row in rows.items():
             found = result.groups[group][name]
             for number, each in enumerate(seeded_recipes(row, found.seeds)):

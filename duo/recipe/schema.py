@@ -122,8 +122,9 @@ class Recipe:
 
     def rows(self) -> list[Recipe]:
         """The recipes of all rows of a comparison; else this one."""
-        return [row for rows in self.groups().values() for row in rows.values()] or [self]
+        return [row for rows in self.groups.values() for row in rows.values()] or [self]
 
+    @cached_property
     def groups(self) -> dict[str, dict[str, Recipe]]:
         """The recipes of a comparison by group (a combination of `compare.over`) and row.
 

@@ -81,7 +81,9 @@ def loss_against_budget(result: Result) -> Figure:
             _losses(axis, {name: scores[holdout] for name, scores in rows.items()})
             search = describe_search({name: how for name, how in result.searches.items() if name in rows})
             axis.set(
-                title=f"{printable(holdout)}, {where}{search}", xlabel="backbone MFLOPs per token", ylabel="loss (nats per token)"
+                title=f"{printable(holdout)}, {where}{search}",
+                xlabel="backbone MFLOPs per token",
+                ylabel="loss (nats per token)",
             )
     return figure
 

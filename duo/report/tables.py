@@ -116,9 +116,8 @@ def across(comparison: Comparison, holdout: str) -> Table:
     scores = {group: comparison.scored(group, holdout, subset) for group in groups}
     names = dict.fromkeys(name for group in groups for name in scores[group])
     some = next(score for group in groups for score in scores[group].values())
-    view = _plain(
-        f"{printable(holdout)}: loss, and minus the last line; {_where(some, subset)}{describe_search(comparison.searches())}"
-    )
+    where = _where(some, subset) + describe_search(comparison.searches())
+    view = _plain(f"{printable(holdout)}: loss, and minus the last line; {where}")
     view.add_column("", no_wrap=True)
     for name in names:
         view.add_column(printable(name), justify="right", no_wrap=True)

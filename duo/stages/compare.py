@@ -34,7 +34,7 @@ def run_comparison(recipe: Recipe, name: str, command: str, cache: Path, device:
     start, identity, recipe = time.time(), recipe.digest, with_subset_for_searches(recipe)
     data = backbone_source(recipe).open_data(cache)  # of all rows
     groups, compare = {}, recipe.compare
-    for group, rows in recipe.groups().items():
+    for group, rows in recipe.groups.items():
         where = f" at {group}" if group else ""
         found = {row: _score_seeds(rows[row], compare.seeds, data, device, f"{row}{where}") for row in rows}
         groups[group] = compare_rows(found, compare.minus, compare.gap)

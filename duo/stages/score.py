@@ -18,7 +18,7 @@ from duo.evaluation.score import Scores, find_collapses
 from duo.recipe import Recipe
 from duo.routing.router import Router
 from duo.search.patterns import can_list, count_patterns, counts_of
-from duo.stages.cache import Made
+from duo.stages.cache import Made, hold
 from duo.stages.identity import learns, row_digest
 from duo.stages.stage3 import train_or_load_router
 from duo.storage.processes import agree, is_chief
@@ -64,15 +64,23 @@ def describe_row(recipe: Recipe) -> Row:
 def score_row(recipe: Recipe, backbone: Made[Backbone], router: Made[Router], data: TextData) -> Row:
     """The row of a trained router, out of the cache if it is there."""
     folder = data.cache / "rows" / row_digest(recipe, router)[:16]
-    if agree((folder / "row.json").exists()):  # all or none: an evaluation waits for every process
-        return load_struct(Row, folder, "row.json")
+    with hold(folder):
+        if agree((folder / "row.json").exists()):  # all or none: an evaluation waits for every process
+            return load_struct(Row, folder, "row.json")
+        row = _score(recipe, backbone, router, data)
+        if is_chief():
+            save_struct(row, folder, "row.json")
+    return row
+
+
+def _score(recipe: Recipe, backbone: Made[Backbone], router: Made[Router], data: TextData) -> Row:
     name, where = recipe.router["name"], "" if recipe.full_holdout else ", subset"
     log.info("evaluation  %s on %s%s", name, ", ".join(data.holdouts), where)
     full = score_holdouts(backbone.module, router.module, data, recipe.seed) if recipe.full_holdout else {}
     # always: searches are scored there alone, and are compared with every row
     subset = score_holdouts(backbone.module, router.module, data, recipe.seed, full=False)
     learned = learns(router.module)
-    row = structs.replace(
+    return structs.replace(
         describe_row(recipe),
         digests={"backbone": backbone.digest, "tokens": data.digests.whole},
         learned=learned,
@@ -81,9 +89,6 @@ def score_row(recipe: Recipe, backbone: Made[Backbone], router: Made[Router], da
         subset=subset,
         collapsed={holdout: find_collapses(score) if learned else [] for holdout, score in (full or subset).items()},
     )
-    if is_chief():
-        save_struct(row, folder, "row.json")
-    return row
 
 
 def score_holdouts(backbone: Backbone, router: Router, data: TextData, seed: int, full: bool = True) -> Scores:
