@@ -98,7 +98,7 @@ def test_a_tilde_is_the_home_folder_wherever_a_path_stands(tmp_path, monkeypatch
         ("router.pattern={1: a, b: c}", "words and numbers as keys"),
         ("output=a\nb", r"'a\nb' holds control characters"),
         ("output=\udcff", r"'\udcff' is no UTF-8"),
-        ("compare.rows[a\nb].seed=1", r"the name 'a\nb' holds control characters"),
+        ("compare.rows[a\nb].seed=1", r"'compare.rows[a\nb].seed' is no key"),
         ("compare.rows.a[b\udcff]=1", "is no UTF-8"),
         ("compare.over.output=[a, b]", "compare.over: output"),
         ("compare.over.seed=[1, 2, x]", "compare.rows.a: seed='x' must be a whole number"),
