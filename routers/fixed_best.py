@@ -21,7 +21,7 @@ class FixedBest(Router):
 
     Args:
         spec: layers, width and budget.
-        tokens: tokens of each calibration set to choose on.
+        tokens: tokens of each calibration set to choose on; local search climbs on a quarter of them.
     """
 
     pattern_PL: Tensor

@@ -92,7 +92,7 @@ def find_regrets(layers, budget, seeds):
     for seed in range(seeds):
         trial = trial_of(layers, seed)
         mean_P = mean_losses([trial], listed_PL, 128)
-        loss = mean_P[(listed_PL == climb_to_fixed([trial], count_M, 128)).all(1)]
+        loss = mean_P[(listed_PL == climb_to_fixed([trial], count_M, 4 * 128)).all(1)]
         regrets.append(float((loss - mean_P.min()) / mean_P.std()))
     return regrets
 
@@ -173,6 +173,7 @@ def test_a_run_says_which_rows_searched_locally(few, small, tmp_path):
 
 @pytest.mark.long
 def test_a_deep_run_ends(small, tmp_path):
-    deep = ("backbone.layers=30", "budget.big=15", "data.subset_sequences=4", "data.calibration_tokens=256")
-    command(*small, *deep, f"output={tmp_path}/run", f"cache={tmp_path}/cache")
-    check_says_local(tmp_path / "run", 30, 32)
+    deep = ("backbone.layers=30", "budget.big=15", "data.subset_sequences=2", "data.subset_tokens=8")
+    tokens = "data.holdout_tokens=256", "data.calibration_tokens=128"
+    command(*small, *deep, *tokens, f"output={tmp_path}/run", f"cache={tmp_path}/cache")
+    check_says_local(tmp_path / "run", 30, 8)

@@ -117,22 +117,23 @@ def climb_to_fixed(trials: Sequence[Trial], count_M: Tensor, tokens: int) -> Ten
     Args:
         trials: as in `mean_losses`.
         count_M: modules of the pattern.
-        tokens: as in `mean_losses`.
+        tokens: as in `mean_losses`, to choose the better end on; a quarter of them is climbed on.
     """
+    few = max(tokens // 4, 1)
     modules = count_M.nonzero().flatten().tolist()
 
     def near(pattern_L: Tensor) -> Tensor:
-        flip_LM = _flip_losses(trials, pattern_L, modules, tokens)
+        flip_LM = _flip_losses(trials, pattern_L, modules, few)
         promise_1J, swapped_1JL = promising_swaps(pattern_L[None], flip_LM[None], SWAPS)
         return torch.cat((pattern_L[None], swapped_1JL[promise_1J.isfinite()]))
 
-    starts = _from_all_big(trials, count_M, tokens), *even_patterns(count_M[None])
+    starts = _from_all_big(trials, count_M, few), *even_patterns(count_M[None])
     ends = []
     for number, start_L in enumerate(starts, 1):
         log.info(
             "climb  to a fixed pattern of %s big, %s skipped, start %s of 2", *count_M[[BIG, SKIP]].tolist(), number
         )
-        ends.append(climb(trials, start_L, tokens, near))
+        ends.append(climb(trials, start_L, few, near))
     end_PL = torch.stack(ends).unique(dim=0)  # both may end alike, and no search takes a pattern twice
     return end_PL[mean_losses(trials, end_PL, tokens).argmin()]
 
