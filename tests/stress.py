@@ -17,17 +17,12 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
+from test_run import comparable
 
-os.environ["OMP_NUM_THREADS"] = "1"
-torch.set_num_threads(1)
+from duo import run, stages  # noqa: F401
+from duo.report import figures
+from duo.training import trainer  # noqa: F401
 
-from test_run import comparable  # noqa: E402
-
-from duo import run, stages  # noqa: E402, F401
-from duo.report import figures  # noqa: E402
-from duo.training import trainer  # noqa: E402, F401
-
-figures.draw = lambda *_: None  # half of the time, and nothing waits for them
 PROCESSES, HANGS = 8, 240  # seconds
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 RECIPE = """
@@ -114,6 +109,8 @@ def check_round(folder, outputs, whole):
 
 
 def main(folder, rounds, seed):
+    figures.draw = lambda *_: None  # half of the time, and nothing waits for them
+    torch.set_num_threads(1)  # before anything is computed: threads do not survive a fork
     chance, documents = random.Random(seed), folder / "documents"
     write_documents(documents)
     began = time.monotonic()

@@ -108,7 +108,7 @@ def came_back(recipe, folder):
 
 
 bounded = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-long = settings(bounded, max_examples=2000)
+long = settings(bounded, max_examples=400)
 
 
 @bounded
