@@ -53,7 +53,7 @@ def show(_: argparse.Namespace) -> int:
     table = Table("router", "package", "what it does", "kind", box=box.SIMPLE_HEAD)
     for name, points in registry.available().items():
         table.add_row(name, " and ".join(map(registry.package, points)), *describe_kind(name))
-    console = Console(highlight=False, markup=False)
+    console = Console(emoji=False, highlight=False, markup=False)
     console.width = max(console.width, WIDTH)
     console.print(table)
     return 0

@@ -60,7 +60,7 @@ def run(recipe: Recipe, name: str, command: str = "") -> Result | Comparison:
 
     quieten()
     device, folder = join_world(recipe.trainer), folder_of(recipe, name)
-    console = Console(highlight=False, markup=False, soft_wrap=True, quiet=not is_chief())
+    console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True, quiet=not is_chief())
     console.width = max(console.width, WIDTH)
     with messages(console):
         if not is_chief():
@@ -103,7 +103,7 @@ def show(result: Result | Comparison, folder: Path, console: Console) -> None:
 
 def show_help() -> int:
     """Usage, recipes, and every setting with its default and its sentence."""
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True)
     console.print(f"{USAGE}\n\nRecipes (NAME, or the path of a YAML file):")
     for name, path in recipes().items():
         console.print(f"  {name:24} {summary(path)}")

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         quieten()
         options.cache = expand(settings["cache"]) if settings.get("cache") else None  # the user's own
         options.store = Store(settings.get("leaderboard.store") or default_store())
-        console = Console(highlight=False, markup=False, soft_wrap=True)
+        console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True)
         with messages(console, stages=logging.WARNING):  # rows are made again: what is reused for them helps nobody
             return int(options.command(options))
 

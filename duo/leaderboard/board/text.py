@@ -74,7 +74,7 @@ def passes(line: Line) -> bool:
 
 def _terminal(board: Board) -> str:
     file = io.StringIO()
-    console = Console(file=file, highlight=False, markup=False, width=WIDTH)
+    console = Console(file=file, emoji=False, highlight=False, markup=False, width=WIDTH)
     for track, holdout in _parts(board):
         view = Table(title=_title(track, holdout), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         view.collapse_padding = True
