@@ -79,7 +79,7 @@ def loss_against_budget(result: Result) -> Figure:
     for column, holdout in enumerate(holdouts):
         for axis, rows, where in zip(axes[:, column], parts, ("full hold-out", "subset of searches"), strict=True):
             _losses(axis, {name: scores[holdout] for name, scores in rows.items()})
-            search = describe_search({name: how for name, how in result.searches.items() if name in rows})
+            search = _search_line({name: how for name, how in result.searches.items() if name in rows})
             axis.set(
                 title=f"{printable(holdout)}, {where}{search}",
                 xlabel="backbone MFLOPs per token",
@@ -110,7 +110,7 @@ def rows_by_loss(comparison: Comparison) -> Figure:
             axis.set_yticks(range(len(scores)), [printable(name) for name in reversed(scores)])
             where = "subset of searches" if subset else "full hold-out"
             label = "loss (nats per token)" + (f" minus that of {printable(other)}" if other else "")
-            search = describe_search({name: how for name, how in comparison.searches(group).items() if name in scores})
+            search = _search_line({name: how for name, how in comparison.searches(group).items() if name in scores})
             axis.set(title=f"{printable(holdout)}, {where}{search}", xlabel=label)
             axis.grid(alpha=0.3)
     return figure
@@ -133,7 +133,7 @@ def loss_across(comparison: Comparison) -> Figure:
         keys = {group.partition("=")[0] for group in groups if ", " not in group}
         axis.set_xticks(range(len(groups)), [_short(group) for group in groups])
         axis.set(
-            title=f"{printable(holdout)}{describe_search(comparison.searches())}",
+            title=f"{printable(holdout)}{_search_line(comparison.searches())}",
             xlabel=", ".join(keys),
             ylabel="loss (nats per token)",
         )
@@ -162,7 +162,7 @@ def layer_share(comparison: Comparison) -> Figure:
         )  # fmt: skip
         axis.set_xticks(range(len(shares)), [share[2] for share in shares], rotation=90, fontsize=7)
         axis.set_yticks(range(len(shares[0][-1])))
-        axis.set(title=f"{printable(holdout)}{describe_search(comparison.searches())}", ylabel="layer")
+        axis.set(title=f"{printable(holdout)}{_search_line(comparison.searches())}", ylabel="layer")
         figure.colorbar(image, ax=axis, label="share of big")
     return figure
 
@@ -242,3 +242,8 @@ def save(figure: Figure, path: Path) -> None:
     """Writes a figure as PNG."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)  # the temporary name has another ending
+
+
+def _search_line(searches: dict[str, str]) -> str:
+    """A second line of a title, where a row was searched for among some routes alone."""
+    return describe_search(searches).replace("; ", "\n", 1)
