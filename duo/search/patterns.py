@@ -83,10 +83,9 @@ def draw_patterns(count_M: Tensor, patterns: int) -> Tensor:
         every_PL = patterns_with(count_M[None])
         return every_PL[torch.randperm(len(every_PL))[:patterns]]
     sorted_L = torch.arange(len(MODULES)).repeat_interleave(count_M)
+    wanted = min(patterns, count_patterns(count_M[None]))
     drawn: dict[tuple[int, ...], None] = {}
-    while len(drawn) < min(
-        patterns, count_patterns(count_M[None])
-    ):  # one that was drawn before is drawn anew, so that all stay equally likely
+    while len(drawn) < wanted:  # one that was drawn before is drawn anew, so that all stay equally likely
         drawn[tuple(sorted_L[torch.randperm(len(sorted_L))].tolist())] = None
     return torch.tensor([*drawn])
 
