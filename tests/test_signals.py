@@ -105,6 +105,11 @@ def test_slurms_warning_asks_it_to_start_the_job_again(small, tmp_path, monkeypa
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     command(*small, check=128 + signal.SIGUSR1)
     assert asked == [["scontrol", "requeue", "17"], ["scontrol", "requeue", "18_3"]]
+    monkeypatch.undo()
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("duo.run.run", lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
+    assert "scontrol requeue 17: failed: " in command(*small, check=128 + signal.SIGUSR1)
 
 
 def test_a_second_signal_that_comes_along_with_the_first_is_not_heard():

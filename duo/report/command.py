@@ -107,6 +107,9 @@ def _requeue() -> None:
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
     if job:
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
-        said = f"failed: {one_line(done.stderr)}" if done.returncode else "done"
+        try:
+            done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+            said = f"failed: {one_line(done.stderr)}" if done.returncode else "done"
+        except OSError as error:  # it is not there
+            said = f"failed: {error}"
         print(f"scontrol requeue {job}: {said}", file=sys.stderr, flush=True)
