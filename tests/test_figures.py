@@ -37,7 +37,7 @@ ODD = [
 def toy_score(loss):
     generator = np.random.default_rng(int(loss * 1000))
     sequences = Sequences(
-        loss * 8 + generator.random(6), np.full(6, 8), generator.random((8, 3, 3)), np.arange(6)
+        loss * 8 + generator.random(6), np.full(6, 8), generator.random((8, 3, 3)), np.arange(6), np.arange(6)
     )  # fmt: skip
     return Score(
         loss=loss, loss_interval=(loss - 0.01, loss + 0.02), perplexity=2.0, bits_per_byte=1.0, tokens=48,

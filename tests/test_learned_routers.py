@@ -129,7 +129,7 @@ def test_the_surrogate_learns_the_change_of_one_tokens_loss_with_the_module_of_o
 
 def test_a_batch_type_serves_training():
     tokens_BT = random_tokens(2, 5)
-    batch = Batch(tokens_BT[:, :-1], tokens_BT[:, 1:], torch.arange(2), torch.zeros(2), "train")
+    batch = Batch(tokens_BT[:, :-1], tokens_BT[:, 1:], torch.arange(2), torch.arange(2), torch.zeros(2), "train")
     for kind in (AdaptiveBudget, AnyBudget, NgramBudget, Surrogate):
         assert kind(SPEC).loss(Trial.of(batch, toy_backbone())).isfinite()
 

@@ -20,6 +20,8 @@ class Batch(NamedTuple):
     """The token after each input; -1 where there is none to score."""
     sequence_B: Tensor
     """Ids of the sequences, different in every split."""
+    document_B: Tensor
+    """Number, within the split, of the document that a sequence lies in; -1 where it lies in several (training)."""
     bytes_B: Tensor
     """Bytes of text that a sequence's labels stand for."""
     domain: str

@@ -173,6 +173,6 @@ class TextData(L.LightningDataModule):
             tokens = torch.from_numpy(np.stack(self._splits[split][rows]["tokens"])).long()
             tokens = tokens if length is None else tokens[:, : length + 1]
             bytes_B = torch.from_numpy(self._bytes_V)[tokens[:, 1:]].sum(1)
-            return Batch(tokens[:, :-1], tokens[:, 1:], torch.from_numpy(sequence_ids(split, rows)), bytes_B, domain)
+            return Batch(tokens[:, :-1], tokens[:, 1:], torch.from_numpy(sequence_ids(split, rows)), torch.from_numpy(rows), bytes_B, domain)
 
         return batch

@@ -33,6 +33,8 @@ class Sequences(NamedTuple):
     """Share of tokens that use each module, by position and layer."""
     sequence_B: np.ndarray
     """Ids of the sequences."""
+    document_B: np.ndarray
+    """Number of the document that each sequence lies in."""
 
 
 def mean_of(sum_B: np.ndarray, tokens_B: np.ndarray) -> Estimate:

@@ -63,6 +63,7 @@ class _Record(NamedTuple):
     """One batch; per-sequence arrays, and sums over its scored tokens."""
 
     sequence_B: np.ndarray
+    document_B: np.ndarray
     loss_B: np.ndarray
     tokens_B: np.ndarray
     bytes: int
@@ -95,6 +96,7 @@ def _record(backbone: Backbone, router: Router, batch: Batch, seed: int) -> _Rec
     promised_BT = meter.promised_loss
     return _Record(
         sequence_B=batch.sequence_B.cpu().numpy(),
+        document_B=batch.document_B.cpu().numpy(),
         loss_B=loss_B,
         tokens_B=scored_BT.sum(1).cpu().numpy(),
         bytes=int(batch.bytes_B.sum()),
@@ -158,6 +160,7 @@ def _join(records: list[_Record]) -> Sequences:
         tokens_B=np.concatenate([record.tokens_B for record in records])[order],
         used_TLM=used_TLM / np.maximum(seen_T, 1)[:, None, None],
         sequence_B=np.concatenate([record.sequence_B for record in records])[order],
+        document_B=np.concatenate([record.document_B for record in records])[order],
     )
 
 

@@ -49,7 +49,8 @@ class Lab:
         generator = torch.Generator().manual_seed(seed)
         tokens_BT = torch.randint(VOCABULARY, (sequences, tokens + 1), generator=generator)
         ids_B = torch.randperm(1000, generator=generator)[:sequences]  # in no order: a row of the batch is no id
-        return Batch(tokens_BT[:, :-1], tokens_BT[:, 1:], ids_B, torch.full((sequences,), tokens), domain)
+        documents_B, bytes_B = torch.arange(sequences), torch.full((sequences,), tokens)
+        return Batch(tokens_BT[:, :-1], tokens_BT[:, 1:], ids_B, documents_B, bytes_B, domain)
 
     def built(self, seed: int = 0) -> Router:
         """A new router; torch's generator stands elsewhere after each, so that nothing drawn from it repeats."""
