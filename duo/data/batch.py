@@ -54,13 +54,3 @@ def sequence_ids(split: str, rows: np.ndarray) -> np.ndarray:
     """Ids of a split's sequences, as `Batch.sequence_B` has them; those of two splits lie 2^31 and more apart."""
     # not hash(), which differs between processes; 32 bits and 31 of rows fit int64
     return rows + (zlib.crc32(split.encode()) << 31)
-
-
-def subset_rows(held: int, wanted: int) -> np.ndarray:
-    """The sequences of a hold-out that searches are scored on: evenly spaced, all where not more are held.
-
-    >>> subset_rows(10, 4).tolist(), subset_rows(3, 4).tolist()
-    ([0, 2, 5, 7], [0, 1, 2])
-    """
-    # neighbours are of one document: the first sequences would be of a few documents alone
-    return np.arange(wanted) * held // wanted if wanted < held else np.arange(held)

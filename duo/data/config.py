@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+AT_LEAST_1 = ("tokens", "batch_size", "subset_sequences", "subset_tokens", "holdout_documents", "calibration_documents")
+
+
+class Taken(NamedTuple):
+    """What is taken of held-out documents."""
+
+    sequences: int
+    """In all; 0: all that there are."""
+    each: int
+    """Of one document, at most, where there are documents enough."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +46,13 @@ class DataConfig:
     """Tokens to score in each hold-out (0: all; `builtin` needs a number, and holds at least so many)."""
     calibration_tokens: int = 32768
     """Tokens of each calibration set (0: all; `builtin` needs a number, and holds at least so many)."""
-    subset_sequences: int = 32
-    """Sequences of each hold-out, evenly spaced, that searches are scored on (they are too expensive for all)."""
-    subset_tokens: int = 64
+    holdout_documents: int = 48
+    """Documents that a hold-out takes its tokens from, at least, where there are so many."""
+    calibration_documents: int = 24
+    """The same for each calibration set."""
+    subset_sequences: int = 48
+    """Sequences of each hold-out, spread over its documents, that searches are scored on (too expensive for all)."""
+    subset_tokens: int = 48
     """First tokens of each of those sequences."""
     seed: int = 0
     """Seed of the split into documents and of the order of training."""
@@ -43,7 +60,7 @@ class DataConfig:
     """Whether documents whose names, sizes and times are those of an earlier start are not read again."""
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "batch_size", "subset_sequences", "subset_tokens"):
+        for name in AT_LEAST_1:
             if getattr(self, name) < 1:
                 raise ValueError(f"data.{name}={getattr(self, name)} must be at least 1")
         # builtin cuts its hold-outs out of what trains: all would leave nothing
@@ -68,6 +85,13 @@ class DataConfig:
         # a batch's domain is the bare name; a calibration set may be `train`, as the one by default is
         if clash := {"train"} & {*self.holdouts} or {*self.holdouts} & {*self.calibration}:
             raise ValueError(f"data: the name {clash.pop()!r} is taken twice among train, holdouts and calibration")
+
+    def taken(self, kind: str) -> Taken:
+        """What a split of `holdouts` or of `calibration` takes."""
+        names = {"holdouts": "holdout", "calibration": "calibration"}
+        tokens, documents = (getattr(self, f"{names[kind]}_{unit}") for unit in ("tokens", "documents"))
+        sequences = math.ceil(tokens / self.tokens)  # up, so that no fewer are scored than asked for
+        return Taken(sequences, max(math.ceil(sequences / documents), 1))
 
     def _check_globs(self) -> None:
         """Raises ValueError for what is no list of globs, with its key."""

@@ -12,8 +12,9 @@ import lightning as L
 import numpy as np
 import torch
 
-from duo.data.batch import Batch, Batches, sequence_ids, subset_rows
+from duo.data.batch import Batch, Batches, sequence_ids
 from duo.data.config import DataConfig
+from duo.data.excerpts import spread_rows, subset_rows
 from duo.data.prepare import prepare
 from duo.data.tokenizer import token_bytes
 from duo.data.tokens import read
@@ -109,9 +110,14 @@ class TextData(L.LightningDataModule):
         return other
 
     def packed(self) -> dict[str, np.ndarray]:
-        """The packed sequences of every split, (N, T+1)."""
+        """The sequences of every split, (N, T+1)."""
         self.setup()
         return {name: np.stack(split[:]["tokens"]) for name, split in self._splits.items()}
+
+    def documents(self, split: str) -> np.ndarray:
+        """document_N: the number of the document that each sequence of a split lies in; -1 in training."""
+        self.setup()
+        return np.asarray(self._splits[split]["document"][:])
 
     @property
     def holdouts(self) -> list[str]:
@@ -124,19 +130,20 @@ class TextData(L.LightningDataModule):
         return self._names("calibration.")
 
     def holdout(self, name: str) -> Batches:
-        """A hold-out's batches, every sequence once."""
-        return self._batches(f"holdouts.{name}")
+        """A hold-out's batches, every sequence once, document by document."""
+        split = f"holdouts.{name}"
+        return Batches(np.arange(len(self.documents(split))), self.config.batch_size, self._batch_of(split))
 
     def subset(self, name: str) -> Batches:
-        """The part of a hold-out that searches are scored on: the first tokens of evenly spaced sequences."""
-        self.setup()
+        """The part of a hold-out that searches are scored on: first tokens of sequences of many documents."""
         split = f"holdouts.{name}"
-        rows = subset_rows(self._splits[split].num_rows, self.config.subset_sequences)
+        rows = subset_rows(self.documents(split), self.config.subset_sequences)
         return Batches(rows, self.config.batch_size, self._batch_of(split, self.config.subset_tokens))
 
     def calibration_set(self, name: str) -> Batches:
-        """A calibration set's batches, every sequence once."""
-        return self._batches(f"calibration.{name}")
+        """A calibration set's batches, every sequence once; the first ones are of as many documents as possible."""
+        split = f"calibration.{name}"
+        return Batches(spread_rows(self.documents(split)), self.config.batch_size, self._batch_of(split))
 
     def train_dataloader(self) -> Stream:
         """As many batches as the trainer has steps (without a limit: one pass over the data)."""
@@ -160,19 +167,21 @@ class TextData(L.LightningDataModule):
         self.setup()
         return [name.removeprefix(kind) for name in self._splits if name.startswith(kind)]
 
-    def _batches(self, split: str) -> Batches:
-        self.setup()
-        rows = np.arange(self._splits[split].num_rows)
-        return Batches(rows, self.config.batch_size, self._batch_of(split))
-
     def _batch_of(self, split: str, length: int | None = None) -> Callable[[np.ndarray], Batch]:
         """What turns rows of a split into a batch."""
         domain = split.rpartition(".")[2]
 
         def batch(rows: np.ndarray) -> Batch:
-            tokens = torch.from_numpy(np.stack(self._splits[split][rows]["tokens"])).long()
+            held = self._splits[split][rows]
+            tokens = torch.from_numpy(np.stack(held["tokens"])).long()
             tokens = tokens if length is None else tokens[:, : length + 1]
-            bytes_B = torch.from_numpy(self._bytes_V)[tokens[:, 1:]].sum(1)
-            return Batch(tokens[:, :-1], tokens[:, 1:], torch.from_numpy(sequence_ids(split, rows)), torch.from_numpy(rows), bytes_B, domain)
+            return Batch(
+                tokens_BT=tokens[:, :-1],
+                labels_BT=tokens[:, 1:],
+                sequence_B=torch.from_numpy(sequence_ids(split, rows)),
+                document_B=torch.from_numpy(np.asarray(held["document"])).long(),
+                bytes_B=torch.from_numpy(self._bytes_V)[tokens[:, 1:]].sum(1),
+                domain=domain,
+            )
 
         return batch

@@ -32,10 +32,11 @@ def split(config: DataConfig, sources: Sources, shelf: Shelf) -> dict[str, str]:
 def _split_builtin(config: DataConfig, sources: Sources, shelf: Shelf) -> list[str]:
     for domain, paths in sources.items():
         for text in _read_builtin(paths):
-            shelf.add(domain, text, shuffle=True)
+            shelf.add(domain, text)
         # hold-outs from the front: what is asked for calibration or training moves none of them
-        for kind, tokens in (("holdouts", config.holdout_tokens), ("calibration", config.calibration_tokens)):
-            shelf.move(domain, shelf.enough(domain, tokens * BYTES_PER_TOKEN), f"{kind}.{domain}")
+        for kind in ("holdouts", "calibration"):
+            (sequences, each), size = config.taken(kind), (config.tokens + 1) * BYTES_PER_TOKEN
+            shelf.move(domain, shelf.enough(domain, sequences, lambda held: min(held // size, each)), f"{kind}.{domain}")
         left = shelf.count(domain)
         if not left:
             asked = (
@@ -51,9 +52,9 @@ def _split_files(config: DataConfig, sources: Sources, shelf: Shelf) -> list[str
     # in the order of the sources, where hold-outs come first: a document that one of them holds trains nowhere
     for key, paths in sources.items():
         if key == "data.train":
-            _fill(shelf, "rest", key, paths, config.column, shuffle=True)
+            _fill(shelf, "rest", key, paths, config.column)
         else:
-            _fill(shelf, key.removeprefix("data."), key, paths, config.column, shuffle=False)
+            _fill(shelf, key.removeprefix("data."), key, paths, config.column)
     if not config.calibration:
         least = shelf.enough("rest", (config.tokens + 1) * BYTES_PER_TOKEN)
         shelf.move("rest", max(least, -(-shelf.count("rest") // 50)), "calibration.train")  # 2 %, at least a sequence
@@ -63,13 +64,13 @@ def _split_files(config: DataConfig, sources: Sources, shelf: Shelf) -> list[str
     return names
 
 
-def _fill(shelf: Shelf, part: str, key: str, paths: list[Path], column: str, shuffle: bool) -> None:
+def _fill(shelf: Shelf, part: str, key: str, paths: list[Path], column: str) -> None:
     """Puts into a part what its files hold, but for what is in another part already."""
     found = added = 0
     for path in paths:
         for text in read_documents(path, key, column):
             if text.strip():
-                found, added = found + 1, added + shelf.add(part, text, shuffle)
+                found, added = found + 1, added + shelf.add(part, text)
     if not found:
         more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
         named = ", ".join(map(str, paths[:NAMED])) + more

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import logging
 import shutil
@@ -14,16 +13,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 from tokenizers import Tokenizer
 
 from duo.data.config import DataConfig
 from duo.data.documents import split
+from duo.data.excerpts import take_excerpts
 from duo.data.shelf import Shelf, open_shelf
 from duo.data.sources import Sources, find_files, stamp
 from duo.data.tokenizer import train_tokenizer
-from duo.data.tokens import FORMAT, pack, write
+from duo.data.tokens import FORMAT, Packed, pack, write
 from duo.storage.files import replacing
 
 SETTLED = 2_000_000_000  # ns after which another change of a file has another time on every file system
@@ -68,27 +67,35 @@ def _prepare(config: DataConfig, vocabulary: int, sources: Sources, shelf: Shelf
             shutil.rmtree(half_done, ignore_errors=True)
             half_done.mkdir()
             tokenizer = train_tokenizer(shelf.texts("train"), vocabulary)
-            packed = {name: _sequences(config, tokenizer, shelf, name, key) for name, key in keys.items()}
+            packed = {name: _counted(config, tokenizer, shelf, name, key) for name, key in keys.items()}
             write(half_done, tokenizer, packed)
             half_done.rename(folder)
     return folder
 
 
-def _sequences(config: DataConfig, tokenizer: Tokenizer, shelf: Shelf, name: str, key: str) -> Iterator[np.ndarray]:
-    """A split's packed sequences (T+1); raises ValueError at their end where they are too few."""
-    kind, count = name.partition(".")[0], 0
-    tokens = {"train": 0, "holdouts": config.holdout_tokens, "calibration": config.calibration_tokens}[kind]
-    most = -(-tokens // config.tokens) if tokens else None  # up, so that no fewer are scored than asked for
-    for row in itertools.islice(pack(tokenizer, shelf.texts(name), config.tokens + 1), most):
-        count += 1
+def _counted(config: DataConfig, tokenizer: Tokenizer, shelf: Shelf, name: str, key: str) -> Iterator[Packed]:
+    """A split's sequences; raises ValueError at their end where they are too few."""
+    count = 0
+    for count, row in enumerate(_sequences(config, tokenizer, shelf, name), 1):
         yield row
     if not count:
         raise ValueError(
             f"{key} is shorter than one sequence of data.tokens={config.tokens} + 1 tokens: give more text"
         )
+    wanted = 0 if name == "train" else config.taken(name.partition(".")[0]).sequences
     # your own files may hold less; of builtin documents enough were cut for it
-    if config.source == "builtin" and count * config.tokens < tokens:
-        raise ValueError(f"{key} holds {count * config.tokens} tokens of the {tokens} asked for: lower data.*_tokens")
+    if config.source == "builtin" and count < wanted:
+        raise ValueError(
+            f"{key} holds {count * config.tokens} tokens of the {wanted * config.tokens} asked for: lower data.*_tokens"
+        )
+
+
+def _sequences(config: DataConfig, tokenizer: Tokenizer, shelf: Shelf, name: str) -> Iterator[Packed]:
+    length = config.tokens + 1
+    if name == "train":  # across the ends of documents, as in the models that the paper builds on
+        return (Packed(row, -1) for row in pack(tokenizer, shelf.texts(name), length))
+    taken, join = config.taken(name.partition(".")[0]), config.source == "files"
+    return take_excerpts(tokenizer, lambda: shelf.texts(name), length, taken.sequences, taken.each, join)
 
 
 @contextmanager

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 TABLES = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
-CREATE TABLE documents (id INTEGER PRIMARY KEY, digest BLOB UNIQUE, part TEXT, rank BLOB, bytes INTEGER);
-CREATE INDEX parts ON documents (part, rank);
+CREATE TABLE documents (id INTEGER PRIMARY KEY, digest BLOB UNIQUE, part TEXT, bytes INTEGER);
+CREATE INDEX parts ON documents (part, digest);
 CREATE TABLE texts (id INTEGER PRIMARY KEY, text BLOB);
 BEGIN;
 """  # nothing is ever committed: a shelf does not outlive its process
@@ -25,7 +25,7 @@ class Shelf:
 
     Args:
         file: where the documents are kept; it must not exist.
-        seed: of the order of shuffled parts, which depends on it and on the documents alone.
+        seed: of the order of a part, which depends on it and on the documents alone.
     """
 
     def __init__(self, file: Path, seed: int) -> None:
@@ -40,22 +40,19 @@ class Shelf:
         """Closes the file."""
         self._database.close()
 
-    def add(self, part: str, text: str, shuffle: bool) -> bool:
+    def add(self, part: str, text: str) -> bool:
         """Puts a document into a part, unless one of the parts has it already; returns whether it did.
 
         Args:
             part: its name.
             text: the document.
-            shuffle: by digest and seed, or behind the documents that are there; the same for all of a part.
         """
         data = text.encode()
         if len(data) > LARGEST:
             raise ValueError(f"a document of {len(data)} bytes is too large: split it into some of {LARGEST} at most")
         digest = hashlib.sha256(f"{self._seed}:".encode() + data).digest()
-        # big-endian: SQLite compares byte by byte
-        rank = digest if shuffle else (self._added + 1).to_bytes(8, "big")
-        row = (self._added + 1, digest, part, rank, len(data))
-        if not self._database.execute("INSERT OR IGNORE INTO documents VALUES (?, ?, ?, ?, ?)", row).rowcount:
+        row = (self._added + 1, digest, part, len(data))
+        if not self._database.execute("INSERT OR IGNORE INTO documents VALUES (?, ?, ?, ?)", row).rowcount:
             return False
         self._added += 1
         self._database.execute("INSERT INTO texts VALUES (?, ?)", (self._added, data))
@@ -64,33 +61,37 @@ class Shelf:
     def move(self, part: str, count: int, to: str) -> None:
         """Puts the first documents of a part into another one."""
         where, values = "part = ?", [part]
-        query = "SELECT rank FROM documents WHERE part = ? ORDER BY rank LIMIT 1 OFFSET ?"
+        query = "SELECT digest FROM documents WHERE part = ? ORDER BY digest LIMIT 1 OFFSET ?"
         if behind := self._database.execute(query, (part, count)).fetchone():
-            where, values = "part = ? AND rank < ?", [part, *behind]
+            where, values = "part = ? AND digest < ?", [part, *behind]
         self._database.execute(f"UPDATE documents SET part = ? WHERE {where}", (to, *values))
 
     def count(self, part: str) -> int:
         """How many documents a part has."""
         return self._database.execute("SELECT count(*) FROM documents WHERE part = ?", (part,)).fetchone()[0]
 
-    def enough(self, part: str, least: int) -> int:
-        """How many of the first documents of a part hold at least so many bytes; all where they hold less."""
+    def enough(self, part: str, least: int, worth: Callable[[int], int] = int) -> int:
+        """How many of the first documents of a part hold at least so much; all where they hold less.
+
+        Args:
+            worth: what a document of so many bytes holds; by default the bytes.
+        """
         held = count = 0
-        for (size,) in self._database.execute("SELECT bytes FROM documents WHERE part = ? ORDER BY rank", (part,)):
+        for (size,) in self._database.execute("SELECT bytes FROM documents WHERE part = ? ORDER BY digest", (part,)):
             if held >= least:
                 break
-            held, count = held + size, count + 1
+            held, count = held + worth(size), count + 1
         return count
 
     def texts(self, part: str) -> Iterator[str]:
         """The documents of a part, in order."""
         # a cross join takes the tables as they stand: texts are looked up in the order of the documents
-        query = "SELECT text FROM documents CROSS JOIN texts USING (id) WHERE part = ? ORDER BY rank"
+        query = "SELECT text FROM documents CROSS JOIN texts USING (id) WHERE part = ? ORDER BY digest"
         return (text.decode() for (text,) in self._database.execute(query, (part,)))
 
     def digests(self, part: str) -> Iterator[bytes]:
         """SHA-256 of each document of a part with the seed, in order."""
-        query = "SELECT digest FROM documents WHERE part = ? ORDER BY rank"
+        query = "SELECT digest FROM documents WHERE part = ? ORDER BY digest"
         return (digest for (digest,) in self._database.execute(query, (part,)))
 
 

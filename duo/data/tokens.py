@@ -17,9 +17,17 @@ from tokenizers import Tokenizer
 from duo.data.tokenizer import END, literal, pieces
 from duo.storage.files import naming
 
-FORMAT = 3  # raised by every change that alters what is prepared
+FORMAT = 4  # raised by every change that alters what is prepared
 CHARACTERS = 1 << 19  # of text that are tokenized at once
 ROWS = 1024  # sequences that are written at once
+
+
+class Packed(NamedTuple):
+    """A sequence of T+1 tokens."""
+
+    tokens: np.ndarray
+    document: int
+    """Number, within the split, of the document that it lies in; -1 where it may lie in several (training)."""
 
 
 class Digests(NamedTuple):
@@ -40,53 +48,64 @@ def read(folder: Path) -> tuple[Tokenizer, dict[str, Dataset], Digests]:
     )
 
 
-def write(folder: Path, tokenizer: Tokenizer, tokens: Mapping[str, Iterable[np.ndarray]]) -> None:
-    """Writes what `read` reads; `tokens` holds the packed sequences (T+1) of each split, and is gone through once.
+def write(folder: Path, tokenizer: Tokenizer, splits: Mapping[str, Iterable[Packed]]) -> None:
+    """Writes what `read` reads; `splits` holds the sequences of each split, and is gone through once.
 
     Raises:
         OSError: the folder cannot be written; it is named.
     """
     with naming(folder):
         (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
-        written = _open_splits(folder / "splits", tokens)
+        written = _open_splits(folder / "splits", splits)
         # the digests' own pass over the rows writes them
         (folder / "digests.json").write_text(json.dumps(digests_of(tokenizer, written)._asdict()))
 
 
-def digests_of(tokenizer: Tokenizer, tokens: Mapping[str, Iterable[np.ndarray]]) -> Digests:
-    """The digests of a tokenizer with the packed sequences (T+1) of each split, as int32."""
+def digests_of(tokenizer: Tokenizer, splits: Mapping[str, Iterable[Packed]]) -> Digests:
+    """The digests of a tokenizer with the sequences of each split, as int32, each followed by its document's number."""
     train = hashlib.sha256(tokenizer.to_str().encode())
     # int32 whatever they were kept as: published tokens take two bytes where that is enough
-    for row in tokens["train"]:
-        train.update(row.astype(np.int32).tobytes())
+    for row in splits["train"]:
+        train.update(row.tokens.astype(np.int32).tobytes())
     whole = train.copy()
-    for name in sorted({*tokens} - {"train"}):
+    for name in sorted({*splits} - {"train"}):
         whole.update(name.encode())
-        for row in tokens[name]:
-            whole.update(row.astype(np.int32).tobytes())
+        for row in splits[name]:
+            whole.update(np.append(row.tokens, row.document).astype(np.int32).tobytes())
     return Digests(train.hexdigest(), whole.hexdigest())
 
 
 def pack(tokenizer: Tokenizer, documents: Iterable[str], length: int) -> Iterator[np.ndarray]:
     """Documents one after another, an end token behind each, cut into sequences of `length`; the rest is left out."""
-    end, rest = tokenizer.get_vocab()[END], np.empty(0, dtype=np.int32)
-    for chunk in _chunks(_marked(documents)):
-        encoded = tokenizer.encode_batch_fast([text for text, _ in chunk], add_special_tokens=False)
-        parts = (piece.ids + [end] * last for piece, (_, last) in zip(encoded, chunk, strict=True))
-        rest = np.concatenate([rest, *(np.array(part, dtype=np.int32) for part in parts)])
+    rest = np.empty(0, dtype=np.int32)
+    for tokens in encode(tokenizer, documents):
+        rest = np.concatenate([rest, tokens])
         whole = len(rest) // length * length
         yield from rest[:whole].reshape(-1, length)
         rest = rest[whole:]
 
 
-def _open_splits(folder: Path, tokens: Mapping[str, Iterable[np.ndarray]]) -> dict[str, Iterator[np.ndarray]]:
+def encode(tokenizer: Tokenizer, documents: Iterable[str]) -> Iterator[np.ndarray]:
+    """The tokens of documents one after another, an end token behind each, many at a time."""
+    end = tokenizer.get_vocab()[END]
+    for chunk in _chunks(_marked(documents)):
+        encoded = tokenizer.encode_batch_fast([text for text, _ in chunk], add_special_tokens=False)
+        parts = (piece.ids + [end] * last for piece, (_, last) in zip(encoded, chunk, strict=True))
+        yield np.concatenate([np.array(part, dtype=np.int32) for part in parts])
+
+
+def _open_splits(folder: Path, splits: Mapping[str, Iterable[Packed]]) -> dict[str, Iterator[Packed]]:
     """A `DatasetDict` on disk, and its rows by split, each of which is written when it is taken."""
     disable_progress_bars()
-    rows = {name: iter(split) for name, split in tokens.items()}
+    rows = {name: iter(split) for name, split in splits.items()}
     first = {name: [*itertools.islice(split, 1)] for name, split in rows.items()}
-    features = Features({"tokens": Sequence(Value("int32"), length=len(first["train"][0]))})
+    length = len(first["train"][0].tokens)
+    features = Features({"tokens": Sequence(Value("int32"), length=length), "document": Value("int32")})
     # datasets keeps what it is given in memory: it makes the folders with one row, whose file is then replaced
-    frame = {name: Dataset.from_dict({"tokens": row}, features=features) for name, row in first.items()}
+    frame = {
+        name: Dataset.from_dict({field: [getattr(row, field) for row in some] for field in features}, features=features)
+        for name, some in first.items()
+    }
     DatasetDict(frame).save_to_disk(str(folder))
     return {
         name: _write_rows(next((folder / name).glob("*.arrow")), itertools.chain(first[name], split), features)
@@ -95,13 +114,14 @@ def _open_splits(folder: Path, tokens: Mapping[str, Iterable[np.ndarray]]) -> di
     }
 
 
-def _write_rows(path: Path, rows: Iterable[np.ndarray], features: Features) -> Iterator[np.ndarray]:
+def _write_rows(path: Path, rows: Iterable[Packed], features: Features) -> Iterator[Packed]:
     schema, left = features.arrow_schema, iter(rows)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
         while chunk := [*itertools.islice(left, ROWS)]:
-            values = pa.array(np.concatenate(chunk).astype(np.int32, copy=False))
-            column = pa.FixedSizeListArray.from_arrays(values, type=schema.field("tokens").type)
-            stream.write_batch(pa.record_batch([column], schema=schema))
+            values = pa.array(np.concatenate([row.tokens for row in chunk]).astype(np.int32, copy=False))
+            tokens = pa.FixedSizeListArray.from_arrays(values, type=schema.field("tokens").type)
+            documents = pa.array([row.document for row in chunk], type=pa.int32())
+            stream.write_batch(pa.record_batch([tokens, documents], schema=schema))
             yield from chunk
 
 

@@ -34,6 +34,8 @@ FIRST: dict[str, Any] = {
     "data.train_bytes": 0,
     "data.holdout_tokens": 65536,
     "data.calibration_tokens": 32768,
+    "data.holdout_documents": 48,
+    "data.calibration_documents": 24,
     "data.subset_sequences": 32,
     "data.subset_tokens": 64,
     "data.seed": 0,

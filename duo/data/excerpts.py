@@ -1,0 +1,102 @@
+"""Excerpts of many documents, which hold-outs and calibration sets are made of; a sequence lies within one of them."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from duo.data.tokens import Packed, encode
+
+FEW = 8
+"""Documents below which an interval can say little of other documents."""
+
+
+def take_excerpts(
+    tokenizer: Tokenizer, documents: Callable[[], Iterable[str]], length: int, wanted: int, each: int, join: bool
+) -> Iterator[Packed]:
+    """Sequences of `length` tokens from as many documents as it takes, numbered in order.
+
+    Of a document, `each` sequences at most are taken, evenly spaced; more where all documents together hold too few.
+
+    Args:
+        documents: gives the documents, the same ones each time.
+        wanted: sequences in all; 0: all that there are.
+        each: most sequences of a document, as long as there are documents enough.
+        join: whether documents shorter than a sequence are put together, and count as one document then; else they
+            are left out.
+    """
+    most = each if wanted else None
+    held = [*_until(_lengths(tokenizer, documents(), length, join), wanted, each)]
+    if wanted and sum(min(rows, each) for rows in held) < wanted:
+        most = _raise_limit(held, wanted)
+    units = itertools.islice(_units(tokenizer, documents(), length, join), len(held))
+    rows = (Packed(row, number) for number, unit in enumerate(units) for row in _spread(unit, length, most))
+    return itertools.islice(rows, wanted or None)
+
+
+def spread_rows(document_N: np.ndarray) -> np.ndarray:
+    """The rows of a split, one of every document before a second one of any.
+
+    >>> spread_rows(np.array([0, 0, 0, 1, 2, 2])).tolist()
+    [0, 3, 5, 1, 4, 2]
+    """
+    _, first_D, at_N, count_D = np.unique(document_N, return_index=True, return_inverse=True, return_counts=True)
+    # each document begins at another of its sequences: not all at the beginning, which is alike in many documents
+    place_N = (np.arange(len(document_N)) - first_D[at_N] - at_N) % count_D[at_N]
+    return np.lexsort((at_N, place_N))
+
+
+def subset_rows(document_N: np.ndarray, wanted: int) -> np.ndarray:
+    """The sequences of a hold-out that searches are scored on, in order: of as many documents as possible.
+
+    >>> subset_rows(np.array([0, 0, 0, 1, 2, 2]), 4).tolist()
+    [0, 1, 3, 5]
+    """
+    return np.sort(spread_rows(document_N)[:wanted])
+
+
+def _units(tokenizer: Tokenizer, documents: Iterable[str], length: int, join: bool) -> Iterator[np.ndarray]:
+    """The tokens of every document that fills a sequence; short ones joined, or left out."""
+    short = np.empty(0, dtype=np.int32)
+    for text in documents:
+        tokens = np.concatenate([*encode(tokenizer, [text])])
+        if len(tokens) >= length:
+            yield tokens
+        elif join:
+            short = np.concatenate([short, tokens])
+            if len(short) >= length:
+                yield short
+                short = short[:0]
+
+
+def _lengths(tokenizer: Tokenizer, documents: Iterable[str], length: int, join: bool) -> Iterator[int]:
+    return (len(unit) // length for unit in _units(tokenizer, documents, length, join))
+
+
+def _until(lengths: Iterable[int], wanted: int, each: int) -> Iterator[int]:
+    """The first lengths that hold what is wanted; all where nothing in particular is."""
+    left = wanted or float("inf")
+    for rows in lengths:
+        yield rows
+        left -= min(rows, each)
+        if left <= 0:
+            break
+
+
+def _raise_limit(held: list[int], wanted: int) -> int | None:
+    """The smallest number of sequences from each document with which they give what is wanted; None: they cannot."""
+    limits = range(max(held, default=0) + 1)
+    most = bisect.bisect_left(limits, wanted, key=lambda most: sum(min(rows, most) for rows in held))
+    return most if most < len(limits) else None
+
+
+def _spread(tokens: np.ndarray, length: int, most: int | None) -> np.ndarray:
+    """Evenly spaced sequences of a document, (N, length)."""
+    held = len(tokens) // length
+    taken = held if most is None else min(held, most)
+    at = (2 * np.arange(taken) + 1) * held // (2 * taken)  # the middles of equal parts
+    return tokens[: held * length].reshape(held, length)[at]
