@@ -39,9 +39,14 @@ def test_a_split_depends_on_its_seed_alone():
     assert split_of(DataConfig(seed=1)).holdouts["text"] != split_of(DataConfig()).holdouts["text"]
 
 
-def test_builtin_hold_outs_have_the_tokens_asked_for(tmp_path):
+@pytest.fixture(scope="module")
+def builtin(tmp_path_factory):
     config = DataConfig(train_bytes=300_000, tokens=64, calibration_tokens=4096)
-    data = TextData(config, 512, tmp_path)
+    return TextData(config, 512, tmp_path_factory.mktemp("builtin"))
+
+
+def test_builtin_hold_outs_have_the_tokens_asked_for(builtin):
+    data = builtin
     assert data.holdouts == data.calibration == ["text", "code"]
     for name in data.holdouts:
         assert sum(batch.labels_BT.numel() for batch in data.holdout(name)) == 65536
@@ -54,19 +59,29 @@ def test_builtin_hold_outs_have_the_tokens_asked_for(tmp_path):
     assert not set(ids[0].tolist()) & set(ids[1].tolist())
 
 
-def test_the_subset_is_the_beginning_of_evenly_spaced_sequences_of_the_hold_out(files, tmp_path):
-    data = TextData(of_files(files, subset_sequences=5, subset_tokens=10, batch_size=2), 300, tmp_path)
+def test_the_subset_is_the_beginning_of_one_sequence_of_every_document_of_the_hold_out(files, tmp_path):
+    data = TextData(of_files(files, subset_sequences=10, subset_tokens=10, batch_size=2), 300, tmp_path)
     whole = {
         int(i): row for batch in data.holdout("held") for i, row in zip(batch.sequence_B, batch.tokens_BT, strict=True)
     }
-    some = [batch for batch in data.subset("held")]
-    ids = torch.cat([batch.sequence_B for batch in some]) - min(whole)
-    assert len(ids) == 5
-    assert ids.diff().unique().numel() <= 2
+    some = [*data.subset("held")]
+    assert sorted(torch.cat([batch.document_B for batch in some]).tolist()) == list(range(10))
     for batch in some:
         assert batch.tokens_BT.shape[1] == 10
         for i, row in zip(batch.sequence_B, batch.tokens_BT, strict=True):
             assert torch.equal(row, whole[int(i)][:10])
+
+
+def test_builtin_hold_outs_and_calibration_sets_are_of_many_documents_and_no_sequence_of_two(builtin):
+    end = builtin.tokenizer.token_to_id(END)
+    sets = [(builtin.holdout, builtin.holdouts, 40), (builtin.calibration_set, builtin.calibration, 16)]
+    for batches, names, least in sets:
+        for name in names:
+            document_N = np.concatenate([batch.document_B for batch in batches(name)])
+            share_D = np.bincount(document_N) / len(document_N)
+            assert len(share_D) >= least
+            assert 0 < share_D.min() <= share_D.max() <= 1 / 20
+            assert not any((batch.tokens_BT == end).any() for batch in batches(name))
 
 
 def test_packing_loses_nothing_but_the_last_rest():
@@ -237,6 +252,7 @@ def test_bad_files_are_named(tmp_path, files, change, said):
         ({"tokens": 0}, "data.tokens=0"),
         ({"holdout_tokens": 0}, "data.holdout_tokens=0"),
         ({"train_bytes": -1}, "data.train_bytes=-1"),
+        ({"holdout_documents": 0}, "data.holdout_documents=0"),
     ],
 )
 def test_impossible_configs_name_the_field(change, said):

@@ -152,9 +152,10 @@ def reference(config, sets):
     """The split of lists of documents by key, in memory."""
     taken, parts = set(), {}
     for key in [key for key in sets if key != "train"] + ["train"]:
-        parts[key] = [*dict.fromkeys(text for text in sets[key] if text.strip() and text not in taken)]
-        taken |= {*parts[key]}
-    train = sorted(parts.pop("train"), key=lambda text: hashlib.sha256(f"{config.seed}:{text}".encode()).digest())
+        found = {text for text in sets[key] if text.strip() and text not in taken}
+        parts[key] = sorted(found, key=lambda text: hashlib.sha256(f"{config.seed}:{text}".encode()).digest())
+        taken |= found
+    train = parts.pop("train")
     sizes = np.cumsum([0, *(len(text.encode()) for text in train)])
     if not config.calibration:
         least = np.searchsorted(sizes, (config.tokens + 1) * 6)

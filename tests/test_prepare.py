@@ -21,7 +21,7 @@ from duo.data import DataConfig, TextData
 from duo.data import prepare as module
 from duo.data.prepare import prepare
 from duo.data.tokenizer import END, pieces, token_bytes, train_tokenizer
-from duo.data.tokens import digests_of, pack, read, write
+from duo.data.tokens import Packed, digests_of, pack, read, write
 
 TOKENIZER = train_tokenizer([f"some words, {END} among them <|end|> document"] * 3, 400)
 WRITTEN = st.lists(st.sampled_from([END, "<|", "endofdocument", "|>", " ", "\n", "é", "a1"]) | st.text(max_size=9)).map(
@@ -82,8 +82,13 @@ def test_a_document_in_pieces_has_the_tokens_of_the_whole(text, most):
 def test_digests_of_rows_that_are_written_are_those_of_arrays(files, old, tmp_path):
     tokenizer, splits, digests = read(prepare(old, 300, tmp_path))
     assert [*splits] == ["train", "holdouts.held", "calibration.train"]
-    arrays = {name: np.array(split["tokens"], dtype=np.uint16) for name, split in splits.items()}
-    assert digests_of(tokenizer, arrays) == digests
+    rows = {
+        name: [Packed(np.array(row["tokens"], dtype=np.uint16), row["document"]) for row in split]
+        for name, split in splits.items()
+    }
+    assert digests_of(tokenizer, rows) == digests
+    rows["holdouts.held"][1] = rows["holdouts.held"][1]._replace(document=7)
+    assert digests_of(tokenizer, rows) == digests._replace(whole=digests_of(tokenizer, rows).whole) != digests
 
 
 def test_a_second_start_reads_no_document_unless_told_not_to_trust(old, tmp_path, read_files, monkeypatch):
@@ -203,7 +208,7 @@ def test_tokens_that_do_not_fit_are_said_in_one_line(tmp_path, room):
         full_disk(room),
         pytest.raises(OSError, match=rf"^\[Errno 27\] File too large: '{tmp_path}.*'$"),
     ):
-        write(tmp_path, TOKENIZER, {"train": np.zeros((999, 17), dtype=np.uint16)})
+        write(tmp_path, TOKENIZER, {"train": [Packed(np.zeros(17, dtype=np.uint16), -1)] * 999})
 
 
 MEASURE = """

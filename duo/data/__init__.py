@@ -5,6 +5,7 @@ sources      which files hold the documents
 readers      the texts of a txt, jsonl or parquet
 shelf        documents on disk, each once
 documents    which text trains, calibrates, is held out
+excerpts     sequences of held-out documents, a few of each
 tokenizer    a byte-pair tokenizer, trained on the training documents
 tokens       packed sequences: made, written, read, digested
 prepare      from documents to tokens, once

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from duo.data.config import DataConfig
@@ -35,8 +36,9 @@ def _split_builtin(config: DataConfig, sources: Sources, shelf: Shelf) -> list[s
             shelf.add(domain, text)
         # hold-outs from the front: what is asked for calibration or training moves none of them
         for kind in ("holdouts", "calibration"):
-            (sequences, each), size = config.taken(kind), (config.tokens + 1) * BYTES_PER_TOKEN
-            shelf.move(domain, shelf.enough(domain, sequences, lambda held: min(held // size, each)), f"{kind}.{domain}")
+            taken, size = config.taken(kind), (config.tokens + 1) * BYTES_PER_TOKEN
+            count = shelf.enough(domain, taken.sequences, partial(_sequences, size=size, most=taken.each))
+            shelf.move(domain, count, f"{kind}.{domain}")
         left = shelf.count(domain)
         if not left:
             asked = (
@@ -47,14 +49,17 @@ def _split_builtin(config: DataConfig, sources: Sources, shelf: Shelf) -> list[s
     return [f"{kind}.{domain}" for kind in ("holdouts", "calibration") for domain in sources]
 
 
+def _sequences(held: int, size: int, most: int) -> int:
+    """The sequences of `size` bytes that may be taken of a document of `held` bytes."""
+    return min(held // size, most)
+
+
 def _split_files(config: DataConfig, sources: Sources, shelf: Shelf) -> list[str]:
     names = [key.removeprefix("data.") for key in sources if key != "data.train"]
     # in the order of the sources, where hold-outs come first: a document that one of them holds trains nowhere
     for key, paths in sources.items():
-        if key == "data.train":
-            _fill(shelf, "rest", key, paths, config.column)
-        else:
-            _fill(shelf, key.removeprefix("data."), key, paths, config.column)
+        part = "rest" if key == "data.train" else key.removeprefix("data.")
+        _fill(shelf, part, key, paths, config.column)
     if not config.calibration:
         least = shelf.enough("rest", (config.tokens + 1) * BYTES_PER_TOKEN)
         shelf.move("rest", max(least, -(-shelf.count("rest") // 50)), "calibration.train")  # 2 %, at least a sequence

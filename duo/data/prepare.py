@@ -76,7 +76,8 @@ def _prepare(config: DataConfig, vocabulary: int, sources: Sources, shelf: Shelf
 def _counted(config: DataConfig, tokenizer: Tokenizer, shelf: Shelf, name: str, key: str) -> Iterator[Packed]:
     """A split's sequences; raises ValueError at their end where they are too few."""
     count = 0
-    for count, row in enumerate(_sequences(config, tokenizer, shelf, name), 1):
+    for row in _sequences(config, tokenizer, shelf, name):
+        count += 1
         yield row
     if not count:
         raise ValueError(

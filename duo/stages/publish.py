@@ -21,7 +21,7 @@ from duo.storage.location import shown
 from duo.storage.store import HEADS, Store
 from duo.storage.weights import weights_digest
 
-SCHEMA = 1
+SCHEMA = 2
 STORE = "DUO_LEADERBOARD_STORE"
 """In the environment: the location where leaderboard.store says nothing; no list of processes shows its password."""
 
@@ -68,6 +68,8 @@ class TokensHead(Struct, frozen=True, forbid_unknown_fields=True):
     """Tokens of a sequence (T)."""
     splits: dict[Label, Annotated[int, Meta(ge=1, le=1 << 24)]]
     """Sequences of every split."""
+    documents: dict[Label, Annotated[list[Count], Meta(min_length=1, max_length=1 << 16)]]
+    """Sequences of every document, by split other than training, in order."""
     files: dict[str, Digest]
 
 
@@ -127,11 +129,18 @@ def publish(store: Store, backbone: Backbone, weights: Path, data: TextData, abo
     smaller = np.uint16 if len(data.tokenizer.get_vocab()) <= 1 << 16 else np.int32
     arrays = {name: tokens.astype(smaller) for name, tokens in packed.items()}
     splits = {name: len(tokens) for name, tokens in packed.items()}
+    documents = {name: np.bincount(data.documents(name)).tolist() for name in splits if name != "train"}
     length = next(iter(packed.values())).shape[1] - 1
     # tokens first, for the backbone's head names them
     tokens_digest = store.add(
         "tokens",
-        {"schema": SCHEMA, "digests": data.digests._asdict(), "length": length, "splits": splits},
+        {
+            "schema": SCHEMA,
+            "digests": data.digests._asdict(),
+            "length": length,
+            "splits": splits,
+            "documents": documents,
+        },
         {"tokenizer.json": data.tokenizer.to_str().encode(), "tokens.safetensors": save(arrays)},
     )
     # a recipe's config has the seed of the training too, which stands in `about`
@@ -161,6 +170,12 @@ def copy_published(store: Store, digest: str, source: Store) -> str:
 def backbone_head(store: Store, digest: str) -> BackboneHead:
     """What is told of a published backbone; raises ValueError where it is missing, was changed or is malformed."""
     return _convert(store, "backbones", digest, BackboneHead)
+
+
+def documents_of(head: TokensHead, split: str) -> np.ndarray:
+    """document_N: the number of the document that each sequence of a split lies in; -1 in training."""
+    counts = head.documents.get(split)
+    return np.full(head.splits[split], -1) if counts is None else np.repeat(np.arange(len(counts)), counts)
 
 
 def tokens_head(store: Store, digest: str) -> TokensHead:

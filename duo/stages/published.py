@@ -7,7 +7,6 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from filelock import FileLock
 from msgspec import to_builtins
@@ -17,10 +16,10 @@ from tokenizers import Tokenizer
 from duo.backbone import Backbone, BackboneConfig
 from duo.data.config import DataConfig
 from duo.data.datamodule import TextData
-from duo.data.tokens import digests_of, write
+from duo.data.tokens import Packed, digests_of, write
 from duo.recipe.sections import LeaderboardConfig
 from duo.stages.cache import Made
-from duo.stages.publish import BackboneHead, backbone_head, open_store, tokens_head
+from duo.stages.publish import BackboneHead, TokensHead, backbone_head, documents_of, open_store, tokens_head
 from duo.storage.files import replacing
 from duo.storage.store import Store
 from duo.storage.weights import load_weights, weights_digest
@@ -96,8 +95,8 @@ def fetch_tokens(store: Store, digest: str, length: int, cache: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            tokenizer, packed = _unpack(store, digest)
-            sizes = {name: len(tokens) for name, tokens in packed.items()}
+            tokenizer, packed = _unpack(store, digest, head)
+            sizes = {name: len(rows) for name, rows in packed.items()}
             # the store vouches for the files, not for what the head says of them
             if digests_of(tokenizer, packed)._asdict() != head.digests or sizes != head.splits:
                 raise ValueError(f"tokens/{digest[:12]} are not those that their tokens.json names")
@@ -130,11 +129,15 @@ def fetch_backbone(store: Store, digest: str, config: BackboneConfig, cache: Pat
     return folder, head
 
 
-def _unpack(store: Store, digest: str) -> tuple[Tokenizer, dict[str, np.ndarray]]:
-    head = to_builtins(tokens_head(store, digest))
+def _unpack(store: Store, digest: str, head: TokensHead) -> tuple[Tokenizer, dict[str, list[Packed]]]:
+    told = to_builtins(head)
     try:
-        tokenizer = Tokenizer.from_str(store.file("tokens", digest, "tokenizer.json", head).decode())
-        splits = load(store.file("tokens", digest, "tokens.safetensors", head))
+        tokenizer = Tokenizer.from_str(store.file("tokens", digest, "tokenizer.json", told).decode())
+        arrays = load(store.file("tokens", digest, "tokens.safetensors", told))
+        documents = {name: documents_of(head, name).tolist() for name in arrays}
+        splits = {
+            name: [Packed(*row) for row in zip(rows, documents[name], strict=True)] for name, rows in arrays.items()
+        }
     except Exception as error:  # tokenizers and safetensors have exceptions of their own
         raise ValueError(f"tokens/{digest[:12]} cannot be read: {error}") from error
-    return tokenizer, {name: tokens.astype(np.int32) for name, tokens in splits.items()}
+    return tokenizer, splits

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from duo.data.batch import sequence_ids, subset_rows
+from duo.data.batch import sequence_ids
+from duo.data.excerpts import subset_rows
 from duo.leaderboard.board.board import STATUS
 from duo.leaderboard.board.gains import OWN
 from duo.leaderboard.entry import entry
 from duo.leaderboard.entry.entry import Entry
 from duo.leaderboard.entry.rules import check_budget, is_reference
-from duo.stages.publish import BackboneHead, TokensHead, backbone_head, tokens_head
+from duo.stages.publish import BackboneHead, TokensHead, backbone_head, documents_of, tokens_head
 from duo.storage.store import Store, Unfinished, Unreachable
 
 
@@ -63,12 +64,13 @@ def _check_tokens(one: Entry, backbone: BackboneHead, tokens: TokensHead) -> Non
         raise ValueError(f"its hold-outs are {', '.join(row.subset)}, not the published ones")
     for holdout in row.subset:
         split = f"holdouts.{holdout}"
-        held, most = tokens.splits[split], min(data["subset_tokens"], tokens.length)
-        some = subset_rows(held, data["subset_sequences"])
-        for scores, rows, length in ((row.scores, np.arange(held), tokens.length), (row.subset, some, most)):
+        document_N, most = documents_of(tokens, split), min(data["subset_tokens"], tokens.length)
+        every, some = np.arange(len(document_N)), subset_rows(document_N, data["subset_sequences"])
+        for scores, rows, length in ((row.scores, every, tokens.length), (row.subset, some, most)):
             part = scores[holdout].sequences if scores else None
             if part is not None and not (
                 np.array_equal(part.sequence_B, sequence_ids(split, rows))
+                and np.array_equal(part.document_B, document_N[rows])
                 and (part.tokens_B == length).all()
                 and part.used_TLM.shape[:2] == (length, backbone.config["layers"])
             ):
