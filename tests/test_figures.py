@@ -155,7 +155,7 @@ def test_a_result_is_there_though_the_disk_is_full_for_figures_which_are_drawn_l
     assert printed.count("cannot be drawn: OSError(28, 'No space left on device')") == 3
     result = (tmp_path / "run" / "result.json").read_bytes()
     again = command(*arguments)
-    names = ["big_share.png", "loss_against_budget.png", "training_loss.png"]
+    names = ["big_share.png", "loss.png", "training_loss.png"]
     assert sorted(path.name for path in (tmp_path / "run" / "figures").glob("*.png")) == names
     assert "evaluation" not in again
     assert (tmp_path / "run" / "result.json").read_bytes() == result

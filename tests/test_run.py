@@ -53,7 +53,7 @@ def test_tiny_leaves_a_whole_folder_and_says_where(tiny):
     folder, printed = tiny
     for name in (
         "recipe.yaml", "result.json", "backbone.safetensors", "router.safetensors", "logs/version_0/metrics.csv",
-        "figures/training_loss.png", "figures/loss_against_budget.png", "figures/big_share.png",
+        "figures/training_loss.png", "figures/loss.png", "figures/big_share.png",
     ):  # fmt: skip
         assert (folder / name).stat().st_size > 0, name
     assert str(folder) in printed.splitlines()[-1]

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -29,6 +29,7 @@ LITERAL: dict[Any, bool] = {
     "text.parse_math": False,
     "text.usetex": False,
 }  # names may hold dollars, which are no formulas
+NEAR = 0.01  # nats: differences up to this are drawn to scale, greater ones by their logarithm
 LARGEST = 100  # inches to a side: thousands of rows would ask for more memory than there is
 
 
@@ -57,7 +58,7 @@ def pictures(result: Result | Comparison, curves: dict[str, Curve]) -> Mapping[s
         return {"loss": partial(loss, result), "big_share": partial(layer_share, result)}
     scores = result.scores or result.subset["router"]
     shares = {holdout: score.sequences.used_TLM[..., 2] for holdout, score in scores.items()}
-    drawn = {"loss_against_budget": partial(loss_against_budget, result), "big_share": partial(big_share, shares)}
+    drawn = {"loss": partial(rows_of_result, result), "big_share": partial(big_share, shares)}
     logged = {stage: curve for stage, curve in curves.items() if curve}
     return drawn | ({"training_loss": partial(training_loss, logged)} if logged else {})
 
@@ -72,48 +73,73 @@ def training_loss(curves: dict[str, Curve]) -> Figure:
     return figure
 
 
-def loss_against_budget(result: Result) -> Figure:
-    """Loss against FLOPs with intervals, a column for each hold-out: full above, the subset with the bounds below."""
-    holdouts, parts = [*result.gap_closed], [result.full_rows(), result.subset_rows()]
-    figure, axes = _panels(2, len(holdouts), 5 * len(holdouts), 7.5)
-    for column, holdout in enumerate(holdouts):
-        for axis, rows, where in zip(axes[:, column], parts, ("full hold-out", "subset of searches"), strict=True):
-            _losses(axis, {name: scores[holdout] for name, scores in rows.items()})
-            search = _search_line({name: how for name, how in result.searches.items() if name in rows})
-            axis.set(
-                title=f"{printable(holdout)}, {where}{search}",
-                xlabel="backbone MFLOPs per token",
-                ylabel="loss (nats per token)",
-            )
-    return figure
+def rows_of_result(result: Result) -> Figure:
+    """A run's rows, each minus the best fixed pattern on the same tokens: full hold-outs above, their subset below."""
+    parts = {"full hold-out": result.full_rows(), "subset of searches": result.subset_rows()}
+    panels = [
+        [
+            Panel(f"{holdout}, {where}", {name: scores[holdout] for name, scores in rows.items()}, "fixed_best")
+            for holdout in result.gap_closed
+        ]
+        for where, rows in parts.items()
+    ]
+    return _rows(panels, result.searches)
 
 
 def rows_by_loss(comparison: Comparison) -> Figure:
-    """One group's rows by loss, with intervals: minus the first row that all are compared with, if there is one.
-
-    A column for each hold-out, full above and the subset below; bounds are hollow.
-    """
-    ((group, rows),), holdouts = comparison.groups.items(), comparison.holdouts
-    panels = [part for part in (False, True) if comparison.scored(group, holdouts[0], part)]
-    height = (1.2 + 0.32 * len(rows)) * len(panels)
-    figure, axes = _panels(len(panels), len(holdouts), 6 * len(holdouts), height)
-    for line, subset in zip(axes, panels, strict=True):
-        for axis, holdout in zip(line, holdouts, strict=True):
+    """One group's rows by loss, each minus the first row that all are compared with: full above, the subset below."""
+    ((group, _),), panels = comparison.groups.items(), []
+    for where, subset in (("full hold-out", False), ("subset of searches", True)):
+        line = []
+        for holdout in comparison.holdouts:
             scores = comparison.scored(group, holdout, subset)
             other = next((name for name in comparison.minus if name in scores), None)
-            for place, (name, score) in enumerate(reversed(scores.items())):
-                found = _loss(score) if other is None else difference(score, scores[other])
-                axis.errorbar(
-                    found.value or 0.0, place, xerr=_errors([found]), fmt="o", color="C0", capsize=3,
-                    markerfacecolor="white" if rows[name].bound else "C0",
-                )  # fmt: skip
-            axis.set_yticks(range(len(scores)), [printable(name) for name in reversed(scores)])
-            where = "subset of searches" if subset else "full hold-out"
-            label = "loss (nats per token)" + (f" minus that of {printable(other)}" if other else "")
-            search = _search_line({name: how for name, how in comparison.searches(group).items() if name in scores})
-            axis.set(title=f"{printable(holdout)}, {where}{search}", xlabel=label)
-            axis.grid(alpha=0.3)
+            line.append(Panel(f"{holdout}, {where}", scores, other))
+        panels += [line] if line[0].scores else []
+    return _rows(panels, comparison.searches(group))
+
+
+class Panel(NamedTuple):
+    """Rows on the same tokens."""
+
+    title: str
+    scores: dict[str, Score]
+    other: str | None
+    """The row that is subtracted from all; None: losses are shown as they are."""
+
+
+def _rows(lines: list[list[Panel]], searches: dict[str, str]) -> Figure:
+    """A line a row, with 95 % intervals; what each loses and costs stands beside it. Bounds are hollow."""
+    heights = [1.2 + 0.3 * max(len(panel.scores) for panel in line) for line in lines]
+    columns = len(lines[0])
+    figure, axes = _panels(len(lines), columns, 7 * columns, sum(heights), height_ratios=heights)
+    for axis, panel in zip(axes.flat, (panel for line in lines for panel in line), strict=True):
+        _draw_rows(axis, panel)
+        shown = {name: how for name, how in searches.items() if name in panel.scores}
+        axis.set_title(f"{printable(panel.title)}{_search_line(shown)}")
     return figure
+
+
+def _draw_rows(axis: Axes, panel: Panel) -> None:
+    scores = dict(sorted(panel.scores.items(), key=lambda item: -item[1].loss))  # the best one on top
+    other = None if panel.other is None else panel.scores[panel.other]
+    for place, score in enumerate(scores.values()):
+        found = _loss(score) if other is None else difference(score, other)
+        axis.errorbar(
+            found.value or 0.0, place, xerr=_errors([found]), fmt="o", color="C0", capsize=3,
+            markerfacecolor="white" if score.labels_consulted else "C0",
+        )  # fmt: skip
+    places = range(len(scores))
+    axis.set_yticks(places, [printable(name) for name in scores])
+    costs = [f"{score.loss:.4f}, {score.flops_per_token / 1e6:.3f} MFLOPs" for score in scores.values()]
+    axis.secondary_yaxis("right").set_yticks(places, costs, fontsize=8)
+    axis.set_xlabel("loss (nats per token)" + (f" minus {printable(panel.other)}'s" if panel.other else ""))
+    axis.grid(alpha=0.3)
+    if other is not None:
+        axis.axvline(0, color="grey", linewidth=0.8)
+        axis.set_xscale("symlog", linthresh=NEAR)
+        ticks = [sign * size for sign in (-1, 1) for size in (NEAR / 2, NEAR, 10 * NEAR, 100 * NEAR)]
+        axis.set_xticks([0, *ticks], ["0", *(f"{tick:+g}" for tick in ticks)], fontsize=8)
 
 
 def loss_across(comparison: Comparison) -> Figure:
@@ -204,18 +230,6 @@ def _errors(found: list[Estimate]) -> np.ndarray:
         low, high = estimate.interval or (value, value)
         bars.append((max(value - low, 0), max(high - value, 0)))  # matplotlib refuses lengths below 0
     return np.array(bars).T
-
-
-def _losses(axis: Axes, scores: dict[str, Score]) -> None:
-    """Points with 95 % intervals, and the budget."""
-    for name, score in scores.items():
-        errors = _errors([_loss(score)])
-        axis.errorbar(score.flops_per_token / 1e6, score.loss, yerr=errors, fmt="o", capsize=3, label=_label(name))
-    budget = next(iter(scores.values())).budget_flops_per_token / 1e6
-    axis.axvline(budget, color="grey", linewidth=0.8, linestyle=":")
-    axis.text(budget, 0.99, " budget", color="grey", fontsize=8, va="top", transform=axis.get_xaxis_transform())
-    axis.legend(fontsize=8)
-    axis.grid(alpha=0.3)
 
 
 def big_share(shares: dict[str, np.ndarray]) -> Figure:
