@@ -37,8 +37,8 @@ def fill(store: Store, source: Store, entries: int) -> None:
     for number in range(entries):
         for part in ("scores", "subset"):
             for holdout, score in head["row"][part].items():
-                name = f"{part}/{holdout}/loss_B"
-                arrays[name] = arrays[name] * generator.uniform(0.999, 1.001, len(arrays[name]))
+                name = f"{part}/{holdout}/loss_ZB"
+                arrays[name] = arrays[name] * generator.uniform(0.999, 1.001, arrays[name].shape)
                 score["loss"] = float(arrays[name].sum() / arrays[f"{part}/{holdout}/tokens_B"].sum())
         head |= {"name": f"router {number}", "package": head["package"] | {"source": sha256(f"{number}".encode())}}
         store.add("entries", head, files | {"sequences.safetensors": save(arrays)})

@@ -11,8 +11,8 @@ Tensor names end in their shape, one letter a dimension; X is any dimensions, a 
     D  width of the stream                     O  modules other than the present one
     V  vocabulary                              Q  pairs of layers
     H  heads of the attention                  R  some rows of many: a selection, a chunk, resamples
-    K  width of a head                         E  estimates
-    U  keys that a token may attend to
+    K  width of a head                         W  documents of a hold-out
+    U  keys that a token may attend to         Z  seeds of a router
 """
 
 import sys

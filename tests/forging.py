@@ -5,7 +5,7 @@ from pathlib import Path
 
 from safetensors.numpy import load, save
 
-from duo.evaluation.bootstrap import mean_interval
+from duo.evaluation.intervals import Sequences, estimate_loss
 
 
 def entry_of(store, name="softmax_budget"):
@@ -29,10 +29,9 @@ def forged(store, change, name="softmax_budget"):
 def lower(head, files):
     sequences = load(files["sequences.safetensors"])
     for part in ("scores", "subset"):
-        sequences[f"{part}/held/loss_B"] = sequences[f"{part}/held/loss_B"] - 1
-        score, tokens_B = head["row"][part]["held"], sequences[f"{part}/held/tokens_B"]
-        score["loss"] = float(sequences[f"{part}/held/loss_B"].sum() / tokens_B.sum())
-        score["loss_interval"] = mean_interval(sequences[f"{part}/held/loss_B"], tokens_B)
+        sequences[f"{part}/held/loss_ZB"] = sequences[f"{part}/held/loss_ZB"] - 1
+        found = estimate_loss(Sequences(*(sequences[f"{part}/held/{name}"] for name in Sequences._fields)))
+        head["row"][part]["held"] |= {"loss": found.value, "loss_interval": found.interval}
     files["sequences.safetensors"] = save(sequences)
 
 
@@ -83,7 +82,7 @@ def elsewhere(change):
 def rewritten(head, files):
     """Losses per sequence of another router, with the same sum."""
     sequences = load(files["sequences.safetensors"])
-    loss_B = sequences["scores/held/loss_B"]
+    loss_B = sequences["scores/held/loss_ZB"][0]
     loss_B[: len(loss_B) // 2 * 2 : 2] += 3
     loss_B[1 : len(loss_B) // 2 * 2 : 2] -= 3
     files["sequences.safetensors"] = save(sequences)
@@ -99,7 +98,7 @@ def shifted(head, files):
 
 def reshaped(head, files):
     sequences = load(files["sequences.safetensors"])
-    sequences["scores/held/loss_B"] = sequences["scores/held/loss_B"][:, None].copy()
+    sequences["scores/held/loss_ZB"] = sequences["scores/held/loss_ZB"][0].copy()
     files["sequences.safetensors"] = save(sequences)
 
 

@@ -71,8 +71,8 @@ def test_differences_and_gaps_are_those_of_the_losses(compared):
     for name, loss in losses.items():
         beside = rows[name]["beside"]["held"]
         assert beside["minus"]["random"]["value"] == pytest.approx(loss - losses["random"])
-        subset = {row: rows[row]["subset"]["held"]["loss"] for row in ("fixed_best", "oracle")}
-        closed = (losses["fixed_best"] - loss) / (subset["fixed_best"] - subset["oracle"])
+        ours, fixed, oracle = (rows[row]["subset"]["held"]["loss"] for row in (name, "fixed_best", "oracle"))
+        closed = (fixed - ours) / (fixed - oracle)
         assert beside["gap_closed"]["value"] == pytest.approx(closed)
     assert rows["oracle"]["beside"]["held"]["gap_closed"]["value"] == pytest.approx(1)
     assert comparison.groups[""]["oracle"].beside["held"].gap_closed.interval == pytest.approx((1, 1))

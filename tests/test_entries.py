@@ -25,6 +25,7 @@ from duo.leaderboard.page import write_page
         (setting("row", "router", value="random"), "row.router"),
         (setting("row", "digests", "tokens", value="0" * 64), "row.digests"),
         (setting("row", "subset", "held", "tokens", value=7), "tokens=7"),
+        (setting("row", "subset", "held", "documents", value=99), "documents=99"),
         (setting("row", "scores", value={}), "not of the same hold-outs|give full_holdout=true"),
         (setting("row", "subset", value={}), "hold-outs"),
         (setting("row", "collapsed", value={}), "hold-outs"),
@@ -111,7 +112,7 @@ def test_costs_too_large_to_add_up_are_left_out(board):
 def test_numbers_that_are_none_are_left_out(board):
     def nan(_, files):
         sequences = load(files["sequences.safetensors"])
-        sequences["scores/held/loss_B"][0] = np.nan
+        sequences["scores/held/loss_ZB"][0, 0] = np.nan
         files["sequences.safetensors"] = save(sequences)
 
     forged(board, nan)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from duo.evaluation.bootstrap import Estimate, Sequences
 from duo.evaluation.comparison import Comparison, compare_rows
+from duo.evaluation.intervals import Estimate, Sequences, estimate_loss
 from duo.evaluation.row import Row
 from duo.evaluation.score import Score
 from duo.report import figures
@@ -34,25 +34,29 @@ ODD = [
 ]
 
 
-def toy_score(loss):
+def toy_score(loss, documents=6):
     generator = np.random.default_rng(int(loss * 1000))
+    document_B = np.arange(6) % documents
     sequences = Sequences(
-        loss * 8 + generator.random(6), np.full(6, 8), generator.random((8, 3, 3)), np.arange(6), np.arange(6)
+        loss * 8 + generator.random((1, 6)), np.full(6, 8), generator.random((8, 3, 3)), np.arange(6), document_B
     )  # fmt: skip
     return Score(
-        loss=loss, loss_interval=(loss - 0.01, loss + 0.02), perplexity=2.0, bits_per_byte=1.0, tokens=48,
-        share={"skip": 0.25, "small": 0.25, "big": 0.5}, flops_per_token=2e6, budget_flops_per_token=2e6,
+        loss=loss, loss_interval=estimate_loss(sequences).interval, perplexity=2.0, bits_per_byte=1.0, tokens=48,
+        documents=documents, share={"skip": 0.25, "small": 0.25, "big": 0.5}, flops_per_token=2e6,
+        budget_flops_per_token=2e6,
         router_flops_per_token=1e4, within_budget=True, passes=0.0, labels_consulted=False, seconds_per_token=1e-4,
         promised_loss=loss + 1,
     ).made_of(sequences)  # fmt: skip
 
 
-def toy_comparison(names, groups=("",), holdouts=("held",)):
+def toy_comparison(names, groups=("",), holdouts=("held",), documents=6):
     """A comparison with rows of those names, all compared with the first one."""
 
     def rows(add):
         budget = {"skip": 0.0, "small": 1.0, "big": 2.0}
-        scores = [{hold: toy_score(3 + add + place / 100) for hold in holdouts} for place in range(len(names))]
+        scores = [
+            {hold: toy_score(3 + add + place / 100, documents) for hold in holdouts} for place in range(len(names))
+        ]
         return {
             name: Row(
                 "random",
@@ -173,3 +177,12 @@ def test_curves_that_cannot_be_read_cost_no_more_than_their_figure(finished, tmp
 
 def test_an_estimate_needs_no_interval():
     assert figures._errors([Estimate(None, None)]).tolist() == [[0.0], [0.0]]
+
+
+@pytest.mark.parametrize("groups", [("",), ("a=1", "a=2")])
+def test_a_hold_out_of_one_document_is_shown_and_drawn_without_intervals(tmp_path, caplog, groups):
+    comparison = toy_comparison(["a", "b"], groups, documents=1)
+    assert "±" not in shown(comparison)
+    assert "±" in shown(toy_comparison(["a", "b"], groups))
+    figures.draw(comparison, {}, tmp_path)
+    assert not caplog.records

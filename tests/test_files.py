@@ -15,8 +15,8 @@ from conftest import toy_backbone
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
-from duo.evaluation.bootstrap import Estimate
 from duo.evaluation.format import save_struct
+from duo.evaluation.intervals import Estimate
 from duo.storage.files import LEFT_OVER, naming, replacing
 from duo.storage.weights import load_weights, save_weights, weights_digest
 

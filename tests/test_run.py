@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from duo.recipe import recipes
 
 SCORE = {
-    "loss", "loss_interval", "perplexity", "bits_per_byte", "tokens", "share", "flops_per_token",
+    "loss", "loss_interval", "perplexity", "bits_per_byte", "tokens", "documents", "share", "flops_per_token",
     "budget_flops_per_token", "router_flops_per_token", "within_budget", "passes", "labels_consulted",
     "seconds_per_token", "promised_loss",
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from duo.evaluation.bootstrap import Estimate
+from duo.evaluation.intervals import Estimate
 from duo.evaluation.score import Score
 from duo.leaderboard.board.board import Board, Line, Standing, Track
 
@@ -15,7 +15,7 @@ HOSTILE = (
 def toy_standing(loss, passes=0.0, budget_flops=2e6):
     score = Score(
         loss=loss, loss_interval=(loss - 0.01, loss + 0.02), perplexity=2.0, bits_per_byte=1.0, tokens=4096,
-        share={"skip": 0.25, "small": 0.25, "big": 0.5}, flops_per_token=2e6 - 1e5 * loss,
+        documents=48, share={"skip": 0.25, "small": 0.25, "big": 0.5}, flops_per_token=2e6 - 1e5 * loss,
         budget_flops_per_token=budget_flops, router_flops_per_token=1e4, within_budget=True, passes=passes,
         labels_consulted=False, seconds_per_token=1e-4, promised_loss=None,
     )  # fmt: skip

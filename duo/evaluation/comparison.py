@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from duo.evaluation.bootstrap import Estimate
+from duo.evaluation.intervals import Estimate
 from duo.evaluation.row import Beside, Row, close_gap, subtract
 from duo.evaluation.score import Score
 

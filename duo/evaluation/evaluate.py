@@ -15,7 +15,7 @@ from torch import Tensor
 from duo.backbone import MODULES, PADDING, Backbone
 from duo.backbone.flops import budget_flops, run_flops
 from duo.data.batch import Batch
-from duo.evaluation.bootstrap import Sequences, mean_interval
+from duo.evaluation.intervals import Sequences, estimate_loss
 from duo.evaluation.score import Score, perplexity
 from duo.routing.meter import Meter
 from duo.routing.registry import blame, describe, hint
@@ -134,10 +134,11 @@ def _score(router: Router, records: list[_Record], seconds_per_token: float) -> 
     unpromised = any(record.promised is None for record in records)
     score = Score(
         loss=loss,
-        loss_interval=mean_interval(sequences.loss_B, sequences.tokens_B),
+        loss_interval=estimate_loss(sequences).interval,
         perplexity=perplexity(loss),
         bits_per_byte=float(sequences.loss_B.sum() / math.log(2) / bytes_of_text) if bytes_of_text else None,
         tokens=tokens,
+        documents=sequences.documents,
         share=dict(zip(MODULES, (used_M / used_M.sum()).tolist(), strict=True)),
         flops_per_token=flops,
         budget_flops_per_token=budgeted,
@@ -156,7 +157,7 @@ def _join(records: list[_Record]) -> Sequences:
     order = np.concatenate([record.sequence_B for record in records]).argsort(kind="stable")
     used_TLM, seen_T = _total(records, "used_TLM"), _total(records, "seen_T")
     return Sequences(
-        loss_B=np.concatenate([record.loss_B for record in records])[order],
+        loss_ZB=np.concatenate([record.loss_B for record in records])[None, order],
         tokens_B=np.concatenate([record.tokens_B for record in records])[order],
         used_TLM=used_TLM / np.maximum(seen_T, 1)[:, None, None],
         sequence_B=np.concatenate([record.sequence_B for record in records])[order],

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct, structs
 from safetensors.numpy import load_file, save
 
-from duo.evaluation.bootstrap import Sequences
+from duo.evaluation.intervals import Sequences
 from duo.evaluation.score import Score
 from duo.storage.files import replacing
 

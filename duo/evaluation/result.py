@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
-from duo.evaluation.bootstrap import Estimate
+from duo.evaluation.intervals import Estimate
 from duo.evaluation.score import PerModule, Scores
 
 

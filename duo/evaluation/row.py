@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
-from duo.evaluation.bootstrap import Estimate, gap_between
+from duo.evaluation.intervals import Estimate, estimate_gap_closed
 from duo.evaluation.score import Cost, PerModule, Score, Scores, average_scores, difference
 
 Label = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -107,7 +107,5 @@ def subtract(row: Row, other: Row, holdout: str) -> Estimate:
 
 
 def close_gap(row: Row, fixed: Row, oracle: Row, holdout: str) -> Estimate:
-    """How much of the gap between the best fixed pattern and the oracle a router closes; see `gap_between`."""
-    ours, full = pair_scores(row, fixed, holdout)
-    above, below = fixed.subset[holdout], oracle.subset[holdout]
-    return gap_between(ours.sequences, full.sequences, above.sequences, below.sequences)
+    """How much of the gap between the best fixed pattern and the oracle a router closes, all three on the subset."""
+    return estimate_gap_closed(*(each.subset[holdout].sequences for each in (row, fixed, oracle)))

@@ -10,10 +10,11 @@ import numpy as np
 from msgspec import Meta, Struct, structs
 
 from duo.backbone import MODULES
-from duo.evaluation.bootstrap import Estimate, Sequences, mean_interval, mean_of
+from duo.evaluation.intervals import Estimate, Sequences, estimate_difference, estimate_loss
 
 Cost = Annotated[float, Meta(ge=0, le=1e100)]
 Positive = Annotated[float, Meta(gt=0, le=1e100)]
+FEW_DOCUMENTS = 8  # with fewer, even the width of an interval is a guess, and that is said beside it
 PerModule = Annotated[dict[str, Cost], Meta(min_length=len(MODULES), max_length=len(MODULES))]
 """A number for each module."""
 
@@ -27,13 +28,15 @@ class Score(Struct, frozen=True, dict=True, kw_only=True, forbid_unknown_fields=
     loss: Cost
     """Nats per token."""
     loss_interval: tuple[float, float] | None
-    """95 % bootstrap interval over sequences."""
+    """95 % interval over documents, and over seeds where the score is of several; none for a single document."""
     perplexity: Positive | None
     """exp(loss); None where that is too large for a number."""
     bits_per_byte: Cost | None
     """Loss in bits per byte of text; None where the batches know no bytes."""
     tokens: Annotated[int, Meta(ge=1)]
     """Scored tokens."""
+    documents: Annotated[int, Meta(ge=1)]
+    """Documents that they come from: intervals are over these; see FEW_DOCUMENTS."""
     share: PerModule
     """Share of skip, small and big among the modules used."""
     flops_per_token: Positive
@@ -85,7 +88,7 @@ MEANS = (
 
 
 def average_scores(scores: Sequence[Score]) -> Score:
-    """One score from those of several seeds on the same tokens: losses are averaged token by token, costs too."""
+    """One score from those of several seeds on the same tokens: costs are averaged, losses are kept by seed."""
     first, parts = scores[0], [score.sequences for score in scores]
     if len(scores) == 1:
         return first
@@ -94,24 +97,25 @@ def average_scores(scores: Sequence[Score]) -> Score:
         for name in MEANS
         if getattr(first, name) is not None
     }
-    loss_B = np.mean([part.loss_B for part in parts], axis=0)
-    used_TLM = np.mean([part.used_TLM for part in parts], axis=0)
+    sequences = parts[0]._replace(
+        loss_ZB=np.concatenate([part.loss_ZB for part in parts]),
+        used_TLM=np.mean([part.used_TLM for part in parts], axis=0),
+    )
     mean = structs.replace(
         first,
         **values,
-        loss_interval=mean_interval(loss_B, parts[0].tokens_B),
+        loss_interval=estimate_loss(sequences).interval,
         perplexity=perplexity(values["loss"]),
         share={name: float(np.mean([score.share[name] for score in scores])) for name in first.share},
         within_budget=all(score.within_budget for score in scores),
         labels_consulted=any(score.labels_consulted for score in scores),
     )
-    return mean.made_of(parts[0]._replace(loss_B=loss_B, used_TLM=used_TLM))
+    return mean.made_of(sequences)
 
 
 def difference(score: Score, other: Score) -> Estimate:
     """How much more a router loses than another on the same tokens, nats per token, paired."""
-    ours, theirs = score.sequences, other.sequences
-    return mean_of(ours.loss_B - theirs.loss_B, ours.tokens_B)
+    return estimate_difference(score.sequences, other.sequences)
 
 
 def perplexity(loss: float) -> float | None:

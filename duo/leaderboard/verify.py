@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from msgspec import to_builtins
 
-from duo.evaluation.bootstrap import mean_interval
 from duo.evaluation.format import find_scores
+from duo.evaluation.intervals import estimate_loss
 from duo.evaluation.provenance import environment
 from duo.evaluation.row import Row
 from duo.leaderboard.entry import entry
@@ -104,8 +104,8 @@ def _find_inconsistencies(claimed: Entry, other_source: bool) -> Iterator[str]:
     if claimed.row.seed_losses:
         yield "row.seed_losses: an entry is of one seed"
     for path, score in find_scores(claimed.row):
-        found = mean_interval(score.sequences.loss_B, score.sequences.tokens_B)
-        # the resamples are the same everywhere: only rounding may differ
+        found = estimate_loss(score.sequences).interval
+        # nothing is drawn for it: only rounding may differ
         if not _alike(list(score.loss_interval or ()), list(found or ()), 1e-9):
             where = f"row.{path.replace('/', '.')}.loss_interval"
             yield f"{where}: it says {score.loss_interval}, its losses give {found}"

@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from duo.evaluation.bootstrap import Estimate
 from duo.evaluation.comparison import Comparison
+from duo.evaluation.intervals import Estimate
 from duo.evaluation.result import Result
 from duo.evaluation.row import describe_search
 from duo.evaluation.score import Score, difference

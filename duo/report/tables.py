@@ -10,8 +10,8 @@ from rich.cells import cell_len
 from rich.table import Table
 
 from duo.backbone import Counts
-from duo.evaluation.bootstrap import Estimate
 from duo.evaluation.comparison import Comparison
+from duo.evaluation.intervals import Estimate
 from duo.evaluation.result import Luck, Result
 from duo.evaluation.row import describe_search
 from duo.evaluation.score import Score, difference

@@ -11,8 +11,8 @@ from torch import Tensor
 from duo.backbone import Backbone
 from duo.data.batch import Batch
 from duo.data.datamodule import TextData
-from duo.evaluation.bootstrap import mean_of
 from duo.evaluation.evaluate import evaluate
+from duo.evaluation.intervals import estimate_loss
 from duo.evaluation.result import Luck
 from duo.evaluation.score import Score
 from duo.recipe import Recipe
@@ -55,9 +55,10 @@ def measure_luck(
                 for batch, probability_BTV in zip(batches, predicted, strict=True)
             ]
             gains.append(_gain_B(*(evaluate(backbone, row, drawn, recipe.seed) for row in (router, fixed))))
-        tokens_B = real[holdout][0].sequences.tokens_B
+        sequences = real[holdout][0].sequences
         gain_B, null_B = _gain_B(*real[holdout]), np.mean(gains, axis=0)
-        found[holdout] = Luck(*(mean_of(part_B, tokens_B) for part_B in (gain_B, null_B, gain_B - null_B)))
+        parts = [sequences._replace(loss_ZB=part_B[None]) for part_B in (gain_B, null_B, gain_B - null_B)]
+        found[holdout] = Luck(*map(estimate_loss, parts))
     return found
 
 

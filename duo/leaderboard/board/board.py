@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from duo.evaluation.bootstrap import Estimate
+from duo.evaluation.intervals import Estimate
 from duo.evaluation.score import Score
 
 STATUS = ("claimed", "re-executed", "retrained")

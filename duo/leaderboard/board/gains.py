@@ -1,14 +1,9 @@
-"""What lines gain on one another and on the gap, all of a track at once."""
+"""What lines gain on one another and on the gap."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
-
-from duo.evaluation.bootstrap import Estimate, Sequences, gaps_between, means_of
-from duo.evaluation.row import Row, pair_scores
-from duo.evaluation.score import Score
+from duo.evaluation.intervals import Estimate
+from duo.evaluation.row import Row, close_gap, subtract
 from duo.leaderboard.entry.entry import Entry
 from duo.leaderboard.entry.rules import is_reference
 
@@ -26,8 +21,7 @@ def kind_of(row: Row) -> str:
 
 def gains_above(rows: list[Row], holdout: str) -> dict[int, Estimate]:
     """By place, loss minus that of the row above on the same tokens."""
-    pairs = {place: pair_scores(rows[place], rows[place - 1], holdout) for place in range(1, len(rows))}
-    return _by_tokens(pairs, _differences)
+    return {place: subtract(rows[place], rows[place - 1], holdout) for place in range(1, len(rows))}
 
 
 def gaps_closed(rows: list[Row], baselines: dict[str, int], holdout: str) -> dict[int, Estimate]:
@@ -35,9 +29,7 @@ def gaps_closed(rows: list[Row], baselines: dict[str, int], holdout: str) -> dic
     if len(baselines) < len(BASELINES):
         return {}
     fixed, oracle = (rows[baselines[name]] for name in BASELINES)
-    above, below = fixed.subset[holdout].sequences, oracle.subset[holdout].sequences
-    pairs = {place: pair_scores(row, fixed, holdout) for place, row in enumerate(rows) if row is not fixed}
-    return _by_tokens(pairs, lambda found: gaps_between([ours for ours, _ in found], found[0][1], above, below))
+    return {place: close_gap(row, fixed, oracle, holdout) for place, row in enumerate(rows) if row is not fixed}
 
 
 def find_baselines(rows: list[tuple[Group, Row]], statuses: dict[str, int]) -> dict[str, int]:
@@ -54,19 +46,3 @@ def _baseline(rows: list[tuple[Group, Row]], name: str, kind: str, statuses: dic
         if (row.router, row.options, kind_of(row), group[0].head.package.name) == (name, {}, kind, OWN)
     ]
     return max(found, key=lambda item: (item[0], -item[1]))[1] if found else None
-
-
-def _by_tokens(
-    pairs: dict[int, tuple[Score, Score]], estimates: Callable[[list[tuple[Sequences, Sequences]]], list[Estimate]]
-) -> dict[int, Estimate]:
-    """Estimates of all pairs, those on the same tokens in one go."""
-    found: dict[int, Estimate] = {}
-    for tokens in {ours.tokens for ours, _ in pairs.values()}:
-        places = [place for place, (ours, _) in pairs.items() if ours.tokens == tokens]
-        parts = [(pairs[place][0].sequences, pairs[place][1].sequences) for place in places]
-        found |= dict(zip(places, estimates(parts), strict=True))
-    return found
-
-
-def _differences(pairs: list[tuple[Sequences, Sequences]]) -> list[Estimate]:
-    return means_of(np.stack([ours.loss_B - theirs.loss_B for ours, theirs in pairs], axis=1), pairs[0][0].tokens_B)

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from duo.backbone import MODULES
-from duo.evaluation.bootstrap import Estimate
+from duo.evaluation.intervals import Estimate
 from duo.leaderboard.board.board import Board, Line, Standing, Track
 from duo.report.tables import half, share, signed, times
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from duo.evaluation.bootstrap import Estimate
+from duo.evaluation.intervals import Estimate
 from duo.evaluation.row import Row, average_rows
 from duo.evaluation.score import Score
 from duo.leaderboard.board import gains

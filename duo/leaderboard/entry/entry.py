@@ -121,17 +121,18 @@ def _check_settings(settings: dict[str, Any], row: Row) -> None:
 def _check_arrays(score: Score, name: str) -> None:
     """Raises ValueError where a score's parts cannot be those of the score."""
     part = score.sequences
-    lengths = {len(part.loss_B), len(part.tokens_B), len(part.sequence_B)}
-    kinds = [part.loss_B.dtype.kind, part.tokens_B.dtype.kind, part.sequence_B.dtype.kind, part.used_TLM.dtype.kind]
-    shapes = [array.ndim for array in part] == [1, 1, 3, 1] and part.used_TLM.shape[2] == len(MODULES)
-    if len(lengths) != 1 or kinds != ["f", "i", "i", "f"] or not shapes or not 0 < part.used_TLM.size < 1 << 24:
+    sequences = len(part.sequence_B)
+    shapes = [(1, sequences), (sequences,), part.used_TLM.shape[:2] + (len(MODULES),), (sequences,), (sequences,)]
+    forms = [(array.dtype.kind, array.shape) for array in part]
+    if forms != [*zip("fifii", shapes, strict=True)] or not 0 < part.used_TLM.size < 1 << 24:
         raise ValueError(f"{name}: its arrays do not belong together")
-    if not (np.isfinite(part.loss_B).all() and np.isfinite(part.used_TLM).all()):
+    if not (np.isfinite(part.loss_ZB).all() and np.isfinite(part.used_TLM).all()):
         raise ValueError(f"{name}: it holds what is no number")
-    # ids must rise, for gaps are found by looking them up
     if part.used_TLM.min() < 0 or part.used_TLM.max() > 1 or (np.diff(part.sequence_B) <= 0).any():
         raise ValueError(f"{name}: its arrays do not belong together")
     if part.tokens_B.min() < 1 or part.tokens_B.sum() != score.tokens:
         raise ValueError(f"{name}: tokens={score.tokens} are not those of its sequences")
+    if part.documents != score.documents:
+        raise ValueError(f"{name}: documents={score.documents} are not those of its sequences")
     if abs(part.loss_B.sum() / score.tokens - score.loss) > 1e-9 * max(score.loss, 1):
         raise ValueError(f"{name}: its loss is not that of its sequences")

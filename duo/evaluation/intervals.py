@@ -1,0 +1,177 @@
+"""Intervals over documents and seeds: of mean losses, paired differences and gaps closed.
+
+One method for all, a jackknife: a number is computed again with each document left out, and with each seed of a router
+left out. Documents are what a hold-out draws, so they are what varies: sequences of one document are alike, and move
+together. The seeds of a router are drawn too, apart from those of any other. Measured by `benchmarks/coverage.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from msgspec import Struct
+
+LEVEL = 0.95
+DOUBT = 3  # how far the spread of few seeds is mistrusted; without, 2 seeds covered 88 %, with it 92 to 97 %
+ANGLE_X = np.linspace(0, np.pi / 2, 4001)
+
+Statistic = Callable[..., np.ndarray]
+"""A number from the mean losses per token of some routers; it takes arrays, and works element by element."""
+
+
+class Estimate(Struct, frozen=True):
+    """A number with its 95 % interval; None where there is none (no gap to close, a single document)."""
+
+    value: float | None
+    interval: tuple[float, float] | None
+
+
+class Sequences(NamedTuple):
+    """What a score is made of, in the order of the sequences' ids."""
+
+    loss_ZB: np.ndarray
+    """Loss of each seed, summed over the tokens of each sequence, nats."""
+    tokens_B: np.ndarray
+    """Scored tokens of each sequence."""
+    used_TLM: np.ndarray
+    """Share of tokens that use each module, by position and layer, averaged over seeds."""
+    sequence_B: np.ndarray
+    """Ids of the sequences."""
+    document_B: np.ndarray
+    """Number of the document that each sequence lies in."""
+
+    @property
+    def loss_B(self) -> np.ndarray:
+        """The loss averaged over seeds, summed over the tokens of each sequence."""
+        mean_B: np.ndarray = self.loss_ZB.mean(0)
+        return mean_B
+
+    @property
+    def documents(self) -> int:
+        """How many documents the sequences lie in."""
+        return len(np.unique(self.document_B))
+
+
+class _Spread(NamedTuple):
+    """How much an estimate varies over what was drawn."""
+
+    variance: float
+    freedom: float
+    skewness: float
+
+
+def estimate_loss(router: Sequences) -> Estimate:
+    """Mean loss per token."""
+    return jackknife(lambda loss: loss, router)
+
+
+def estimate_difference(ours: Sequences, theirs: Sequences) -> Estimate:
+    """How much more a router loses per token than another on the same tokens, paired."""
+    return jackknife(np.subtract, ours, theirs)
+
+
+def estimate_gap_closed(ours: Sequences, fixed: Sequences, oracle: Sequences) -> Estimate:
+    """(fixed - router) / (fixed - oracle), losses on the same tokens; none where the oracle is not clearly better."""
+    gap = estimate_difference(fixed, oracle).interval
+    if gap is None or gap[0] <= 0:
+        return Estimate(None, None)
+    return jackknife(lambda ours, fixed, oracle: (fixed - ours) / (fixed - oracle), ours, fixed, oracle)
+
+
+def jackknife(statistic: Statistic, *routers: Sequences) -> Estimate:
+    """A statistic of routers' losses on the same tokens, with its interval over their documents and seeds.
+
+    Of a router with one seed no spread over seeds is known, and the interval is of documents alone. A router that is
+    given twice is one router: minus itself it is 0, without any doubt.
+
+    >>> tokens_B, document_B = np.array([1, 1, 2]), np.array([0, 1, 2])
+    >>> router = Sequences(np.array([[2.0, 2.0, 4.0]]), tokens_B, np.zeros((2, 1, 3)), document_B, document_B)
+    >>> jackknife(lambda loss: loss, router)
+    Estimate(value=2.0, interval=(2.0, 2.0))
+    """
+    _, document_B = np.unique(routers[0].document_B, return_inverse=True)
+    tokens_W = np.bincount(document_B, routers[0].tokens_B)
+    sums = [np.stack([np.bincount(document_B, loss_B) for loss_B in router.loss_ZB]) for router in routers]
+    means = [loss_ZW.mean(0, keepdims=True) for loss_ZW in sums]
+    value = statistic(*_whole(means, tokens_W)).item()
+    if len(tokens_W) < 2:
+        return Estimate(value, None)
+    spreads = [_over_documents(statistic(*_without_each(means, tokens_W))[0], tokens_W)]
+    for router in {id(router): router for router in routers}.values():
+        if len(router.loss_ZB) > 1:
+            left = [  # the losses without each seed of this router, in the place of their mean
+                (loss_ZW.sum(0) - loss_ZW) / (len(loss_ZW) - 1) if other is router else mean_1W
+                for other, loss_ZW, mean_1W in zip(routers, sums, means, strict=True)
+            ]
+            spreads.append(_over_seeds(statistic(*_whole(left, tokens_W)), statistic(*_without_each(left, tokens_W))))
+    return Estimate(value, _interval(value, spreads))
+
+
+def _whole(sums: Sequence[np.ndarray], tokens_W: np.ndarray) -> list[np.ndarray]:
+    """Losses per token, (Z,) each."""
+    return [loss_ZW.sum(1) / tokens_W.sum() for loss_ZW in sums]
+
+
+def _without_each(sums: Sequence[np.ndarray], tokens_W: np.ndarray) -> list[np.ndarray]:
+    """Losses per token with each document left out, (Z, W) each."""
+    return [(loss_ZW.sum(1, keepdims=True) - loss_ZW) / (tokens_W.sum() - tokens_W) for loss_ZW in sums]
+
+
+def _over_documents(left_W: np.ndarray, tokens_W: np.ndarray) -> _Spread:
+    """The spread over documents, from the estimates with each left out."""
+    pull_W = left_W.mean() - left_W  # how far each document pulls the estimate up
+    square = float((pull_W**2).mean())
+    variance = (len(left_W) - 1) * square
+    documents = float(tokens_W.sum() ** 2 / (tokens_W**2).sum())  # as many of one length would be worth (Kish)
+    if documents < 3 or not square:
+        return _Spread(variance, max(documents - 1, 1), 0.0)
+    skewness = float((pull_W**3).mean()) / square**1.5 * math.sqrt(documents * (documents - 1)) / (documents - 2)
+    return _Spread(variance, documents - 1, skewness / math.sqrt(documents))
+
+
+def _over_seeds(left_Z: np.ndarray, left_ZW: np.ndarray) -> _Spread:
+    """The spread over a router's seeds, from the estimates with each left out, and with each document besides.
+
+    What seeds and documents vary together is in the spread over documents already, and is taken off.
+    """
+    seeds, documents = left_ZW.shape
+    together_ZW = left_ZW - left_ZW.mean(0) - left_ZW.mean(1, keepdims=True) + left_ZW.mean()
+    together = (documents - 1) / documents * (together_ZW**2).sum()
+    variance = (seeds - 1) / seeds * (((left_Z - left_Z.mean()) ** 2).sum() - together)
+    return _Spread(max(float(variance), 0.0), seeds - 1, 0.0)
+
+
+def _interval(value: float, spreads: Sequence[_Spread]) -> tuple[float, float]:
+    """The interval around a value: Student's, and wider on the side to which the documents are skewed (Hall 1992)."""
+    variance = sum(spread.variance for spread in spreads)
+    if not variance:
+        return value, value
+    documents, *seeds = spreads
+    # the spread of few seeds often comes out too small: then the degrees of freedom must not be those of documents
+    doubted = [documents, *(part._replace(variance=part.variance * (1 + DOUBT / part.freedom)) for part in seeds)]
+    freedom = sum(part.variance for part in doubted) ** 2 / sum(part.variance**2 / part.freedom for part in doubted)
+    quantile, error = t_quantile(freedom), math.sqrt(variance)
+    skewness = documents.skewness * (documents.variance / variance) ** 1.5
+    return value - error * _stretch(quantile, skewness), value + error * _stretch(quantile, -skewness)
+
+
+def _stretch(quantile: float, skewness: float) -> float:
+    """The quantile below an estimate of that skewness by Hall's transformation, and never less than without."""
+    if abs(skewness) < 1e-6:
+        return quantile
+    return max(quantile, 3 / skewness * (float(np.cbrt(1 + skewness * (quantile - skewness / 6))) - 1))
+
+
+def t_quantile(freedom: float) -> float:
+    """How far on both sides LEVEL of Student's distribution reaches, of 1 and more degrees of freedom.
+
+    >>> round(t_quantile(1), 3), round(t_quantile(2.5), 3), round(t_quantile(47), 3)
+    (12.706, 3.575, 2.012)
+    """
+    # of t = sqrt(freedom) tan(angle) the density is cos(angle) ** (freedom - 1)
+    density_X = np.cos(ANGLE_X) ** (freedom - 1)
+    mass_X = np.concatenate(([0.0], np.cumsum(density_X[1:] + density_X[:-1])))
+    return math.sqrt(freedom) * math.tan(np.interp(LEVEL * mass_X[-1], mass_X, ANGLE_X))
