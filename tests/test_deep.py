@@ -126,16 +126,11 @@ def test_searching_routers_spend_exactly_the_counts_where_patterns_are_not_liste
 
 
 def test_the_oracle_searches_locally_only_where_it_must(few):
-    assert Oracle(Spec(5, 16, Budget(1))).search == "exact"
-    assert Oracle(Spec(5, 16, Budget(2))).search == "local"
+    assert Oracle(Spec(5, 16, Budget(1))).candidates.search == "exact"
+    assert Oracle(Spec(5, 16, Budget(2))).candidates.search == "local"
     for options in ({"search": "exact"}, {"context": "same"}, {"per": "average"}):
         with pytest.raises(ValueError, match="patterns, and at most 5 are listed: router.search=local"):
             Oracle(Spec(5, 16, Budget(2)), **options)
-
-
-def test_the_luck_null_of_a_deep_model_is_refused_before_any_work():
-    with pytest.raises(ValueError, match="155,117,520 patterns.*null_draws=3"):
-        load("tiny", [*DEEP[1:], "null_draws=3"])
 
 
 def test_searches_of_deep_models_have_a_smaller_subset_for_all_rows_unless_a_size_is_named():

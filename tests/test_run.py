@@ -19,7 +19,7 @@ SCORE = {
 }  # fmt: skip
 RESULT = {
     "schema", "recipe", "recipe_digest", "router", "budget", "backbone", "tokens", "scores", "baselines", "subset",
-    "gap_closed", "luck", "collapsed", "provenance",
+    "gap_closed", "collapsed", "provenance",
 }  # fmt: skip
 
 

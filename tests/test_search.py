@@ -8,7 +8,7 @@ from conftest import random_route, random_tokens, toy_backbone
 
 from duo import Budget, Trial, replay
 from duo.routing.trial import token_loss
-from duo.search import all_patterns, divergence, entropy, patterns_of
+from duo.search import all_patterns, entropy, expected_loss, patterns_of
 
 SHAPES = [
     {"family": family, "skip_scope": scope, "key_value_heads": heads}
@@ -168,8 +168,8 @@ def test_a_criterion_takes_the_labels_place_and_consults_none():
     found = trial.search(patterns, [Budget(1)], "same", entropy, table=True)
     assert torch.allclose(found.table_BTP, entropy_BTP, atol=1e-5)
     target = probability_BTPV.mean(2)
-    found = trial.search(patterns, [Budget(1)], "same", divergence, targets=target, table=True)
-    expected = (target[:, :, None] * (target.log()[:, :, None] - probability_BTPV.log())).sum(-1)
+    found = trial.search(patterns, [Budget(1)], "same", expected_loss, targets=target, table=True)
+    expected = -(target[:, :, None] * probability_BTPV.log()).sum(-1)
     assert torch.allclose(found.table_BTP, expected, atol=1e-5)
     assert not trial.meter.labels_consulted
     assert trial.meter.promised_loss is None

@@ -208,11 +208,11 @@ def test_a_chain_of_bases_may_be_long(tmp_path):
 def test_anchors_and_merges_go_on_working(tmp_path):
     (tmp_path / "mine.yaml").write_text(
         "stage1: &stage {steps: 7, warmup_steps: 1}\nstage3: {<<: *stage, warmup_steps: 2}\n"
-        "seed: &n 3\nnull_draws: *n\n"
+        "seed: &n 3\nbackbone: {seed: *n}\n"
     )
     recipe = load(str(tmp_path / "mine.yaml"))
     assert (recipe.stage3.steps, recipe.stage3.warmup_steps, recipe.stage1.warmup_steps) == (7, 2, 1)
-    assert (recipe.seed, recipe.null_draws) == (3, 3)
+    assert (recipe.seed, recipe.backbone.seed) == (3, 3)
 
 
 NUMBERS = ["6e-3", "1e-05", "1.0e5", ".5", "5.", "1_000", "0x10", "-3", "1e+20", "+1.5E3", ".inf", "0b11", "1", "yes"]

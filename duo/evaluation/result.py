@@ -10,17 +10,6 @@ from duo.evaluation.intervals import Estimate
 from duo.evaluation.score import PerModule, Scores
 
 
-class Luck(Struct, frozen=True):
-    """A router's gain over the best fixed pattern, in nats per token of the subset."""
-
-    gain: Estimate
-    """On the real labels."""
-    null_gain: Estimate
-    """On labels drawn so that no route can know them: what choosing with the label wins by luck."""
-    difference: Estimate
-    """What is left, paired."""
-
-
 class Result(Struct, frozen=True):
     """Recipe, scores and provenance of one run."""
 
@@ -44,8 +33,6 @@ class Result(Struct, frozen=True):
     """Every row, bounds included, on the subset that searches are scored on."""
     gap_closed: dict[str, Estimate]
     """By hold-out, how much of the gap between the best fixed pattern and the oracle the router closes."""
-    luck: dict[str, Luck]
-    """By hold-out, the part of the router's gain that is luck; empty without `null_draws`."""
     collapsed: dict[str, list[str]]
     """By hold-out, layers at which a router that learned never or always uses a module."""
     provenance: dict[str, Any]

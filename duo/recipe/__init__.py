@@ -5,7 +5,7 @@ read        YAML over its base, key=value over both
 text        YAML's text as plain values
 kinds       what kind of value each setting holds
 first       the first defaults, which identities are measured from
-renamed     keys that had other names once
+renamed     keys that had other names once, or are gone
 sections    the settings that no other part of duo owns
 help        every setting with its default and its sentence
 """

@@ -75,7 +75,7 @@ FIRST: dict[str, Any] = {
 NOW_CALLED: dict[str, str] = {}
 """Keys of the table that have another name by now; identities know them by the first one for ever."""
 
-GONE: set[str] = set()
+GONE = {"null_draws"}
 """Keys of the table that are no more."""
 
 # What a run's identity does not cover: where it is kept, what is shown of it, and on which devices it runs.

@@ -11,7 +11,7 @@ from typing import Any
 import duo
 from duo.recipe.first import first_values
 from duo.recipe.kinds import check_kind, check_text, controls, hints_of, required, shown, split_key
-from duo.recipe.renamed import RENAMED, OldKey
+from duo.recipe.renamed import REMOVED, RENAMED, OldKey
 from duo.recipe.text import read_text, read_value
 from duo.routing.registry import unknown
 from duo.storage.files import expand
@@ -150,6 +150,8 @@ def check_keys(values: dict[str, Any], owner: type, prefix: str = "") -> None:
         key = f"{prefix}{name}"
         if key in RENAMED:
             raise OldKey(f"key {key!r} is called {RENAMED[key]!r} now")
+        if key in REMOVED:
+            raise OldKey(f"key {key!r} is gone: {REMOVED[key]}")
         if name not in hints:
             raise ValueError(unknown("key", key, [f"{prefix}{hint}" for hint in hints]))
         kind, _ = required(hints[name])

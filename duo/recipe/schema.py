@@ -23,11 +23,10 @@ from duo.recipe.sections import CompareConfig, LeaderboardConfig, SeededBackbone
 from duo.routing import registry
 from duo.routing.registry import check_options
 from duo.routing.router import Router, Spec
-from duo.search.patterns import check_listed, counts_of
 from duo.training.config import Stage1Config, Stage3Config
 from duo.training.options import check_trainer
 
-NOT_IN_ROWS = {"output", "cache", "null_draws", "compare", "leaderboard"}
+NOT_IN_ROWS = {"output", "cache", "compare", "leaderboard"}
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,6 @@ class Recipe:
     """Arguments of lightning.Trainer, for both stages (devices, strategy, precision, ...)."""
     full_holdout: bool = True
     """Whether the router is scored on full hold-outs (false: on their subset alone, for routers that search)."""
-    null_draws: int = 0
-    """Draws of labels that no route knows, to measure how much of the gain over the best fixed pattern is luck."""
     compare: CompareConfig = field(default_factory=CompareConfig)
     leaderboard: LeaderboardConfig = field(default_factory=LeaderboardConfig)
     seed: int = 0
@@ -58,15 +55,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self.budget.of(self.backbone.layers)  # raises where there are too few layers
-        for key, value in (("null_draws", self.null_draws), ("seed", self.seed), ("backbone.seed", self.backbone.seed)):
+        for key, value in (("seed", self.seed), ("backbone.seed", self.backbone.seed)):
             if value < 0:
                 raise ValueError(f"{key}={value} must be 0 or more")
-        if self.null_draws:  # the null averages what all patterns predict
-            check_listed(
-                counts_of(self.backbone.layers, self.budget), f"null_draws={self.null_draws} needs them: set 0"
-            )
-        if self.null_draws and self.compare.names:
-            raise ValueError("null_draws needs an ordinary run: leave compare.rows out")
         if self.backbone.family == "opt" and self.data.tokens > self.backbone.positions:
             raise ValueError(
                 f"data.tokens={self.data.tokens} is more than backbone.positions={self.backbone.positions}"

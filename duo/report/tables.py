@@ -12,7 +12,7 @@ from rich.table import Table
 from duo.backbone import Counts
 from duo.evaluation.comparison import Comparison
 from duo.evaluation.intervals import Estimate
-from duo.evaluation.result import Luck, Result
+from duo.evaluation.result import Result
 from duo.evaluation.row import describe_search
 from duo.evaluation.score import Score, difference
 from duo.report.names import printable
@@ -39,7 +39,6 @@ def _of_result(result: Result) -> Iterator[Table | str]:
     for subset in (False, True):
         yield from (table(result, holdout, subset) for holdout in holdouts)
     yield from (gap_line(result, holdout) for holdout in holdouts)
-    yield from (luck_line(result.router, holdout, luck) for holdout, luck in result.luck.items())
     yield from _collapses(result.router, result.collapsed)
 
 
@@ -148,15 +147,6 @@ def gap_line(result: Result, holdout: str) -> str:
     return f"{printable(holdout)}: {result.router} closes {how_much} of the gap to the oracle"
 
 
-def luck_line(router: str, holdout: str, luck: Luck) -> str:
-    """The part of a gain that is luck, in words."""
-    return (
-        f"{printable(holdout)}: {router} gains {_with_interval(luck.gain)} over the best fixed pattern, "
-        f"{_with_interval(luck.null_gain)} where no route can know the label (luck); "
-        f"what is left is {_with_interval(luck.difference)}"
-    )
-
-
 def remarks(comparison: Comparison) -> Iterator[str]:
     """Rows that failed, and routers that collapsed at a layer."""
     for group, rows in comparison.groups.items():
@@ -238,8 +228,3 @@ def half(interval: Interval, scale: float = 1) -> str:
     """Half the width of an interval."""
     digits = 4 if scale == 1 else 1
     return "" if interval is None else f"±{(interval[1] - interval[0]) / 2 * scale:.{digits}f}"
-
-
-def _with_interval(estimate: Estimate) -> str:
-    interval = estimate.interval
-    return f"{estimate.value:.4f}" + ("" if interval is None else f" [{interval[0]:.4f}, {interval[1]:.4f}]")

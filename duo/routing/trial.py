@@ -204,7 +204,7 @@ class Trial:
     def prediction(self, pattern_PL: Tensor) -> Tensor:
         """probability_BTV of the next token, averaged over candidates in context `same`; metered, knows no label.
 
-        It is the target of a label-free search (`criterion=divergence`), and what the luck null draws labels from.
+        It is the target of a label-free search (`criterion=expected_loss`).
         """
         with self.meter.paused():
             probability_BTV, spent = mean_prediction(self._backbone, self.tokens_BT, pattern_PL)

@@ -15,7 +15,6 @@ TRAIN = "train"
 CALIBRATE = "calibration"
 EVALUATE = "evaluate"
 ROUND_COUNTS = "counts"
-DRAW_LABELS = "null"
 
 
 def hash_key(seed: int, purpose: str, step: int, draw: int) -> int:

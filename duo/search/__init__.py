@@ -27,11 +27,11 @@ from duo.search.beam import Beam
 from duo.search.exact import MEMORY, Found, Search
 from duo.search.local import Local
 from duo.search.patterns import all_patterns, draw_patterns, patterns_of
-from duo.search.values import Criterion, divergence, entropy
+from duo.search.values import Criterion, entropy, expected_loss
 
 METHODS: dict[str, type[Search]] = {"exact": Search, "beam": Beam, "local": Local}
 
 __all__ = [
-    "MEMORY", "METHODS", "Criterion", "Found", "Search", "all_patterns", "divergence", "draw_patterns", "entropy",
-    "patterns_of",
+    "MEMORY", "METHODS", "Criterion", "Found", "Search", "all_patterns", "draw_patterns", "entropy",
+    "expected_loss", "patterns_of",
 ]  # fmt: skip

@@ -33,9 +33,13 @@ def label_losses(backbone: Backbone, x_JBSD: Tensor, label_BS: Tensor) -> Tensor
 def criterion_values(backbone: Backbone, x_JBSD: Tensor, criterion: Criterion, targets: Tensor | None) -> Tensor:
     """A criterion's values of the last layer's streams, (J, B, S)."""
     shape, values = x_JBSD.shape[:3], []
-    targets_N = None if targets is None else targets.expand(len(x_JBSD), *targets.shape).flatten(0, 2)
+    targets_N = None if targets is None else targets.flatten(0, 1)  # of one candidate: they are the same for all
     for rows, logits_RV in logits(backbone, x_JBSD):
-        values.append(criterion(logits_RV) if targets_N is None else criterion(logits_RV, targets_N[rows]))
+        if targets_N is None:
+            values.append(criterion(logits_RV))
+        else:
+            row_R = torch.arange(rows.start, rows.start + len(logits_RV), device=logits_RV.device) % len(targets_N)
+            values.append(criterion(logits_RV, targets_N[row_R]))
     return torch.cat(values).view(shape)
 
 
@@ -44,9 +48,16 @@ def entropy(logits_NV: Tensor) -> Tensor:
     return torch.distributions.Categorical(logits=logits_NV).entropy()
 
 
-def divergence(logits_NV: Tensor, target_NV: Tensor) -> Tensor:
-    """Kullback-Leibler divergence from a target distribution (probabilities), a criterion: the closest is best."""
-    return torch.nn.functional.kl_div(logits_NV.log_softmax(-1), target_NV, reduction="none").sum(-1)
+def expected_loss(logits_NV: Tensor, target_NV: Tensor) -> Tensor:
+    """Loss in nats where the next token is drawn from a target distribution (probabilities), a criterion.
+
+    It is the divergence from the target but for the target's own entropy, so that the closest candidate is best.
+
+    >>> certain = torch.tensor([[0.0, 1.0]])
+    >>> expected_loss(torch.tensor([[0.0, 0.0]]), certain), torch.tensor(2.0).log()
+    (tensor([0.6931]), tensor(0.6931))
+    """
+    return logits_NV.logsumexp(-1) - (target_NV * logits_NV).sum(-1)
 
 
 def logits(backbone: Backbone, x_JBSD: Tensor) -> Iterator[tuple[slice, Tensor]]:

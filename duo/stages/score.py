@@ -102,7 +102,7 @@ def baseline_recipes(recipe: Recipe) -> dict[str, Recipe]:
     baselines = reference_routers(recipe.backbone.layers) | {name: {"name": name} for name in ("random", "fixed_best")}
     bounds = {name: {"name": name} for name in BOUNDS}
     # these train nothing: they stand on the backbone as the run's own router left it
-    plain = replace(recipe, stage3=replace(recipe.stage3, freeze_backbone=True, budget=None), null_draws=0)
+    plain = replace(recipe, stage3=replace(recipe.stage3, freeze_backbone=True, budget=None))
     return {
         name: replace(plain, router=router, full_holdout=name in baselines)
         for name, router in (baselines | bounds).items()
@@ -115,10 +115,9 @@ def reference_routers(layers: int) -> dict[str, dict[str, Any]]:
     return {name: {"name": "fixed", "pattern": pattern} for name, pattern in patterns.items()}
 
 
-def score_baselines(recipe: Recipe, backbone: Made[Backbone], data: TextData) -> dict[str, tuple[Made[Router], Row]]:
-    """The rows beside a run's router: their calibrated routers and their scores, by name."""
-    found = {}
-    for name, row in baseline_recipes(recipe).items():
-        router = train_or_load_router(row, backbone, data)
-        found[name] = router, score_row(row, backbone, router, data)
-    return found
+def score_baselines(recipe: Recipe, backbone: Made[Backbone], data: TextData) -> dict[str, Row]:
+    """The rows beside a run's router, by name."""
+    return {
+        name: score_row(row, backbone, train_or_load_router(row, backbone, data), data)
+        for name, row in baseline_recipes(recipe).items()
+    }

@@ -12,7 +12,6 @@ from duo.evaluation.provenance import provenance
 from duo.evaluation.result import Result
 from duo.evaluation.row import close_gap
 from duo.recipe import Recipe
-from duo.stages.luck import measure_luck
 from duo.stages.output import digest_sources, keep_curves, keep_weights, note_backbone
 from duo.stages.score import score_baselines, score_row, with_subset_for_searches
 from duo.stages.source import backbone_source
@@ -32,14 +31,8 @@ def run_single(recipe: Recipe, name: str, command: str, folder: Path, cache: Pat
     note_backbone(folder, source.identity(data))  # before hours of training
     backbone, router = train_or_load(recipe, source, data, device)
     ours = score_row(recipe, backbone, router, data)
-    baselines = score_baselines(recipe, backbone, data)
-    rows = {"router": ours} | {name: row for name, (_, row) in baselines.items()}
+    rows = {"router": ours} | score_baselines(recipe, backbone, data)
     fixed, oracle = rows["fixed_best"], rows["oracle"]
-    luck = {}
-    if recipe.null_draws:
-        real = {holdout: (ours.subset[holdout], fixed.subset[holdout]) for holdout in data.holdouts}
-        best_fixed = baselines["fixed_best"][0].module
-        luck = measure_luck(recipe, backbone.module, router.module, fixed=best_fixed, data=data, real=real)
     result = Result(
         recipe=name,
         recipe_digest=identity,
@@ -55,7 +48,6 @@ def run_single(recipe: Recipe, name: str, command: str, folder: Path, cache: Pat
         baselines={name: row.scores for name, row in rows.items() if name != "router" and row.scores},
         subset={name: row.subset for name, row in rows.items()},
         gap_closed={holdout: close_gap(ours, fixed, oracle, holdout) for holdout in ours.subset},
-        luck=luck,
         collapsed=ours.collapsed,
         search={name: row.search for name, row in rows.items() if row.search} or UNSET,
         provenance=provenance(recipe.seed, device, time.time() - start, command, digest_sources(recipe)),
