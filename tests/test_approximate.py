@@ -182,7 +182,7 @@ def test_the_oracle_searches_deep_models_from_patterns_found_in_calibration(meth
         router.calibrate([trial_of(seed=1)])
         loss = trial.loss(trial.run(router.route(trial)))
     assert torch.allclose(loss, trial.meter.promised_loss, atol=1e-5)
-    assert {"start_CL", "price"} == {*router.state_dict()}
+    assert {"candidates.start_CL", "price"} == {*router.state_dict()}
     exact = trial.search(patterns_of(LAYERS, Budget(2)), [Budget(2)]) if not options else None
     assert exact is None or loss.mean() < exact.loss_BTG.mean() + 0.5
 

@@ -9,13 +9,9 @@ from torch import Tensor
 
 from duo import Gate, Router, Spec, Trial, replay
 from duo.backbone import BIG
-from duo.routing.calibration import bisect, climb
-from duo.routing.compose import even_patterns
-from duo.search import METHODS
-from duo.search.patterns import can_list, check_listed, patterns_with
+from duo.routing.calibration import bisect
+from routers.candidates import Candidates
 from routers.oracle.spending import Spending
-
-START_TOKENS = 512  # of each calibration set, to find the start patterns of an approximate search on
 
 
 class Oracle(Router):
@@ -36,7 +32,6 @@ class Oracle(Router):
     """
 
     price: Tensor
-    start_CL: Tensor
 
     def __init__(
         self,
@@ -51,20 +46,14 @@ class Oracle(Router):
         super().__init__(spec)
         if context not in ("committed", "same"):
             raise ValueError(f"router.context={context!r} must be committed or same")
-        if search is not None and search not in METHODS:
-            raise ValueError(f"router.search={search!r} must be one of {', '.join(METHODS)}")
         if search not in (None, "exact") and (context != "committed" or per != "token"):
             raise ValueError(f"router.search={search} needs router.context=committed and router.per=token")
-        if width < 1:
-            raise ValueError(f"router.width={width} must be at least 1")
         self.context, self.price_tokens = context, price_tokens
         self.spending = Spending(spec, per, schedule)
-        count_CM = self.spending.counts()
-        search = _affordable(search, count_CM, listed=context != "committed" or per != "token")
-        self.search, self.width = search, width
-        self.search_method = None if search == "exact" else search
+        listed = context != "committed" or per != "token"
+        self.candidates = Candidates(self.spending.counts(), search, width, listed)
+        self.search_method = self.candidates.method
         self.register_buffer("price", torch.zeros(()))
-        self.register_buffer("start_CL", even_patterns(count_CM), persistent=search != "exact")
 
     def route(self, trial: Trial) -> Gate:
         """Searches with the labels, and follows what it finds."""
@@ -72,8 +61,7 @@ class Oracle(Router):
 
     def calibrate(self, trials: Sequence[Trial]) -> None:
         """Finds the price at which the calibration tokens spend an `average` budget, and where to start a search."""
-        if self.search != "exact":
-            self.start_CL.copy_(torch.stack([climb(trials, start_L, START_TOKENS) for start_L in self.start_CL]))
+        self.candidates.calibrate(trials)
         if self.spending.average:
             first = {trial.domain: trial for trial in reversed(trials)}.values()
             parts = [trial.part(4, max(self.price_tokens // 4, 1)) for trial in first]
@@ -85,31 +73,8 @@ class Oracle(Router):
 
     def _searched(self, trial: Trial, price: float) -> Tensor:
         """route_BTL of the search at this price."""
-        exact, spending = self.search == "exact", self.spending
-        found = trial.search(
-            patterns_with(spending.counts()) if exact else self.start_CL,
-            [spending.wanted(trial.tokens_BT.shape[1])],
-            self.context,
-            price=price,
-            at_most=spending.average,
-            method=self.search,
-            width=self.width,
-        )
-        return found.route_BTGL[:, :, 0]
-
-
-def _affordable(search: str | None, count_CM: Tensor, listed: bool) -> str:
-    """The method that was asked for; else `exact`, or `local` where there are too many patterns to list.
-
-    Raises:
-        ValueError: they are too many, and must be `listed`.
-    """
-    if search is None:
-        search = "exact" if listed or can_list(count_CM) else "local"
-    if search == "exact":
-        hint = "router.search=local needs no list, with router.context=committed and router.per=token"
-        check_listed(count_CM, hint)
-    return search
+        wanted = self.spending.wanted(trial.tokens_BT.shape[1])
+        return self.candidates.best(trial, wanted, self.context, price=price, at_most=self.spending.average)
 
 
 def _mean_big(route_BTL: Tensor) -> float:
