@@ -26,6 +26,8 @@ class Batch(NamedTuple):
     """Bytes of text that a sequence's labels stand for."""
     domain: str
     """The split: `train`, a calibration set or a hold-out."""
+    tokenizer: str = ""
+    """Digest of the tokenizer that made the tokens; empty where nobody says."""
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device."""

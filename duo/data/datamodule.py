@@ -16,7 +16,7 @@ from duo.data.batch import Batch, Batches, sequence_ids
 from duo.data.config import DataConfig
 from duo.data.excerpts import spread_rows, subset_rows
 from duo.data.prepare import prepare
-from duo.data.tokenizer import token_bytes
+from duo.data.tokenizer import token_bytes, tokenizer_digest
 from duo.data.tokens import read
 
 
@@ -94,7 +94,7 @@ class TextData(L.LightningDataModule):
             assert self._folder is not None
             self.tokenizer, splits, self.digests = read(self._folder)
             self._splits = {name: split.with_format("numpy") for name, split in splits.items()}
-            self._bytes_V = token_bytes(self.tokenizer)
+            self._bytes_V, self._tokenizer_digest = token_bytes(self.tokenizer), tokenizer_digest(self.tokenizer)
 
     def shuffled(self, seed: int, batch_size: int) -> TextData:
         """The same data in another order of training, with another number of sequences per optimizer step."""
@@ -182,6 +182,7 @@ class TextData(L.LightningDataModule):
                 document_B=torch.from_numpy(np.asarray(held["document"])).long(),
                 bytes_B=torch.from_numpy(self._bytes_V)[tokens[:, 1:]].sum(1),
                 domain=domain,
+                tokenizer=self._tokenizer_digest,
             )
 
         return batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 
@@ -39,6 +40,11 @@ def train_tokenizer(documents: Iterable[str], vocabulary: int) -> Tokenizer:
     )
     tokenizer.train_from_iterator((piece for text in documents for piece in pieces(text)), trainer)
     return literal(tokenizer)
+
+
+def tokenizer_digest(tokenizer: Tokenizer) -> str:
+    """SHA-256 of a tokenizer: what its tokens mean."""
+    return hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
 
 
 def literal(tokenizer: Tokenizer) -> Tokenizer:

@@ -32,6 +32,7 @@ class Trial:
         labels_BT: the token after each input, -1 where there is none to score; None in generation.
         sequence_B: ids of the sequences; default: their place in the batch.
         domain: the calibration set or hold-out that the batch comes from.
+        tokenizer: digest of the tokenizer that made the tokens; empty where nobody says.
         progress: share of training steps done; 1 in evaluation.
         seed, purpose, step: what `uniform` depends on, besides the place of a token.
         meter: counts costs; default: a new one.
@@ -45,6 +46,7 @@ class Trial:
         sequence_B: Tensor | None = None,
         *,
         domain: str = "",
+        tokenizer: str = "",
         progress: float = 1.0,
         seed: int = 0,
         purpose: str = EVALUATE,
@@ -53,7 +55,7 @@ class Trial:
     ) -> None:
         self.tokens_BT = tokens_BT
         self.sequence_B = torch.arange(len(tokens_BT), device=tokens_BT.device) if sequence_B is None else sequence_B
-        self.domain = domain
+        self.domain, self.tokenizer = domain, tokenizer
         self.progress = progress
         self.meter = Meter() if meter is None else meter
         self._backbone = backbone
@@ -67,12 +69,18 @@ class Trial:
     @classmethod
     def of(cls, batch: Batch, backbone: Backbone, **about: Any) -> Self:
         """A trial of a batch's sequences; `about` as in `Trial`."""
-        return cls(backbone, batch.tokens_BT, batch.labels_BT, batch.sequence_B, domain=batch.domain, **about)
+        about = {"domain": batch.domain, "tokenizer": batch.tokenizer} | about
+        return cls(backbone, batch.tokens_BT, batch.labels_BT, batch.sequence_B, **about)
 
     @property
     def layers(self) -> int:
         """Layers of the backbone."""
         return self._backbone.config.layers
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the backbone predicts."""
+        return self._backbone.config.vocabulary
 
     @property
     def position_BT(self) -> Tensor:

@@ -11,11 +11,13 @@ import torch
 from filelock import FileLock
 from msgspec import to_builtins
 from safetensors.numpy import load
+from safetensors.torch import load as load_tensors
 from tokenizers import Tokenizer
 
 from duo.backbone import Backbone, BackboneConfig
 from duo.data.config import DataConfig
 from duo.data.datamodule import TextData
+from duo.data.tokenizer import literal, tokenizer_digest
 from duo.data.tokens import Packed, digests_of, write
 from duo.recipe.sections import LeaderboardConfig
 from duo.stages.cache import Made
@@ -127,6 +129,27 @@ def fetch_backbone(store: Store, digest: str, config: BackboneConfig, cache: Pat
             with replacing(folder / "backbone.safetensors") as path:
                 path.write_bytes(store.file("backbones", digest, "weights.safetensors", to_builtins(head)))
     return folder, head
+
+
+def open_published(store: Store, digest: str) -> tuple[Backbone, str]:
+    """A published backbone of whatever shape, whole and frozen, in memory alone; and the digest of its tokenizer.
+
+    Raises:
+        ValueError: it is not there, or was changed.
+    """
+    head = backbone_head(store, digest)
+    with torch.device("meta"):  # first weights would be drawn from torch's generator, which is not ours here
+        backbone = Backbone(BackboneConfig(**head.config))  # type: ignore[arg-type]
+    try:
+        weights = load_tensors(store.file("backbones", digest, "weights.safetensors", to_builtins(head)))
+        backbone.load_state_dict(weights, assign=True)
+    except Exception as error:  # safetensors and torch have exceptions of their own
+        raise ValueError(f"backbones/{digest[:12]} cannot be read: {error}") from error
+    if weights_digest(backbone) != head.weights:
+        raise ValueError(f"backbones/{digest[:12]} holds other weights than its head says")
+    told = to_builtins(tokens_head(store, head.tokens))
+    tokenizer = Tokenizer.from_str(store.file("tokens", head.tokens, "tokenizer.json", told).decode())
+    return backbone.eval().requires_grad_(False), tokenizer_digest(literal(tokenizer))
 
 
 def _unpack(store: Store, digest: str, head: TokensHead) -> tuple[Tokenizer, dict[str, list[Packed]]]:
