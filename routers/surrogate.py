@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from duo import Gate, Spec, Trial, one_hot, replay, top
-from routers.ngram_budget import NgramTable
+from routers.ngram_budget import BUCKETS, NgramTable
 from routers.softmax_budget import SoftmaxBudget
 
 SCALE, MOST = 10.0, 3.0  # logits per nat of predicted difference; differences beyond so many nats are cut
@@ -35,7 +37,7 @@ class Surrogate(SoftmaxBudget):
         hidden: int = 32,
         tokens: int = 3,
         together: int = 3,
-        buckets: int = 65536,
+        buckets: int = BUCKETS,
     ) -> None:
         super().__init__(spec, hidden=hidden)
         self.table = NgramTable(spec.layers, self.allowed, tokens, together, buckets)
@@ -46,6 +48,11 @@ class Surrogate(SoftmaxBudget):
     def logits_of(self, trial: Trial) -> Gate:
         """The heads' logits plus what the table says of the trial's tokens."""
         return self.table.added_to(self.logits, trial.tokens_BT)
+
+    def calibrate(self, trials: Sequence[Trial]) -> None:
+        """Rounds the table, then finds the offsets of what is left."""
+        self.table.round()
+        super().calibrate(trials)
 
     def loss(self, trial: Trial) -> Tensor:
         """Mean squared error of the predicted differences, in units of `SCALE` per nat."""

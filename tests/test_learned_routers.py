@@ -8,11 +8,15 @@ import torch
 from conftest import command, random_tokens, toy_backbone
 from safetensors.torch import load_file
 
-from duo import Budget, Spec, Trial, replay, top
+from duo import Backbone, Budget, Spec, Trial, replay, top
 from duo.data import Batch
+from duo.recipe import load
+from duo.storage.weights import load_weights, save_weights
 from routers.adaptive_budget import AdaptiveBudget
 from routers.any_budget import AnyBudget
+from routers.fixed_best import FixedBest
 from routers.ngram_budget import NgramBudget
+from routers.ngram_control import NgramControl
 from routers.softmax_budget import SoftmaxBudget
 from routers.surrogate import MOST, SCALE, Surrogate
 
@@ -107,6 +111,71 @@ def test_an_empty_table_leaves_the_softmax_routers_logits():
     assert router.logits_of(trial)(x_BTD[:, -2:], 1).allclose(whole[:, -2:], atol=1e-6)
 
 
+def test_a_table_answers_the_same_once_it_keeps_half_the_bits(tmp_path):
+    """Also where the weights are loaded into a table of 32 bits, as every reuse of a router does."""
+    router, trial, fresh = NgramBudget(SPEC, buckets=512), trial_of(), NgramBudget(SPEC, buckets=512).eval()
+    torch.nn.init.normal_(router.table.weight)
+    exact = router.table.found(trial.tokens_BT)
+    router.eval().calibrate([trial])
+    kept = router.table.found(trial.tokens_BT)
+    assert 0 < (kept - exact).abs().max() < 0.1
+    save_weights(router, tmp_path / "router.safetensors")
+    assert load_file(tmp_path / "router.safetensors")["table.weight"].dtype == torch.bfloat16
+    load_weights(fresh, tmp_path / "router.safetensors")
+    assert fresh.table.weight.dtype == torch.float32
+    assert fresh.table.found(trial.tokens_BT).equal(kept)
+    x_BTD = torch.randn(4, 8, 16)
+    assert fresh.route(trial)(x_BTD, 1).equal(router.route(trial)(x_BTD, 1))
+
+
+@pytest.mark.parametrize("kind", [NgramBudget, Surrogate, NgramControl])
+@pytest.mark.parametrize("big", [4, 6, 8])
+def test_a_tables_default_takes_a_tenth_of_the_reference_backbone_and_an_entry_under_a_megabyte(kind, big, tmp_path):
+    config = load("reference", [f"budget.big={big}"])
+    with torch.device("meta"):
+        whole = sum(Backbone(config.backbone).parameter_counts().values())
+    router = kind(config.spec)
+    assert whole == 3_558_528
+    assert sum(parameter.numel() for parameter in router.parameters()) <= whole / 10
+    router.table.round()
+    save_weights(router, tmp_path / "router.safetensors")
+    assert (tmp_path / "router.safetensors").stat().st_size < 800_000  # its numbers and its recipe take the rest
+
+
+def test_the_control_has_no_more_parameters_than_the_router_and_routes_like_the_best_fixed_pattern():
+    spec = load("ngram_budget6").spec
+    count = lambda router: sum(parameter.numel() for parameter in router.parameters())  # noqa: E731
+    assert count(NgramControl(spec)) <= count(NgramBudget(spec))
+    control, fixed, trial = NgramControl(SPEC).eval(), FixedBest(SPEC).eval(), trial_of()
+    for router in (control, fixed):
+        router.calibrate([trial])
+    with torch.no_grad():
+        run = trial.run(fixed.route(trial))
+        assert trial.run(control.route(trial)).weight_BTLM.equal(run.weight_BTLM)
+        assert control.predict(trial).allclose(
+            run.logits_BTV.log_softmax(-1), atol=1e-6
+        )  # an empty table knows nothing
+
+
+def test_the_control_learns_what_the_last_tokens_tell_of_the_next():
+    """Labels that follow from the token before: a table of them is worth nearly all there is to know."""
+    torch.manual_seed(0)
+    backbone, control = toy_backbone(), NgramControl(SPEC, buckets=512, vocabulary=64).train()
+    tokens_BT = random_tokens(16, 32)
+    labels_BT = (tokens_BT * 7 + 3) % 64
+    trial = Trial(backbone, tokens_BT, labels_BT)
+    first, optimizer = control.loss(trial).item(), torch.optim.Adam(control.parameters(), lr=0.05)
+    for _ in range(150):
+        optimizer.zero_grad()
+        control.loss(trial).backward()
+        optimizer.step()
+    control.eval().calibrate([trial])
+    with torch.no_grad():
+        log_probability_BTV = control.predict(Trial(backbone, tokens_BT))
+    loss = -log_probability_BTV.gather(2, labels_BT[..., None]).mean()
+    assert loss < 0.1 * first
+
+
 @pytest.mark.parametrize("budget", [Budget(1), Budget(1, 1)])
 def test_the_surrogate_learns_the_change_of_one_tokens_loss_with_the_module_of_one_layer(budget):
     router, backbone = Surrogate(Spec(3, 16, budget), flips=1), toy_backbone()
@@ -140,12 +209,18 @@ def test_a_batch_type_serves_training():
         (AdaptiveBudget, {"rate": 1.0}, "router.rate=1.0"),
         (AnyBudget, {"hidden": 0}, "router.hidden=0"),
         (NgramBudget, {"buckets": 0}, "router.buckets=0"),
+        (NgramControl, {"together": 0}, "router.together=0"),
         (Surrogate, {"flips": 0}, "router.flips=0"),
     ],
 )
 def test_impossible_options_are_named(kind, options, said):
     with pytest.raises(ValueError, match=said):
         kind(SPEC, **options)
+
+
+def test_a_matrix_of_too_few_tokens_is_named():
+    with pytest.raises(ValueError, match="router.vocabulary=32 is less than the backbone's vocabulary of 64"):
+        NgramControl(SPEC, vocabulary=32).loss(trial_of())
 
 
 def test_a_router_of_two_modules_refuses_skips():
