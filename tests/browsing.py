@@ -43,10 +43,10 @@ def opened(profile):
 def watched(browser, written):
     """Gives what opens the page at a track; afterwards nothing has run, was asked for or has complained."""
 
-    def at(track="one", holdout="held", path=written):
+    def at(track="one", part="held", path=written):
         browser.get_log("performance")
         there = browser.current_url.partition("#")[0] == path.as_uri()
-        browser.get(f"{path.as_uri()}#{urlencode({'track': track, 'holdout': holdout})}")
+        browser.get(f"{path.as_uri()}#{urlencode({'track': track, 'part': part})}")
         if there:
             browser.refresh()
         return browser

@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import command
 from forging import board_path, entry_of, forged, lower, republished, reseeded
+from safetensors.numpy import load, save
 
 from duo.backbone import BackboneConfig
 from duo.leaderboard.__main__ import main
+from duo.leaderboard.board.board import SUBSET
 from duo.leaderboard.board.text import render
 from duo.leaderboard.board.tracks import build_board
 from duo.stages.publish import backbone_head
@@ -30,11 +32,11 @@ def test_a_run_becomes_entries_with_its_baselines_and_bounds(submitted):
     }  # fmt: skip
     ranked = [line for line in track.lines if line.rank]
     assert [line.rank for line in ranked] == [1, 2, 3]
-    losses = [line.holdouts["held"].score.loss for line in ranked]
+    losses = [line.parts["held"].score.loss for line in ranked]
     assert losses == sorted(losses)
     for above, line in zip(ranked, ranked[1:], strict=False):
-        standing = line.holdouts["held"]
-        assert standing.above.value == pytest.approx(standing.score.loss - above.holdouts["held"].score.loss)
+        standing = line.parts["held"]
+        assert standing.above.value == pytest.approx(standing.score.loss - above.parts["held"].score.loss)
         low, high = standing.above.interval
         assert standing.significant == (low > 0 or high < 0)
     assert all(line.status == "claimed" for line in track.lines)
@@ -60,7 +62,7 @@ def test_what_is_only_claimed_joins_nothing_that_was_executed_again(board):
     forged(board, cheat)
     after = build_board(board)
     line = next(line for line in after.tracks[0].lines if honest in line.entries)
-    assert (line.seeds, line.holdouts["held"].score.loss) == ([0], before.holdouts["held"].score.loss)
+    assert (line.seeds, line.parts["held"].score.loss) == ([0], before.parts["held"].score.loss)
     assert any(twin[:12] in said and "of the same recipe, source and seed" in said for said in after.left_out)
 
 
@@ -165,7 +167,7 @@ def test_runs_that_fetch_one_backbone_at_the_same_time_all_get_it(board, tmp_pat
 
 def test_another_ones_oracle_moves_nobodys_gap(board):
     def gaps():
-        return {line.entries[0]: line.holdouts["held"].gap_closed for line in build_board(board).tracks[0].lines}
+        return {line.entries[0]: line.parts[f"held{SUBSET}"].gap_closed for line in build_board(board).tracks[0].lines}
 
     before = gaps()
 
@@ -180,11 +182,44 @@ def test_all_formats_agree(submitted):
     board = build_board(Store(str(submitted)))
     plain = json.loads(render(board, "json"))
     rows = [*csv.DictReader(io.StringIO(render(board, "csv")))]
-    losses = {line["name"]: line["holdouts"]["held"]["score"]["loss"] for line in plain["tracks"][0]["lines"]}
-    assert {row["name"]: float(row["loss"]) for row in rows} == losses
+    losses = {
+        (line["name"], part): standing["score"]["loss"]
+        for line in plain["tracks"][0]["lines"]
+        for part, standing in line["parts"].items()
+    }
+    assert {part for _, part in losses} == {"held", f"held{SUBSET}"}
+    assert {(row["name"], row["hold-out"]): float(row["loss"]) for row in rows} == losses
     for text in (render(board, "table"), render(board, "markdown").replace("\\", "")):
-        for name, loss in losses.items():
+        for (name, _), loss in losses.items():
             assert any(name in line and f"{loss:.4f}" in line for line in text.splitlines())
+
+
+def test_lines_of_one_part_stand_on_the_same_tokens_and_bounds_on_the_subset_alone(submitted):
+    (track,) = build_board(Store(str(submitted))).tracks
+    assert track.parts == ["held", f"held{SUBSET}"]
+    for part in track.parts:
+        there = {line.name: line.parts[part] for line in track.lines if part in line.parts}
+        assert ("oracle" in there) == (part != "held")
+        (ids, *others) = [standing.score.sequences.sequence_B.tolist() for standing in there.values()]
+        assert all(other == ids for other in others)
+        fixed = there["fixed_best"]
+        assert fixed.minus_fixed.value is None
+        for standing in there.values():
+            if standing is not fixed:
+                assert standing.minus_fixed.value == pytest.approx(standing.score.loss - fixed.score.loss)
+
+
+def test_a_line_that_takes_passes_may_be_of_subsets_alone_and_has_no_rank(board):
+    def drop_scores(head, files):
+        head["row"]["scores"] = {}
+        head["row"]["subset"]["held"]["passes"] = 2.0
+        arrays = load(files["sequences.safetensors"])
+        files["sequences.safetensors"] = save({key: part for key, part in arrays.items() if key[:6] == "subset"})
+        files["recipe.yaml"] = files["recipe.yaml"].replace(b"full_holdout: true", b"full_holdout: false")
+
+    digest = forged(board, drop_scores)
+    (line,) = (line for line in build_board(board).tracks[0].lines if digest in line.entries)
+    assert (line.kind, line.rank, [*line.parts]) == ("deployable", None, [f"held{SUBSET}"])
 
 
 @pytest.mark.long

@@ -20,7 +20,14 @@ def toy_standing(loss, passes=0.0, budget_flops=2e6):
         labels_consulted=False, seconds_per_token=1e-4, promised_loss=None,
     )  # fmt: skip
     heat = [[0.0, 0.5], [1.0, 0.25], [0.1, 0.2]]
-    return Standing(score, Estimate(0.02, (0.01, 0.03)), True, Estimate(0.5, None), False, heat)
+    return Standing(
+        score,
+        Estimate(0.02, (0.01, 0.03)),
+        True,
+        Estimate(loss - 3.4, (loss - 3.41, loss - 3.39)),
+        Estimate(0.5, None),
+        heat,
+    )
 
 
 def toy_line(name, loss, kind="deployable", rank=None, passes=0.0, budget=2e6, **changes):
@@ -29,7 +36,7 @@ def toy_line(name, loss, kind="deployable", rank=None, passes=0.0, budget=2e6, *
         "status": "claimed", "seeds": [0, 1], "entries": [f"{name} 0", f"{name} 1"], "note": f"a note on {name}",
         "recipe": f"router: {name}\n",
         "provenance": {"commit": "5b187d3", "command": f"python -m duo.run recipe=of_{name}"},
-        "holdouts": {
+        "parts": {
             hold: toy_standing(loss + add, passes, budget_flops=budget) for hold, add in (("held", 0), ("other", 1))
         },
     }  # fmt: skip
@@ -62,7 +69,7 @@ def toy_board():
     fields = ("router", "package", "note", "recipe", "status")
     hostile = toy_line(
         HOSTILE, 3.0, rank=1, **dict.fromkeys(fields, HOSTILE), options={HOSTILE: HOSTILE}, entries=[HOSTILE],
-        provenance={HOSTILE: {HOSTILE: [HOSTILE]}}, holdouts={HOSTILE: toy_standing(3.0)},
+        provenance={HOSTILE: {HOSTILE: [HOSTILE]}}, parts={HOSTILE: toy_standing(3.0)},
     )  # fmt: skip
     strange = Track(
         "strange",
@@ -80,5 +87,5 @@ def large_board(count=2000):
     lines = [toy_line(f"line {place}", 3 + place / 1e4, rank=place + 1) for place in range(count)]
     heat = [[place / 192 for place in range(start, start + 16)] for start in range(0, 192, 16)]
     for line in lines:
-        line.holdouts.update({name: replace(standing, heat=heat) for name, standing in line.holdouts.items()})
+        line.parts.update({name: replace(standing, heat=heat) for name, standing in line.parts.items()})
     return Board([toy_track("large", [replace(line, recipe="key: value\n" * 300) for line in lines])], [], "run ENTRY")

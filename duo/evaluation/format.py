@@ -15,7 +15,7 @@ from duo.evaluation.intervals import Sequences
 from duo.evaluation.score import Score
 from duo.storage.files import replacing
 
-SCHEMA = 4  # raise it with every change of what is written
+SCHEMA = 5  # raise it with every change of what is written
 T = TypeVar("T", bound=Struct)
 
 

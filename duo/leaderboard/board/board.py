@@ -9,12 +9,14 @@ from msgspec import Struct
 from duo.evaluation.intervals import Estimate
 from duo.evaluation.score import Score
 
+SUBSET = ", subset of searches"
+"""Behind the name of a hold-out: the part of it that searches are scored on."""
 STATUS = ("claimed", "re-executed", "retrained")
 """What has been done to a line's entries since they were submitted; the last one is worth most."""
 
 
 class Standing(Struct, frozen=True):
-    """A line on one hold-out."""
+    """A line on one part: a hold-out, or the subset of it that searches are scored on."""
 
     score: Score
     """Averaged over the line's seeds; its seconds are of whatever machine the entry was made on."""
@@ -22,10 +24,10 @@ class Standing(Struct, frozen=True):
     """Loss minus that of the deployable line above, on the same tokens; none for the first and for other kinds."""
     significant: bool
     """Whether that difference is clear of 0."""
+    minus_fixed: Estimate
+    """Loss minus that of the best fixed pattern on the same tokens; none where that is missing."""
     gap_closed: Estimate
-    """Of the gap between the best fixed pattern and the oracle; none where either is missing."""
-    subset: bool
-    """Whether the score is of the subset of searches, and not of the full hold-out."""
+    """On a subset, of the gap between the best fixed pattern and the oracle; none where either is missing."""
     heat: list[list[float]]
     """Share of big, by layer (outer) and by equal parts of the positions (inner)."""
 
@@ -38,7 +40,7 @@ class Line(Struct, frozen=True):
     kind: str
     """`deployable`; `bound` (it consulted the labels); `reference` (all small or all big, outside the budget rule)."""
     rank: int | None
-    """Place among the deployable lines, by the mean loss over hold-outs, claims last; none for the others."""
+    """Place among the deployable lines of full hold-outs, by their mean loss, claims last; none for the others."""
     router: str
     """Name of the router."""
     options: dict[str, Any]
@@ -57,8 +59,8 @@ class Line(Struct, frozen=True):
     """The recipe of its first entry, as YAML."""
     provenance: dict[str, Any]
     """Commit, versions and device of its first entry, as claimed."""
-    holdouts: dict[str, Standing]
-    """By hold-out."""
+    parts: dict[str, Standing]
+    """By part, where the line is scored on it; bounds are on subsets alone."""
 
 
 class Track(Struct, frozen=True):
@@ -72,8 +74,8 @@ class Track(Struct, frozen=True):
     """Artefact digest, name, layers, width, parameters and training tokens of the backbone."""
     budget: dict[str, float]
     """Modules per token."""
-    holdouts: list[str]
-    """Names of the hold-outs."""
+    parts: list[str]
+    """Names of the hold-outs, each followed by its subset of searches: lines of one part stand on the same tokens."""
     baselines: dict[str, str]
     """First entries of the lines between which gaps are measured, by name of their routers, where there are such."""
     lines: list[Line]

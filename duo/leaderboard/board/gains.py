@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from duo.evaluation.intervals import Estimate
-from duo.evaluation.row import Row, close_gap, subtract
+from duo.evaluation.intervals import Estimate, estimate_gap_closed
+from duo.evaluation.row import Row
+from duo.evaluation.score import Score, difference
 from duo.leaderboard.entry.entry import Entry
 from duo.leaderboard.entry.rules import is_reference
 
@@ -19,17 +20,30 @@ def kind_of(row: Row) -> str:
     return "bound" if row.bound else "reference" if is_reference(row) else "deployable"
 
 
-def gains_above(rows: list[Row], holdout: str) -> dict[int, Estimate]:
-    """By place, loss minus that of the row above on the same tokens."""
-    return {place: subtract(rows[place], rows[place - 1], holdout) for place in range(1, len(rows))}
+def scores_of(rows: list[Row], holdout: str, subset: bool) -> dict[int, Score]:
+    """By place, the scores of rows on a hold-out, or on its subset of searches: all of them on the same tokens."""
+    found = {place: row.subset if subset else row.scores for place, row in enumerate(rows)}
+    return {place: scores[holdout] for place, scores in found.items() if holdout in scores}
 
 
-def gaps_closed(rows: list[Row], baselines: dict[str, int], holdout: str) -> dict[int, Estimate]:
-    """By place, the gap that a row closes between the best fixed pattern and the oracle, where the track has both."""
-    if len(baselines) < len(BASELINES):
+def gains_above(scores: dict[int, Score], ranked: int) -> dict[int, Estimate]:
+    """By place, loss minus that of the row above, for rows that have a rank."""
+    return {place: difference(scores[place], scores[place - 1]) for place in range(1, ranked)}
+
+
+def gains_on(scores: dict[int, Score], other: int | None) -> dict[int, Estimate]:
+    """By place, loss minus that of one row; none where that is not there."""
+    if other not in scores:
         return {}
-    fixed, oracle = (rows[baselines[name]] for name in BASELINES)
-    return {place: close_gap(row, fixed, oracle, holdout) for place, row in enumerate(rows) if row is not fixed}
+    return {place: difference(score, scores[other]) for place, score in scores.items() if place != other}
+
+
+def gaps_closed(scores: dict[int, Score], fixed: int | None, oracle: int | None) -> dict[int, Estimate]:
+    """By place, the gap that a row closes between the best fixed pattern and the oracle, where both are there."""
+    if fixed not in scores or oracle not in scores:
+        return {}
+    ends = scores[fixed].sequences, scores[oracle].sequences
+    return {place: estimate_gap_closed(score.sequences, *ends) for place, score in scores.items() if place != fixed}
 
 
 def find_baselines(rows: list[tuple[Group, Row]], statuses: dict[str, int]) -> dict[str, int]:

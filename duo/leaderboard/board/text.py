@@ -22,15 +22,16 @@ from duo.leaderboard.board.board import Board, Line, Standing, Track
 from duo.report.tables import half, share, signed, times
 
 COLUMNS = (
-    "rank", "name", "loss", "minus above", "gap closed", "skip/small/big", "MFLOPs", "to budget", "router FLOPs",
-    "passes", "µs", "seeds", "status", "entry",
+    "rank", "name", "loss", "minus fixed", "minus above", "gap closed", "skip/small/big", "MFLOPs", "to budget",
+    "router FLOPs", "passes", "µs", "seeds", "status", "entry",
 )  # fmt: skip
 NUMBERS = (
-    "loss", "low", "high", "minus_above", "minus_above_low", "minus_above_high", "gap_closed", "gap_closed_low",
-    "gap_closed_high", *MODULES, "flops", "budget_flops", "router_flops", "passes", "seconds_per_token", "tokens",
+    "loss", "low", "high", "minus_fixed", "minus_fixed_low", "minus_fixed_high", "minus_above", "minus_above_low",
+    "minus_above_high", "gap_closed", "gap_closed_low", "gap_closed_high", *MODULES, "flops", "budget_flops",
+    "router_flops", "passes", "seconds_per_token", "tokens",
 )  # fmt: skip
 LEFT = ("rank", "name", "status", "entry")
-WIDTH = 210
+WIDTH = 230
 
 
 def render(board: Board, format: str) -> str:
@@ -69,21 +70,23 @@ def choose(board: Board, beginning: str, extra_passes: bool) -> Board:
 
 def passes(line: Line) -> bool:
     """Whether deciding took extra passes through the backbone."""
-    return any(standing.score.passes > 0 for standing in line.holdouts.values())
+    return any(standing.score.passes > 0 for standing in line.parts.values())
 
 
 def _terminal(board: Board) -> str:
     file = io.StringIO()
     console = Console(file=file, emoji=False, highlight=False, markup=False, width=WIDTH)
-    for track, holdout in _parts(board):
-        view = Table(title=_title(track, holdout), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for track, part in _parts(board):
+        view = Table(title=_title(track, part), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         view.collapse_padding = True
         for column in COLUMNS:
             justify: Literal["left", "right"] = "left" if column in LEFT else "right"
             view.add_column(column, no_wrap=True, justify=justify, max_width=46 if column == "name" else None)
-        for number, (line, standing) in enumerate(_rows(track, holdout)):
-            if number and line.kind != track.lines[number - 1].kind:
+        kind = None
+        for line, standing in _rows(track, part):
+            if kind not in (None, line.kind):
                 view.add_section()
+            kind = line.kind
             view.add_row(*(Text(cell) for cell in _cells(line, standing)))  # Text: a stranger's name is no markup
         console.print(view)
     if board.tracks:
@@ -97,15 +100,15 @@ def _terminal(board: Board) -> str:
 
 def _markdown(board: Board) -> str:
     parts = ["# Leaderboard", "", INTRODUCTION]
-    for track, holdout in _parts(board):
+    for track, part in _parts(board):
         parts += [
             "",
-            f"## {_escape(_title(track, holdout))}",
+            f"## {_escape(_title(track, part))}",
             "",
             _markdown_row(COLUMNS),
             "|" + " --- |" * len(COLUMNS),
         ]
-        rows = _rows(track, holdout)
+        rows = _rows(track, part)
         parts += [_markdown_row([_escape(cell) for cell in _cells(line, standing)]) for line, standing in rows]
     if board.left_out:
         parts += ["", "## Left out", "", *(f"- {_escape(sentence)}" for sentence in board.left_out)]
@@ -113,26 +116,28 @@ def _markdown(board: Board) -> str:
 
 
 LEGEND = (
-    "* clear of 0   ° on the subset of searches   + extra passes   µs a token, as its maker says   "
-    "claimed: behind the others until it is executed again"
+    "minus fixed: loss minus the best fixed pattern's   * clear of 0   + extra passes   µs a token, as its maker says"
+    "   claimed: behind the others until it is executed again"
 )
 
 INTRODUCTION = """Made by `python -m duo.leaderboard show --format markdown > LEADERBOARD.md`; CI checks that it is up
 to date. Every row can be executed again from its entry: `python -m duo.leaderboard verify ENTRY`. Rows compare within
-one backbone, one set of tokens and one budget. Behind `±` stands half the width of a 95 % interval; `minus above` is
-the paired difference to the row above, `*` where its interval is clear of 0. Rows that are only claimed stand behind
-those that were executed again. `bound`: it read the labels. `°`: on the subset of searches. `reference`: outside the
-budget rule, unranked. `passes`: extra ones through the backbone, marked `+`. `µs`: a token, as its maker says. `entry`:
-how the digest of its first entry begins, and how many more there are, one for each seed."""
+one table: one backbone, the same tokens and one budget. Behind `±` stands half the width of a 95 % interval over
+documents (and seeds, where a row has several); `minus fixed` is the paired difference to the best fixed pattern,
+`minus above` that to the row above by rank, `*` where its interval is clear of 0. `gap closed`: of the gap from the
+best fixed pattern to the oracle, on the subset of searches, where all rows are scored. Rows that are only claimed stand
+behind those that were executed again. `bound`: it read the labels. `reference`: outside the budget rule, unranked.
+`passes`: extra ones through the backbone, marked `+`. `µs`: a token, as its maker says. `entry`: how the digest of its
+first entry begins, and how many more there are, one for each seed."""
 
 
 def _csv(board: Board) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(("track", "hold-out", "kind", "rank", "name", "router", *NUMBERS, "seeds", "status", "entries"))
-    for track, holdout in _parts(board):
-        for line, standing in _rows(track, holdout):
-            words = (_harmless(track.title), _harmless(holdout), line.kind, line.rank, _harmless(line.name))
+    for track, part in _parts(board):
+        for line, standing in _rows(track, part):
+            words = (_harmless(track.title), _harmless(part), line.kind, line.rank, _harmless(line.name))
             writer.writerow(
                 (
                     *words,
@@ -149,7 +154,8 @@ def _csv(board: Board) -> str:
 def _numbers(standing: Standing) -> list[float | None]:
     """The values of NUMBERS."""
     score = standing.score
-    estimates = (Estimate(score.loss, score.loss_interval), standing.above, standing.gap_closed)
+    own = Estimate(score.loss, score.loss_interval)
+    estimates = (own, standing.minus_fixed, standing.above, standing.gap_closed)
     return [
         *(part for found in estimates for part in (found.value, *(found.interval or (None, None)))),
         *(score.share[module] for module in MODULES),
@@ -166,15 +172,15 @@ FORMATS: dict[str, Callable[[Board], str]] = {"table": _terminal, "markdown": _m
 
 
 def _parts(board: Board) -> Iterator[tuple[Track, str]]:
-    return ((track, holdout) for track in board.tracks for holdout in track.holdouts)
+    return ((track, part) for track in board.tracks for part in track.parts if _rows(track, part))
 
 
-def _title(track: Track, holdout: str) -> str:
-    return f"{track.title}: {holdout} (track {track.digest[:8]})"
+def _title(track: Track, part: str) -> str:
+    return f"{track.title}: {part} (track {track.digest[:8]})"
 
 
-def _rows(track: Track, holdout: str) -> list[tuple[Line, Standing]]:
-    return [(line, line.holdouts[holdout]) for line in track.lines if holdout in line.holdouts]
+def _rows(track: Track, part: str) -> list[tuple[Line, Standing]]:
+    return [(line, line.parts[part]) for line in track.lines if part in line.parts]
 
 
 def _router(line: Line) -> str:
@@ -188,7 +194,8 @@ def _cells(line: Line, standing: Standing) -> list[str]:
     return [
         str(line.rank or line.kind),
         line.name if line.name == router or line.kind == "reference" else f"{line.name} ({router})",
-        f"{score.loss:.4f} {half(score.loss_interval)}".strip() + "°" * standing.subset,
+        f"{score.loss:.4f} {half(score.loss_interval)}".strip(),
+        signed(standing.minus_fixed) if standing.minus_fixed.interval else "",
         (signed(standing.above) if standing.above.interval else "") + "*" * standing.significant,
         share(standing.gap_closed),
         "/".join(f"{score.share[module]:.2f}" for module in MODULES),

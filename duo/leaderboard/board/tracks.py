@@ -15,7 +15,7 @@ from duo.evaluation.intervals import Estimate
 from duo.evaluation.row import Row, average_rows
 from duo.evaluation.score import Score
 from duo.leaderboard.board import gains
-from duo.leaderboard.board.board import STATUS, Board, Line, Standing, Track
+from duo.leaderboard.board.board import STATUS, SUBSET, Board, Line, Standing, Track
 from duo.leaderboard.board.entries import read_entries, statuses_of
 from duo.leaderboard.board.gains import Group, kind_of
 from duo.leaderboard.entry.entry import Entry
@@ -81,7 +81,7 @@ def _track(
             "train_tokens": backbone.about.train_tokens,
         },
         budget=budget._asdict(),
-        holdouts=[*first.row.subset],
+        parts=[f"{holdout}{subset}" for holdout in first.row.subset for subset in ("", SUBSET)],
         baselines={name: rows[place][0][0].digest for name, place in places.items()},
         lines=_lines(rows, places, statuses) if rows else [],
     )
@@ -116,32 +116,30 @@ def _groups(entries: list[Entry], statuses: dict[str, int], left_out: list[str])
 
 
 def _order(rows: list[tuple[Group, Row]], statuses: dict[str, int]) -> list[tuple[Group, Row]]:
-    """Deployable rows by their mean loss over hold-outs, claims behind the others; then references, then bounds."""
+    """Deployable rows by their mean loss over hold-outs, claims behind the others; then references, then bounds.
+
+    What is scored on subsets alone stands behind the rest of its kind: its losses are of other tokens.
+    """
     kinds = ("deployable", "reference", "bound")
 
-    def place(item: tuple[Group, Row]) -> tuple[int, bool, float]:
+    def place(item: tuple[Group, Row]) -> tuple[int, bool, bool, float]:
         claimed = not min(statuses.get(one.digest, 0) for one in item[0])  # a single claim makes it one
-        return kinds.index(kind_of(item[1])), claimed, mean_loss(item[1])
+        return kinds.index(kind_of(item[1])), not item[1].scores, claimed, mean_loss(item[1])
 
     return sorted(rows, key=place)
 
 
 def _lines(rows: list[tuple[Group, Row]], baselines: dict[str, int], statuses: dict[str, int]) -> list[Line]:
     ordered = [row for _, row in rows]
-    ranked = sum(kind_of(row) == "deployable" for row in ordered)
-    gained = {holdout: gains.gains_above(ordered[:ranked], holdout) for holdout in ordered[0].subset}
-    closed = {holdout: gains.gaps_closed(ordered, baselines, holdout) for holdout in ordered[0].subset}
+    ranked = sum(kind_of(row) == "deployable" and bool(row.scores) for row in ordered)
+    parts: list[dict[str, Standing]] = [{} for _ in rows]
+    for holdout in ordered[0].subset:
+        for subset in (False, True):
+            standings = _standings(gains.scores_of(ordered, holdout, subset), baselines, ranked, subset)
+            for place, standing in standings.items():
+                parts[place][f"{holdout}{SUBSET * subset}"] = standing
     return [
-        _line(
-            group,
-            row,
-            place + 1 if place < ranked else None,
-            {
-                holdout: _standing(row, holdout, gained[holdout].get(place, NONE), closed[holdout].get(place, NONE))
-                for holdout in gained
-            },
-            statuses,
-        )
+        _line(group, row, place + 1 if place < ranked else None, parts[place], statuses)
         for place, (group, row) in enumerate(rows)
     ]
 
@@ -151,10 +149,27 @@ def mean_loss(row: Row) -> float:
     return float(np.mean([score.loss for score in row.shown.values()]))
 
 
-def _standing(row: Row, holdout: str, above: Estimate, closed: Estimate) -> Standing:
-    score = row.shown[holdout]
-    clear = above.interval is not None and not above.interval[0] <= 0 <= above.interval[1]
-    return Standing(score, above, clear, closed, subset=not row.scores, heat=_heat(score))
+def _standings(scores: dict[int, Score], baselines: dict[str, int], ranked: int, subset: bool) -> dict[int, Standing]:
+    """Standings by place, of rows on the same tokens."""
+    fixed, oracle = (baselines.get(name) for name in gains.BASELINES)
+    above, minus_fixed = gains.gains_above(scores, ranked), gains.gains_on(scores, fixed)
+    closed = gains.gaps_closed(scores, fixed, oracle) if subset else {}
+    return {
+        place: Standing(
+            score=score,
+            above=above.get(place, NONE),
+            significant=_is_clear(above.get(place, NONE)),
+            minus_fixed=minus_fixed.get(place, NONE),
+            gap_closed=closed.get(place, NONE),
+            heat=_heat(score),
+        )
+        for place, score in scores.items()
+    }
+
+
+def _is_clear(found: Estimate) -> bool:
+    """Whether a difference's interval leaves out 0."""
+    return found.interval is not None and not found.interval[0] <= 0 <= found.interval[1]
 
 
 def _heat(score: Score) -> list[list[float]]:
@@ -165,7 +180,7 @@ def _heat(score: Score) -> list[list[float]]:
     return share_LX
 
 
-def _line(group: Group, row: Row, rank: int | None, holdouts: dict[str, Standing], statuses: dict[str, int]) -> Line:
+def _line(group: Group, row: Row, rank: int | None, parts: dict[str, Standing], statuses: dict[str, int]) -> Line:
     first = group[0].head
     return Line(
         name=first.name,
@@ -180,5 +195,5 @@ def _line(group: Group, row: Row, rank: int | None, holdouts: dict[str, Standing
         note=first.note,
         recipe=group[0].recipe,
         provenance=msgspec.to_builtins(first.provenance),
-        holdouts=holdouts,
+        parts=parts,
     )

@@ -25,7 +25,7 @@ def is_reference(row: Row) -> bool:
 def check_budget(row: Row) -> None:
     """Every hold-out costs at most 1 % more than the budget, with no module whose budget is 0; references are free.
 
-    What reads no labels is scored on full hold-outs, for it is ranked by them.
+    What neither reads labels nor takes passes to decide is scored on full hold-outs, for it is ranked by them.
     """
     for holdout, score in () if is_reference(row) else row.shown.items():
         # its FLOPs and what it says of itself: either may be made up
@@ -33,7 +33,8 @@ def check_budget(row: Row) -> None:
         if not inside:
             over = score.flops_per_token / score.budget_flops_per_token - 1
             raise ValueError(f"on {holdout} it is not within the budget: FLOPs {over:+.1%}, shares {score.share}")
-    if not (row.scores or row.bound):
+    expensive = all(score.passes >= 1 for score in row.subset.values())
+    if not (row.scores or row.bound or expensive):
         raise ValueError("it is scored on the subset of searches alone: give full_holdout=true")
 
 

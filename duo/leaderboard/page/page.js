@@ -2,7 +2,7 @@
 
 const board = JSON.parse(document.querySelector("#board").textContent);
 const find = (selector) => document.querySelector(selector);
-const state = { track: null, holdout: "", rows: [], sort: { key: "rank", descending: false }, limits: {} };
+const state = { track: null, part: "", rows: [], sort: { key: "rank", descending: false }, limits: {} };
 
 function option(text, value, chosen) {
   const node = make("option", text);
@@ -28,8 +28,8 @@ function fillTracks() {
   find("#track").replaceChildren(...nodes);
 }
 
-function fillHoldouts() {
-  find("#holdout").replaceChildren(...state.track.holdouts.map((name) => option(name, name, name === state.holdout)));
+function fillParts() {
+  find("#part").replaceChildren(...state.track.parts.map((name) => option(name, name, name === state.part)));
 }
 
 function fillFacts() {
@@ -47,15 +47,15 @@ function fillFacts() {
   );
 }
 
-function choose(track, holdout) {
+function choose(track, part) {
   state.track = track;
-  state.holdout = track.holdouts.includes(holdout) ? holdout : track.holdouts[0];
+  state.part = track.parts.includes(part) ? part : track.parts[0];
   state.rows = track.lines
-    .filter((line) => Object.hasOwn(line.holdouts, state.holdout))
-    .map((line) => ({ line, standing: scored(line.holdouts[state.holdout]), holdout: state.holdout }));
+    .filter((line) => Object.hasOwn(line.parts, state.part))
+    .map((line) => ({ line, standing: scored(line.parts[state.part]), part: state.part }));
   state.limits = {};
   fillTracks();
-  fillHoldouts();
+  fillParts();
   fillFacts();
   update();
 }
@@ -63,11 +63,11 @@ function choose(track, holdout) {
 function fromHash() {
   const wanted = new URLSearchParams(location.hash.slice(1));
   const track = board.tracks.find(({ digest }) => digest === wanted.get("track")) ?? board.tracks[0];
-  choose(track, wanted.get("holdout"));
+  choose(track, wanted.get("part"));
 }
 
-function toHash(track, holdout) {
-  location.hash = new URLSearchParams({ track: track.digest, holdout }).toString();
+function toHash(track, part) {
+  location.hash = new URLSearchParams({ track: track.digest, part }).toString();
 }
 
 function words({ line }) {
@@ -119,7 +119,7 @@ function plotSoon(rows) {
   clearTimeout(waiting);
   if (document.readyState !== "complete") return;
   waiting = setTimeout(async () => {
-    await drawPlot(state.track, state.holdout, rows);
+    await drawPlot(state.track, state.part, rows);
     if (!wired) wirePlot(openPanel);
     wired = true;
   }, 200);
@@ -158,9 +158,9 @@ function start() {
   find("#controls").addEventListener("submit", (event) => event.preventDefault());
   find("#track").addEventListener("change", (event) => {
     const track = board.tracks[event.target.value];
-    toHash(track, track.holdouts.includes(state.holdout) ? state.holdout : track.holdouts[0]);
+    toHash(track, track.parts.includes(state.part) ? state.part : track.parts[0]);
   });
-  find("#holdout").addEventListener("change", (event) => toHash(state.track, event.target.value));
+  find("#part").addEventListener("change", (event) => toHash(state.track, event.target.value));
   find("#filter").addEventListener("input", update);
   find("#controls").addEventListener("change", (event) => event.target.type === "checkbox" && update());
   find("#lines").addEventListener("keydown", walk);

@@ -83,14 +83,14 @@ function facts({ line, standing }) {
 const commandOf = ({ entries }) => board.command.replace("ENTRY", () => entries[0]);
 
 function openPanel(row) {
-  const { line, standing, holdout } = row;
+  const { line, standing, part } = row;
   document.querySelector("#panel-title").textContent = line.name || "(no name)";
   const entries = make("ul", undefined, "digests");
   line.entries.forEach((digest, index) => entries.append(make("li", `${digest}  seed ${line.seeds[index] ?? "?"}`)));
   document.querySelector("#panel-body").replaceChildren(
     ...(line.note ? [make("p", line.note, "words")] : []),
     section("Command", code(commandOf(line), "command")),
-    section(`Route on ${holdout}`, heatMap(standing.heat)),
+    section(`Route on ${part}`, heatMap(standing.heat)),
     section("Numbers", facts(row)),
     section("Recipe", code(line.recipe)),
     section("Provenance, as claimed", definitions(line.provenance)),

@@ -1,78 +1,77 @@
-// Loss against FLOPs. No text of a submitter is given to plotly, which would read markup in it: hints are our own.
+// Loss minus the best fixed pattern's, on the same tokens, against FLOPs. No text of a submitter is given to plotly, which
+// would read markup in it: hints are our own.
 
-const BASELINES = { oracle: "dash", fixed_best: "dot" };
 const SYMBOLS = { deployable: "circle", reference: "square", bound: "diamond" };
 const flat = { symmetric: false, type: "data", thickness: 1, width: 3 };
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-function points(kind, rows) {
-  const standings = rows.map((row) => row.standing);
+// What a point stands for: the difference to the best fixed pattern; in a track without one, the loss.
+function heightOf(track, { line, standing }) {
+  const fixed = track.baselines.fixed_best;
+  if (!fixed) return { value: standing.loss, interval: standing.loss_interval };
+  return line.entries[0] === fixed ? { value: 0, interval: null } : standing.minus_fixed;
+}
+
+const NEAR = [0.016, 0.045]; // shares of the frame's sides within which two points would hide one another
+
+const CROWD = 200; // points beyond which there is no room to stand side by side
+
+// Places of points, those that would hide one another side by side.
+function placed(track, rows, frame) {
+  const [width, height] = [frame.x, frame.y].map((range) => (range ? range[1] - range[0] : 1));
+  if (rows.length > CROWD) return new Map(rows.map((row) => [row, row.standing.flops_per_token / 1e6]));
+  const taken = [];
+  return new Map(
+    rows.map((row) => {
+      const x = row.standing.flops_per_token / 1e6;
+      const y = heightOf(track, row).value;
+      const free = (at) => taken.every(([a, b]) => Math.abs(a - at) >= NEAR[0] * width || Math.abs(b - y) >= NEAR[1] * height);
+      let step = 0;
+      while (!free(x + step * NEAR[0] * width) && Math.abs(step) < 40) step = step > 0 ? -step : 1 - step;
+      taken.push([x + step * NEAR[0] * width, y]);
+      return [row, x + step * NEAR[0] * width];
+    }),
+  );
+}
+
+function points(track, kind, rows, places) {
+  const heights = rows.map((row) => heightOf(track, row));
   return {
     type: "scatter", mode: "markers", name: kind, hoverinfo: "none",
-    x: standings.map((standing) => standing.flops_per_token / 1e6),
-    y: standings.map((standing) => standing.loss),
+    x: rows.map((row) => places.get(row)),
+    y: heights.map(({ value }) => value),
     customdata: rows,
     error_y: {
       ...flat, color: colour(kind),
-      array: standings.map(({ loss, loss_interval: interval }) => (interval ? interval[1] - loss : 0)),
-      arrayminus: standings.map(({ loss, loss_interval: interval }) => (interval ? loss - interval[0] : 0)),
+      array: heights.map(({ value, interval }) => (interval ? interval[1] - value : 0)),
+      arrayminus: heights.map(({ value, interval }) => (interval ? value - interval[0] : 0)),
     },
     marker: {
       size: 8, opacity: 0.8, color: colour(kind), line: { width: 1.5, color: colour(kind) },
-      symbol: standings.map(({ passes }) => SYMBOLS[kind] + (passes > 0 ? "-open" : "")),
+      symbol: rows.map(({ standing: { passes } }) => SYMBOLS[kind] + (passes > 0 ? "-open" : "")),
     },
   };
-}
-
-// As in the gap closed.
-function baseline(track, holdout, name) {
-  const entry = track.baselines[name];
-  const standing = track.lines.find(({ entries }) => entry && entries[0] === entry)?.holdouts[holdout];
-  return standing && scored(standing);
-}
-
-// The same baseline at this budget and at others: of tracks with this backbone and as many tokens.
-function baselineCurve(track, holdout, name) {
-  const here = baseline(track, holdout, name);
-  return board.tracks
-    .filter((other) => other.backbone.digest === track.backbone.digest)
-    .map((other) => baseline(other, holdout, name))
-    .filter((standing) => here && standing && standing.tokens === here.tokens)
-    .map((standing) => [standing.budget_flops_per_token / 1e6, standing.loss])
-    .sort(([a], [b]) => a - b);
 }
 
 function label(text, place) {
   return { ...place, text, yanchor: "middle", showarrow: false, font: { size: 11, color: colour("muted") } };
 }
 
-// The budget, and each baseline as a level across it and as a curve where there are other budgets.
-function baselines(track, holdout, budget) {
-  const drawn = { shapes: [], annotations: [], traces: [], curves: [] };
+// The budget, and the level of the best fixed pattern.
+function guides(track, budget) {
+  const drawn = { shapes: [], annotations: [] };
+  const dotted = { width: 1, color: colour("strong"), dash: "dot" };
   if (Number.isFinite(budget)) {
-    const dotted = { width: 1, color: colour("strong"), dash: "dot" };
     drawn.shapes.push({ type: "line", yref: "paper", y0: 0, y1: 1, x0: budget, x1: budget, line: dotted });
     drawn.annotations.push(label("budget", { x: budget, xanchor: "right", xshift: -4, yref: "paper", y: 0, yshift: 8 }));
   }
-  for (const [name, dash] of Object.entries(BASELINES)) {
-    const line = { width: 1, color: colour("muted") };
-    const level = baseline(track, holdout, name)?.loss;
-    const curve = baselineCurve(track, holdout, name);
-    if (level === undefined) continue;
-    drawn.shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: level, y1: level, line: { ...line, dash } });
-    drawn.annotations.push(label(name, { xref: "paper", x: 1, xanchor: "right", y: level, yshift: 8 }));
-    if (curve.length < 2) continue;
-    const x = curve.map(([flops]) => flops), y = curve.map(([, loss]) => loss);
-    drawn.curves.push(...curve);
-    const look = { mode: "lines+markers", hoverinfo: "skip", line, marker: { size: 4, color: line.color } };
-    drawn.traces.push({ type: "scatter", name, x, y, ...look });
-    drawn.annotations.push(label(`${name} by budget`, { x: x.at(-1), y: y.at(-1), xanchor: "left", xshift: 6 }));
+  if (track.baselines.fixed_best) {
+    drawn.shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0, line: dotted });
+    drawn.annotations.push(label("fixed_best", { xref: "paper", x: 1, xanchor: "right", y: 0, yshift: 8 }));
   }
   return drawn;
 }
-
-const ends = ({ standing: { loss, loss_interval: interval } }) => interval ?? [loss];
 
 function framed(all) {
   const values = all.filter(Number.isFinite);
@@ -81,39 +80,42 @@ function framed(all) {
   return values.length ? [low - margin, high + margin] : undefined;
 }
 
-// What the filter leaves fills the plot; baselines of other budgets are seen as far as they lie beside it.
-function frames(rows, curves) {
-  const x = framed(rows.flatMap(({ standing }) => [standing.flops_per_token / 1e6, standing.budget_flops_per_token / 1e6]));
-  const beside = x ? curves.filter(([flops]) => flops > x[0] && flops < x[1]) : curves;
-  return { x, y: framed([...rows.flatMap(ends), ...beside.map(([, loss]) => loss)]) };
+// What the filter leaves fills the plot.
+function frames(track, rows) {
+  const heights = rows.map((row) => heightOf(track, row));
+  return {
+    x: framed(rows.flatMap(({ standing }) => [standing.flops_per_token / 1e6, standing.budget_flops_per_token / 1e6])),
+    y: framed(heights.flatMap(({ value, interval }) => interval ?? [value])),
+  };
 }
 
-function plotLayout(track, holdout, rows, { shapes, annotations, curves }) {
-  const frame = frames(rows, curves);
+function plotLayout(track, part, frame, { shapes, annotations }) {
   const axis = { gridcolor: colour("line"), linecolor: colour("line"), zeroline: false, automargin: true };
   const small = matchMedia("(max-width: 40rem)").matches;
   return {
-    shapes, annotations, uirevision: `${track.digest} ${holdout}`, autosize: true, height: small ? 300 : 330,
+    shapes, annotations, uirevision: `${track.digest} ${part}`, autosize: true, height: small ? 300 : 330,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     font: { family: "system-ui, sans-serif", size: 12, color: colour("text") },
     margin: { l: 8, r: 8, t: 28, b: 8 }, showlegend: false,
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("muted"), activecolor: colour("accent") },
     xaxis: { ...axis, title: { text: "MFLOPs per token" }, range: frame.x },
-    yaxis: { ...axis, title: { text: "loss (nats per token)" }, range: frame.y },
+    yaxis: { ...axis, title: { text: `loss${track.baselines.fixed_best ? " minus fixed_best's" : ""} (nats per token)` }, range: frame.y },
   };
 }
 
-function drawPlot(track, holdout, rows) {
+function drawPlot(track, part, rows) {
   const kinds = Object.keys(KINDS).map((kind) => [kind, rows.filter(({ line }) => line.kind === kind)]);
-  const base = baselines(track, holdout, rows[0]?.standing.budget_flops_per_token / 1e6);
-  const traces = [...base.traces, ...kinds.filter(([, some]) => some.length).map(([kind, some]) => points(kind, some))];
+  const frame = frames(track, rows);
+  const places = placed(track, rows, frame);
+  const traces = kinds.filter(([, some]) => some.length).map(([kind, some]) => points(track, kind, some, places));
+  const layout = plotLayout(track, part, frame, guides(track, rows[0]?.standing.budget_flops_per_token / 1e6));
   const config = {
     responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
     modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
     displayModeBar: matchMedia("(hover: none)").matches ? false : "hover",
   };
-  return Plotly.react("plot", traces, plotLayout(track, holdout, rows, base), config);
+  return Plotly.react("plot", traces, layout, config);
 }
 
 function showHint({ bbox, customdata: { line, standing } }) {
@@ -122,6 +124,7 @@ function showHint({ bbox, customdata: { line, standing } }) {
   hint.replaceChildren(
     make("b", line.name || "(no name)"),
     make("div", `loss ${loss(standing.loss)} ${between(standing.loss_interval, loss)}`),
+    make("div", `to the fixed pattern ${signed(standing.minus_fixed.value)} ${between(standing.minus_fixed.interval, loss)}`),
     make("div", `on ${standing.tokens.toLocaleString("en")} tokens`),
     make("div", `${number(standing.flops_per_token / 1e6, 3)} MFLOPs per token`),
     ...(recipe ? [make("div", `recipe ${recipe}`)] : []),

@@ -14,7 +14,7 @@ function make(tag, text, name) {
   return node;
 }
 
-// A line on one hold-out, with the fields of its score.
+// A line on one part, with the fields of its score.
 const scored = (standing) => ({ ...standing.score, ...standing });
 
 function number(value, digits, sign = "") {
@@ -46,7 +46,12 @@ const COLUMNS = [
     key: "loss", label: "Loss", unit: "nats/token",
     value: ({ standing }) => standing.loss,
     show: ({ standing }) =>
-      [loss(standing.loss), `${between(standing.loss_interval, loss)}${standing.subset ? " subset" : ""}`],
+      [loss(standing.loss), between(standing.loss_interval, loss)],
+  },
+  {
+    key: "fixed", label: "To fixed pattern", unit: "nats/token",
+    value: ({ standing }) => standing.minus_fixed.value,
+    show: ({ standing: { minus_fixed: { value, interval } } }) => [signed(value), between(interval, loss)],
   },
   {
     key: "above", label: "To line above", unit: "nats/token",
