@@ -15,7 +15,7 @@ from duo.evaluation.comparison import Comparison, compare_rows
 from duo.evaluation.intervals import Estimate, Sequences, estimate_loss
 from duo.evaluation.row import Row
 from duo.evaluation.score import Score
-from duo.report import figures
+from duo.report import canvas, figures
 from duo.report.names import printable
 from duo.report.tables import render
 
@@ -118,7 +118,7 @@ def test_figures_that_are_there_are_not_drawn_again(tmp_path):
 
 
 def test_figures_of_thousands_of_rows_have_a_size_that_can_be_drawn():
-    figure, axes = figures._panels(2, 3, width=0.35 * 10_000, height=7)
+    figure, axes = canvas.new_panels(2, 3, width=0.35 * 10_000, height=7)
     assert (figure.get_size_inches().tolist(), axes.shape) == ([100, 7], (2, 3))
 
 
@@ -176,7 +176,7 @@ def test_curves_that_cannot_be_read_cost_no_more_than_their_figure(finished, tmp
 
 
 def test_an_estimate_needs_no_interval():
-    assert figures._errors([Estimate(None, None)]).tolist() == [[0.0], [0.0]]
+    assert canvas.error_bars([Estimate(None, None)]).tolist() == [[0.0], [0.0]]
 
 
 @pytest.mark.parametrize("groups", [("",), ("a=1", "a=2")])

@@ -3,6 +3,7 @@
 evaluate     routes, runs and scores a hold-out; decides what is within budget
 score        one router on one hold-out; the schema of all that is written
 intervals    over documents and seeds: of losses, paired differences, gap closed
+knowable     what knowledge is worth as a prediction, and what routes make of it
 row          one router on every hold-out, and beside others
 result       what a run of one router found
 comparison   what a run of many rows found

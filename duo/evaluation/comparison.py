@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct, structs
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from duo.evaluation.intervals import Estimate
+from duo.evaluation.knowable import Known, compare_knowledge
 from duo.evaluation.row import Beside, Row, close_gap, subtract
 from duo.evaluation.score import Score
 
@@ -57,12 +59,37 @@ class Comparison(Struct, frozen=True):
         return [row for rows in self.groups.values() for row in rows.values()]
 
 
-def compare_rows(rows: dict[str, Row], minus: list[str], gap: list[str]) -> dict[str, Row]:
-    """The rows of one group, each with what its place beside the others says of it."""
+def compare_rows(
+    rows: dict[str, Row], minus: list[str], gap: list[str], knowledge: Mapping[str, str] | None = None
+) -> dict[str, Row]:
+    """The rows of one group, each with what its place beside the others says of it.
+
+    Args:
+        minus: rows that are subtracted from all.
+        gap: the rows of the best fixed pattern and of the oracle; may be empty.
+        knowledge: by row, the row whose prediction says what it knows; needs a gap.
+    """
+    known_by = knowledge or {}
     return {
-        name: structs.replace(row, beside={holdout: _beside(rows, name, holdout, minus, gap) for holdout in row.subset})
+        name: structs.replace(
+            row,
+            beside={
+                holdout: structs.replace(
+                    _beside(rows, name, holdout, minus, gap), known=_known(rows, name, holdout, gap, known_by.get(name))
+                )
+                for holdout in row.subset
+            },
+        )
         for name, row in rows.items()
     }
+
+
+def _known(rows: dict[str, Row], name: str, holdout: str, gap: list[str], by: str | None) -> Known | UnsetType:
+    """What a row knows by another row's prediction; unset where nobody says, or one of the rows failed."""
+    if by is None or not (knowledge := rows[by].knowledge) or rows[gap[0]].failed:
+        return UNSET
+    chosen, fixed = (rows[row].subset[holdout].sequences for row in (name, gap[0]))
+    return compare_knowledge(chosen, fixed, knowledge[holdout], by)
 
 
 def _beside(rows: dict[str, Row], name: str, holdout: str, minus: list[str], gap: list[str]) -> Beside:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
 from duo.evaluation.intervals import Estimate, estimate_gap_closed
+from duo.evaluation.knowable import Knowledge, Known, average_knowledge
 from duo.evaluation.score import Cost, PerModule, Score, Scores, average_scores, difference
 
 Label = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -24,6 +25,8 @@ class Beside(Struct, frozen=True, forbid_unknown_fields=True):
     """Loss minus that of each row that all are compared with, paired."""
     gap_closed: Estimate
     """How much of its group's gap it closes; none where there is no gap, or one of its ends failed."""
+    known: Known | UnsetType = UNSET
+    """What it knows and makes of that, where the comparison names its knowledge; else left out."""
 
 
 class Row(Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,6 +54,8 @@ class Row(Struct, frozen=True, forbid_unknown_fields=True):
     """By hold-out, layers at which a router that learned never or always uses a module."""
     search: Label | UnsetType = UNSET
     """How its routes were searched for, where not all that there are were compared (`local`, `beam`); else left out."""
+    knowledge: dict[str, Knowledge] | UnsetType = UNSET
+    """By hold-out, what the router says that it knows of the next token, on the subset; left out where it is silent."""
     failed: str | None = None
     """Why there are no scores."""
     beside: dict[str, Beside] = {}
@@ -92,6 +97,9 @@ def average_rows(rows: list[Row]) -> Row:
         holdout: sorted({collapse for row in rows for collapse in row.collapsed[holdout]})
         for holdout in rows[0].collapsed
     }
+    if rows[0].knowledge:
+        known = [row.knowledge for row in rows if row.knowledge]
+        parts["knowledge"] = {name: average_knowledge([found[name] for found in known]) for name in known[0]}
     return structs.replace(rows[0], seeds=len(rows), seed_losses=losses, collapsed=collapses, **parts)
 
 

@@ -68,6 +68,7 @@ FIRST: dict[str, Any] = {
     "compare.minus": [],
     "compare.gap": [],
     "compare.seeds": 1,
+    "compare.knowledge": {},
     "leaderboard.backbone": None,
     "seed": 0,
 }
@@ -102,7 +103,16 @@ DEVICES = {
 }
 """Arguments of `trainer` that no identity covers."""
 
-WHOLE = ("router", "trainer", "data.holdouts", "data.calibration", "compare.rows", "compare.over", "stage3.budget")
+WHOLE = (
+    "router",
+    "trainer",
+    "data.holdouts",
+    "data.calibration",
+    "compare.rows",
+    "compare.over",
+    "compare.knowledge",
+    "stage3.budget",
+)
 """Keys that are one value each, though they hold keys: those are somebody else's, or belong together."""
 
 

@@ -37,6 +37,8 @@ class CompareConfig:
     """Rows from which the others of their group are subtracted, on the same tokens."""
     gap: list[str] = field(default_factory=list)
     """The two rows, of the best fixed pattern and of the oracle, between which gap closed is measured."""
+    knowledge: dict[str, str] = field(default_factory=dict)
+    """By row, the row whose router's prediction is what it knows: its routes are shown beside what that is worth."""
     seeds: int = 1
     """Seeds from which each router that learns is trained; its losses are averaged."""
 
@@ -44,6 +46,11 @@ class CompareConfig:
         for name in (*self.minus, *self.gap):
             if self.rows.get(name) is None:
                 raise ValueError(unknown("row in compare.minus or compare.gap:", name, self.names))
+        for name in {*self.knowledge} - {*self.rows}:
+            raise ValueError(unknown("row in compare.knowledge:", name, self.names))
+        for rung, by in self.known_by.items():
+            if by not in self.names or not self.gap:
+                raise ValueError(f"compare.knowledge.{rung}={by} needs a row of that name, and compare.gap")
         if len(self.gap) not in (0, 2) or self.seeds < 1:
             raise ValueError(
                 f"compare.gap={self.gap} must name two rows (or none), compare.seeds={self.seeds} be 1 or more"
@@ -56,6 +63,11 @@ class CompareConfig:
                 raise ValueError(f"compare.over: {key}={values!r} must be a list of values")
         if (rows := math.prod(map(len, self.over.values())) * len(self.names)) > MOST_ROWS:
             raise ValueError(f"compare.rows and compare.over make {rows:,} rows: there may be {MOST_ROWS:,}")
+
+    @property
+    def known_by(self) -> dict[str, str]:
+        """The row whose prediction is what a row knows, of the rows that are there."""
+        return {row: by for row, by in self.knowledge.items() if row in self.names}
 
     @property
     def names(self) -> list[str]:

@@ -4,5 +4,8 @@ command     what every command does around its work: one line for what goes wron
 messages    what duo says while it works
 tables      results and comparisons as tables and sentences
 figures     the same as pictures
+ladder      the rungs of a ladder of information, as a table, a picture and sentences
+numbers     numbers with their intervals, and empty tables
+canvas      what figures are made on
 names       names of the user's choice as they can be shown
 """

@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from duo.evaluation.comparison import Comparison
 from duo.evaluation.intervals import Estimate
 from duo.evaluation.result import Result
-from duo.evaluation.row import describe_search
 from duo.evaluation.score import Score, difference
+from duo.report.canvas import error_bars, new_panels, search_line
+from duo.report.ladder import draw_ladder, has_ladder
 from duo.report.names import printable
 from duo.storage.files import replacing
 
@@ -30,7 +31,6 @@ LITERAL: dict[Any, bool] = {
     "text.usetex": False,
 }  # names may hold dollars, which are no formulas
 NEAR = 0.01  # nats: differences up to this are drawn to scale, greater ones by their logarithm
-LARGEST = 100  # inches to a side: thousands of rows would ask for more memory than there is
 
 
 def draw(result: Result | Comparison, curves: dict[str, Curve], folder: Path) -> None:
@@ -55,7 +55,8 @@ def pictures(result: Result | Comparison, curves: dict[str, Curve]) -> Mapping[s
     """What draws each figure, by file name."""
     if isinstance(result, Comparison):
         loss = loss_across if len(result.groups) > 1 else rows_by_loss
-        return {"loss": partial(loss, result), "big_share": partial(layer_share, result)}
+        drawn = {"loss": partial(loss, result), "big_share": partial(layer_share, result)}
+        return drawn | ({"ladder": partial(draw_ladder, result)} if has_ladder(result) else {})
     scores = result.scores or result.subset["router"]
     shares = {holdout: score.sequences.used_TLM[..., 2] for holdout, score in scores.items()}
     drawn = {"loss": partial(rows_of_result, result), "big_share": partial(big_share, shares)}
@@ -65,7 +66,7 @@ def pictures(result: Result | Comparison, curves: dict[str, Curve]) -> Mapping[s
 
 def training_loss(curves: dict[str, Curve]) -> Figure:
     """Loss against step, a panel for each stage."""
-    figure, axes = _panels(1, len(curves), 5 * len(curves), 3.5)
+    figure, axes = new_panels(1, len(curves), 5 * len(curves), 3.5)
     for axis, (title, curve) in zip(axes[0], curves.items(), strict=True):
         axis.plot(*zip(*curve, strict=True), linewidth=1)
         axis.set(title=title, xlabel="step", ylabel="training loss (nats per token)")
@@ -112,11 +113,11 @@ def _rows(lines: list[list[Panel]], searches: dict[str, str]) -> Figure:
     """A line a row, with 95 % intervals; what each loses and costs stands beside it. Bounds are hollow."""
     heights = [1.2 + 0.3 * max(len(panel.scores) for panel in line) for line in lines]
     columns = len(lines[0])
-    figure, axes = _panels(len(lines), columns, 7 * columns, sum(heights), height_ratios=heights)
+    figure, axes = new_panels(len(lines), columns, 7 * columns, sum(heights), height_ratios=heights)
     for axis, panel in zip(axes.flat, (panel for line in lines for panel in line), strict=True):
         _draw_rows(axis, panel)
         shown = {name: how for name, how in searches.items() if name in panel.scores}
-        axis.set_title(f"{printable(panel.title)}{_search_line(shown)}")
+        axis.set_title(f"{printable(panel.title)}{search_line(shown)}")
     return figure
 
 
@@ -126,7 +127,7 @@ def _draw_rows(axis: Axes, panel: Panel) -> None:
     for place, score in enumerate(scores.values()):
         found = _loss(score) if other is None else difference(score, other)
         axis.errorbar(
-            found.value or 0.0, place, xerr=_errors([found]), fmt="o", color="C0", capsize=3,
+            found.value or 0.0, place, xerr=error_bars([found]), fmt="o", color="C0", capsize=3,
             markerfacecolor="white" if score.labels_consulted else "C0",
         )  # fmt: skip
     places = range(len(scores))
@@ -145,7 +146,7 @@ def _draw_rows(axis: Axes, panel: Panel) -> None:
 def loss_across(comparison: Comparison) -> Figure:
     """Loss of every row against what the comparison goes over (figures 4a to 4c), promises dashed."""
     groups, holdouts = [*comparison.groups], comparison.holdouts
-    figure, axes = _panels(1, len(holdouts), 6.5 * len(holdouts), 4.5)
+    figure, axes = new_panels(1, len(holdouts), 6.5 * len(holdouts), 4.5)
     for axis, holdout in zip(axes[0], holdouts, strict=True):
         scores = [comparison.scored(group, holdout, comparison.searched) for group in groups]
         for name in dict.fromkeys(name for group in scores for name in group):
@@ -159,7 +160,7 @@ def loss_across(comparison: Comparison) -> Figure:
         keys = {group.partition("=")[0] for group in groups if ", " not in group}
         axis.set_xticks(range(len(groups)), [_short(group) for group in groups])
         axis.set(
-            title=f"{printable(holdout)}{_search_line(comparison.searches())}",
+            title=f"{printable(holdout)}{search_line(comparison.searches())}",
             xlabel=", ".join(keys),
             ylabel="loss (nats per token)",
         )
@@ -172,7 +173,7 @@ def layer_share(comparison: Comparison) -> Figure:
     """Share of tokens that use the big module, by row and layer (figure 2 of the paper), a panel for each hold-out."""
     holdouts = comparison.holdouts
     width = 2 + 0.35 * sum(map(len, comparison.groups.values()))
-    figure, axes = _panels(len(holdouts), 1, width, 4.2 * len(holdouts))
+    figure, axes = new_panels(len(holdouts), 1, width, 4.2 * len(holdouts))
     for axis, holdout in zip(axes[:, 0], holdouts, strict=True):
         shares = sorted(
             (
@@ -188,15 +189,9 @@ def layer_share(comparison: Comparison) -> Figure:
         )  # fmt: skip
         axis.set_xticks(range(len(shares)), [share[2] for share in shares], rotation=90, fontsize=7)
         axis.set_yticks(range(len(shares[0][-1])))
-        axis.set(title=f"{printable(holdout)}{_search_line(comparison.searches())}", ylabel="layer")
+        axis.set(title=f"{printable(holdout)}{search_line(comparison.searches())}", ylabel="layer")
         figure.colorbar(image, ax=axis, label="share of big")
     return figure
-
-
-def _panels(lines: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, Any]:
-    """A figure of so many inches and its axes, (lines, columns); not pyplot's, which keeps all that it ever made."""
-    figure = Figure(figsize=(min(width, LARGEST), min(height, LARGEST)), layout="constrained")
-    return figure, figure.subplots(lines, columns, squeeze=False, **options)
 
 
 def _label(name: str) -> str:
@@ -212,7 +207,7 @@ def _short(group: str) -> str:
 def _line(axis: Axes, places: list[int], scores: list[Score], name: str) -> Any:
     """A line with 95 % intervals; returns its colour."""
     drawn = axis.errorbar(
-        places, [score.loss for score in scores], yerr=_errors([_loss(score) for score in scores]), marker="o",
+        places, [score.loss for score in scores], yerr=error_bars([_loss(score) for score in scores]), marker="o",
         markersize=3, linewidth=1, capsize=2, elinewidth=0.6, label=_label(name),
     )  # fmt: skip
     return drawn.lines[0].get_color()
@@ -222,23 +217,13 @@ def _loss(score: Score) -> Estimate:
     return Estimate(score.loss, score.loss_interval)
 
 
-def _errors(found: list[Estimate]) -> np.ndarray:
-    """Lengths of error bars, (2, N): below and above."""
-    bars = []
-    for estimate in found:
-        value = estimate.value or 0.0
-        low, high = estimate.interval or (value, value)
-        bars.append((max(value - low, 0), max(high - value, 0)))  # matplotlib refuses lengths below 0
-    return np.array(bars).T
-
-
 def big_share(shares: dict[str, np.ndarray]) -> Figure:
     """Share of tokens that use the big module, by layer and position (figures 2 and 3 of the paper), and by layer.
 
     Args:
         shares: share of big, (T, L), in each hold-out.
     """
-    figure, axes = _panels(2, len(shares), 5 * len(shares), 6, height_ratios=(3, 2))
+    figure, axes = new_panels(2, len(shares), 5 * len(shares), 6, height_ratios=(3, 2))
     for (above, below), (holdout, big_TL) in zip(axes.T, shares.items(), strict=True):
         image = above.imshow(
             big_TL.T, aspect="auto", origin="lower", vmin=0, vmax=1, cmap="RdBu_r", interpolation="none"
@@ -256,8 +241,3 @@ def save(figure: Figure, path: Path) -> None:
     """Writes a figure as PNG."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)  # the temporary name has another ending
-
-
-def _search_line(searches: dict[str, str]) -> str:
-    """A second line of a title, where a row was searched for among some routes alone."""
-    return describe_search(searches).replace("; ", "\n", 1)

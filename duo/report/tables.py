@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from rich import box
 from rich.cells import cell_len
 from rich.table import Table
 
 from duo.backbone import Counts
 from duo.evaluation.comparison import Comparison
-from duo.evaluation.intervals import Estimate
 from duo.evaluation.result import Result
 from duo.evaluation.row import describe_search
 from duo.evaluation.score import Score, difference
+from duo.report.ladder import CEILINGS, has_ladder, ladder_remark, ladder_table
 from duo.report.names import printable
+from duo.report.numbers import half, new_table, share, signed, times
 
 DETAILED = 3  # groups at most, for each of which a table is shown
-Interval = tuple[float, float] | None
 
 
 def render(result: Result | Comparison) -> Iterator[Table | str]:
@@ -51,6 +50,11 @@ def _of_comparison(comparison: Comparison) -> Iterator[Table | str]:
             for subset in (False, True):
                 if comparison.scored(group, holdout, subset):
                     yield comparison_table(comparison, group, holdout, subset)
+            if has_ladder(comparison):
+                yield ladder_table(comparison, group, holdout)
+                yield ladder_remark(comparison, group, holdout)
+    if has_ladder(comparison):
+        yield CEILINGS
     yield from remarks(comparison)
 
 
@@ -116,7 +120,7 @@ def across(comparison: Comparison, holdout: str) -> Table:
     names = dict.fromkeys(name for group in groups for name in scores[group])
     some = next(score for group in groups for score in scores[group].values())
     where = _where(some, subset) + describe_search(comparison.searches())
-    view = _plain(f"{printable(holdout)}: loss, and minus the last line; {where}")
+    view = new_table(f"{printable(holdout)}: loss, and minus the last line; {where}")
     view.add_column("", no_wrap=True)
     for name in names:
         view.add_column(printable(name), justify="right", no_wrap=True)
@@ -167,15 +171,9 @@ COSTS = ("skip/small/big", "MFLOPs", "to budget", "router FLOPs")
 
 
 def _view(title: str, columns: tuple[str, ...], subset: bool) -> Table:
-    view = _plain(title)
+    view = new_table(title)
     for name in ("", "loss", *columns, *(["promised"] if subset else [])):
         view.add_column(name, justify="right" if name else "left", no_wrap=True)
-    return view
-
-
-def _plain(title: str) -> Table:
-    view = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    view.collapse_padding = True
     return view
 
 
@@ -203,28 +201,3 @@ def _promise(score: Score, subset: bool) -> list[str]:
 
 def _where(score: Score, subset: bool) -> str:
     return f"{'the subset of searches' if subset else 'full hold-out'}, {score.tokens:,} tokens"
-
-
-def signed(estimate: Estimate) -> str:
-    """A difference, and half its interval."""
-    return f"{estimate.value:+.4f} {half(estimate.interval)}"
-
-
-def share(estimate: Estimate) -> str:
-    """A share in percent, and half its interval."""
-    return "" if estimate.value is None else f"{estimate.value:.1%} {half(estimate.interval, 100)}%"
-
-
-def times(part: float) -> str:
-    """A part of a route's cost in percent; from ten times on, so many times.
-
-    >>> times(0.034), times(380.45)
-    ('3.4%', '380 x')
-    """
-    return f"{part:.1%}" if part < 10 else f"{part:,.0f} x"
-
-
-def half(interval: Interval, scale: float = 1) -> str:
-    """Half the width of an interval."""
-    digits = 4 if scale == 1 else 1
-    return "" if interval is None else f"±{(interval[1] - interval[0]) / 2 * scale:.{digits}f}"

@@ -13,9 +13,11 @@ from msgspec import structs
 
 from duo.data.datamodule import TextData
 from duo.evaluation.comparison import Comparison, compare_rows
+from duo.evaluation.knowable import Predictor
 from duo.evaluation.provenance import provenance
 from duo.evaluation.row import Row, average_rows
 from duo.recipe import Recipe
+from duo.routing import registry
 from duo.stages.output import digest_sources
 from duo.stages.score import describe_row, score_row, with_subset_for_searches
 from duo.stages.source import backbone_source
@@ -31,13 +33,14 @@ def run_comparison(recipe: Recipe, name: str, command: str, cache: Path, device:
     Raises:
         ValueError: every row failed.
     """
+    _check_predictors(recipe)
     start, identity, recipe = time.time(), recipe.digest, with_subset_for_searches(recipe)
     data = backbone_source(recipe).open_data(cache)  # of all rows
     groups, compare = {}, recipe.compare
     for group, rows in recipe.groups.items():
         where = f" at {group}" if group else ""
         found = {row: _score_seeds(rows[row], compare.seeds, data, device, f"{row}{where}") for row in rows}
-        groups[group] = compare_rows(found, compare.minus, compare.gap)
+        groups[group] = compare_rows(found, compare.minus, compare.gap, compare.known_by)
     failed = [row.failed for rows in groups.values() for row in rows.values()]
     if all(failed):
         raise ValueError(f"every row failed; the first one: {failed[0]}")
@@ -54,6 +57,17 @@ def run_comparison(recipe: Recipe, name: str, command: str, cache: Path, device:
 def seeded_recipes(recipe: Recipe, seeds: int) -> Iterator[Recipe]:
     """The recipe from so many seeds, its own first."""
     return (replace(recipe, seed=seed) for seed in range(recipe.seed, recipe.seed + seeds))
+
+
+def _check_predictors(recipe: Recipe) -> None:
+    """Raises ValueError where a row is to say what it knows and its router predicts nothing."""
+    for rows in recipe.groups.values():
+        for rung, by in recipe.compare.known_by.items():
+            name = rows[by].router["name"]
+            if not issubclass(registry.load(name), Predictor):
+                raise ValueError(
+                    f"compare.knowledge.{rung}={by}: router {name!r} predicts nothing (it has no `predict`)"
+                )
 
 
 def _score_seeds(recipe: Recipe, seeds: int, data: TextData, device: torch.device, title: str) -> Row:

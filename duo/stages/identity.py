@@ -5,6 +5,7 @@ from __future__ import annotations
 from duo.backbone import FORMAT, Backbone
 from duo.data.datamodule import TextData
 from duo.evaluation.evaluate import evaluate
+from duo.evaluation.knowable import score_prediction
 from duo.recipe import Recipe, digest
 from duo.routing.calibration import FORMAT as ROUTER_FORMAT
 from duo.routing.router import Router
@@ -33,7 +34,9 @@ def router_digest(recipe: Recipe, router: Router, backbone: Made[Backbone], data
 
 def row_digest(recipe: Recipe, router: Made[Router]) -> str:
     """What a row's scores depend on: the router, the tokens it is scored on, and the source of evaluating."""
-    return digest([router.digest, recipe.identity(*SUBSET), module_digest(evaluate.__module__)])
+    return digest(
+        [router.digest, recipe.identity(*SUBSET), module_digest(evaluate.__module__, score_prediction.__module__)]
+    )
 
 
 def learns(*modules: Router | Backbone) -> bool:

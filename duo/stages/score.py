@@ -13,9 +13,11 @@ from duo.data.config import DataConfig
 from duo.data.datamodule import TextData
 from duo.evaluation.evaluate import evaluate
 from duo.evaluation.format import load_struct, save_struct
+from duo.evaluation.knowable import Knowledge, Predictor, score_prediction
 from duo.evaluation.row import Row
 from duo.evaluation.score import Scores, find_collapses
 from duo.recipe import Recipe
+from duo.routing.registry import blame
 from duo.routing.router import Router
 from duo.search.patterns import can_list, count_patterns, counts_of
 from duo.stages.cache import Made, hold
@@ -87,6 +89,7 @@ def _score(recipe: Recipe, backbone: Made[Backbone], router: Made[Router], data:
         search=router.module.search_method or UNSET,
         scores=full,
         subset=subset,
+        knowledge=measure_knowledge(backbone.module, router.module, data, recipe.seed) or UNSET,
         collapsed={holdout: find_collapses(score) if learned else [] for holdout, score in (full or subset).items()},
     )
 
@@ -95,6 +98,14 @@ def score_holdouts(backbone: Backbone, router: Router, data: TextData, seed: int
     """A router's score on each hold-out, or on its subset."""
     batches = data.holdout if full else data.subset
     return {holdout: evaluate(backbone, router, batches(holdout), seed) for holdout in data.holdouts}
+
+
+def measure_knowledge(backbone: Backbone, router: Router, data: TextData, seed: int) -> dict[str, Knowledge]:
+    """What a router that predicts knows, on each hold-out's subset; nothing of one that does not."""
+    if not isinstance(router, Predictor):
+        return {}
+    with blame(router, "predict"):
+        return {holdout: score_prediction(backbone, router, data.subset(holdout), seed) for holdout in data.holdouts}
 
 
 def baseline_recipes(recipe: Recipe) -> dict[str, Recipe]:

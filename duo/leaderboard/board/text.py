@@ -19,7 +19,7 @@ from rich.text import Text
 from duo.backbone import MODULES
 from duo.evaluation.intervals import Estimate
 from duo.leaderboard.board.board import Board, Line, Standing, Track
-from duo.report.tables import half, share, signed, times
+from duo.report.numbers import half, share, signed, times
 
 COLUMNS = (
     "rank", "name", "loss", "minus fixed", "minus above", "gap closed", "skip/small/big", "MFLOPs", "to budget",
