@@ -192,3 +192,17 @@ def test_a_run_with_advice_is_deployable_and_says_its_passes(finished, small, tm
     assert not score["labels_consulted"]
     assert score["passes"] > 1
     assert score["within_budget"]
+
+
+def test_a_published_backbone_advises_a_run_on_tokens_of_the_same_tokenizer(
+    finished, submitted, small, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(STORE, str(submitted))
+    (digest,) = Store(str(submitted)).digests("backbones")
+    run = [*small, "full_holdout=false", "router.name=advised", f"router.teacher={digest}"]
+    command(*run, f"cache={finished}/cache", f"output={tmp_path}/run")
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["subset"]["router"]["held"]["passes"] > 1
+    # fewer documents make another tokenizer of as many tokens
+    other = [part for part in run if not part.startswith("data.train_bytes")]
+    printed = command(*other, "data.train_bytes=15000", f"cache={tmp_path}/cache", f"output={tmp_path}/other", check=1)
+    assert f"router.teacher={digest[:12]} has another tokenizer" in printed
