@@ -6,11 +6,16 @@ import shutil
 import numpy as np
 import pytest
 from conftest import command
+from rich.table import Table
+from test_figures import toy_comparison, toy_score
 
-from duo.evaluation.comparison import Comparison
+from duo.backbone import MODULES
+from duo.evaluation.comparison import Comparison, compare_rows
 from duo.evaluation.format import load_struct
+from duo.evaluation.row import Row
 from duo.evaluation.score import average_scores, difference
 from duo.recipe import build, load
+from duo.report.tables import render
 
 
 def load_comparison(folder):
@@ -38,6 +43,7 @@ def compared(small, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
     (folder / "rows.yaml").write_text(ROWS)
     arguments = [*small[1:], f"recipe={folder}/rows.yaml", f"cache={folder}/cache", f"output={folder}/run"]
+    arguments += ["stage1.steps=100"]  # untrained, small and big differ too little for a gap
     return folder, arguments, command(*arguments)
 
 
@@ -71,11 +77,35 @@ def test_differences_and_gaps_are_those_of_the_losses(compared):
     for name, loss in losses.items():
         beside = rows[name]["beside"]["held"]
         assert beside["minus"]["random"]["value"] == pytest.approx(loss - losses["random"])
-        ours, fixed, oracle = (rows[row]["subset"]["held"]["loss"] for row in (name, "fixed_best", "oracle"))
-        closed = (fixed - ours) / (fixed - oracle)
+        ours, begin, oracle = (rows[row]["subset"]["held"]["loss"] for row in (name, beside["gap_from"], "oracle"))
+        closed = (begin - ours) / (begin - oracle)
         assert beside["gap_closed"]["value"] == pytest.approx(closed)
     assert rows["oracle"]["beside"]["held"]["gap_closed"]["value"] == pytest.approx(1)
     assert comparison.groups[""]["oracle"].beside["held"].gap_closed.interval == pytest.approx((1, 1))
+
+
+def test_a_gap_begins_at_the_better_baseline_where_the_fixed_pattern_was_chosen_on_other_domains(compared):
+    folder, _, printed = compared
+    rows = json.loads((folder / "run" / "result.json").read_text())["groups"][""]
+    losses = {name: rows[name]["subset"]["held"]["loss"] for name in ("fixed_best", "random")}
+    begin = min(losses, key=losses.get)
+    assert {row["beside"]["held"]["gap_from"] for row in rows.values()} == {begin}
+    assert f"held: gap closed is measured from {begin} (no calibration set has its name, so" in printed
+
+    scores = {name: {"held": toy_score(loss)} for name, loss in (("fixed", 4.2), ("luckier", 4.1), ("oracle", 3.5))}
+    toy = {
+        name: Row("toy", {}, dict.fromkeys(MODULES, 1.0), scores=score, subset=score) for name, score in scores.items()
+    }
+    for foreign, begin in (((), "fixed"), (("held",), "luckier")):
+        found = compare_rows(toy, ["luckier"], ["fixed", "oracle"], foreign=foreign)
+        assert {row.beside["held"].gap_from for row in found.values()} == {begin}
+
+
+def test_of_how_many_documents_a_hold_out_is_stands_above_its_numbers(compared):
+    assert "tokens of 10 documents" in compared[2]
+    comparison = toy_comparison(["a", "b"])
+    titles = [part.title for part in render(comparison) if isinstance(part, Table)]
+    assert all("48 tokens of 6 documents: too few for intervals to be sure of others" in title for title in titles)
 
 
 def test_rows_that_were_scored_are_not_scored_again(compared, tmp_path):

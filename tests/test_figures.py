@@ -70,7 +70,7 @@ def toy_comparison(names, groups=("",), holdouts=("held",), documents=6):
         }
 
     found = {group: compare_rows(rows(add), [names[0]], []) for add, group in enumerate(groups)}
-    return Comparison("toy", "0" * 64, found, [names[0]], [], {})
+    return Comparison("toy", "0" * 64, found, [names[0]], [], [], {})
 
 
 def shown(comparison):

@@ -11,9 +11,6 @@ from tokenizers import Tokenizer
 
 from duo.data.tokens import Packed, encode
 
-FEW = 8
-"""Documents below which an interval can say little of other documents."""
-
 
 def take_excerpts(
     tokenizer: Tokenizer, documents: Callable[[], Iterable[str]], length: int, wanted: int, each: int, join: bool

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType, structs
 
 from duo.evaluation.intervals import Estimate
 from duo.evaluation.knowable import Known, compare_knowledge
-from duo.evaluation.row import Beside, Row, close_gap, subtract
+from duo.evaluation.row import Beside, Row, choose_baseline, close_gap, subtract
 from duo.evaluation.score import Score
 
 Groups = dict[str, dict[str, Row]]
@@ -29,6 +29,8 @@ class Comparison(Struct, frozen=True):
     """Rows that the others of their group are compared with."""
     gap: list[str]
     """The two rows between which gap closed is measured; empty: none."""
+    foreign: list[str]
+    """Hold-outs without a calibration set of their name."""
     provenance: dict[str, Any]
     """Commit, versions, device, seed, seconds and command."""
 
@@ -60,7 +62,11 @@ class Comparison(Struct, frozen=True):
 
 
 def compare_rows(
-    rows: dict[str, Row], minus: list[str], gap: list[str], knowledge: Mapping[str, str] | None = None
+    rows: dict[str, Row],
+    minus: list[str],
+    gap: list[str],
+    knowledge: Mapping[str, str] | None = None,
+    foreign: Collection[str] = (),
 ) -> dict[str, Row]:
     """The rows of one group, each with what its place beside the others says of it.
 
@@ -68,6 +74,7 @@ def compare_rows(
         minus: rows that are subtracted from all.
         gap: the rows of the best fixed pattern and of the oracle; may be empty.
         knowledge: by row, the row whose prediction says what it knows; needs a gap.
+        foreign: hold-outs without a calibration set of their name, whose gap may begin at another row of `minus`.
     """
     known_by = knowledge or {}
     return {
@@ -75,7 +82,8 @@ def compare_rows(
             row,
             beside={
                 holdout: structs.replace(
-                    _beside(rows, name, holdout, minus, gap), known=_known(rows, name, holdout, gap, known_by.get(name))
+                    _beside(rows, name, holdout, minus, gap, foreign),
+                    known=_known(rows, name, holdout, gap, known_by.get(name)),
                 )
                 for holdout in row.subset
             },
@@ -92,10 +100,13 @@ def _known(rows: dict[str, Row], name: str, holdout: str, gap: list[str], by: st
     return compare_knowledge(chosen, fixed, knowledge[holdout], by)
 
 
-def _beside(rows: dict[str, Row], name: str, holdout: str, minus: list[str], gap: list[str]) -> Beside:
-    differences = {other: subtract(rows[name], rows[other], holdout) for other in minus if not rows[other].failed}
-    closed = Estimate(None, None)
-    if gap and not any(rows[end].failed for end in gap):
-        fixed, oracle = (rows[end] for end in gap)
-        closed = close_gap(rows[name], fixed, oracle, holdout)
-    return Beside(differences, closed)
+def _beside(
+    rows: dict[str, Row], name: str, holdout: str, minus: list[str], gap: list[str], foreign: Collection[str]
+) -> Beside:
+    there = [other for other in minus if not rows[other].failed]
+    differences = {other: subtract(rows[name], rows[other], holdout) for other in there}
+    if not gap or any(rows[end].failed for end in gap):
+        return Beside(differences, Estimate(None, None))
+    losses = {other: rows[other].subset[holdout].loss for other in (gap[0], *there) if not rows[other].bound}
+    begin = choose_baseline(losses, gap[0], holdout not in foreign)
+    return Beside(differences, close_gap(rows[name], rows[begin], rows[gap[1]], holdout), begin)

@@ -33,6 +33,10 @@ class Result(Struct, frozen=True):
     """Every row, bounds included, on the subset that searches are scored on."""
     gap_closed: dict[str, Estimate]
     """By hold-out, how much of the gap between the best fixed pattern and the oracle the router closes."""
+    gap_from: dict[str, str]
+    """By hold-out, the baseline that this gap begins at."""
+    foreign: list[str]
+    """Hold-outs without a calibration set of their name, where that may be another one than the best fixed pattern."""
     collapsed: dict[str, list[str]]
     """By hold-out, layers at which a router that learned never or always uses a module."""
     provenance: dict[str, Any]

@@ -25,6 +25,8 @@ class Beside(Struct, frozen=True, forbid_unknown_fields=True):
     """Loss minus that of each row that all are compared with, paired."""
     gap_closed: Estimate
     """How much of its group's gap it closes; none where there is no gap, or one of its ends failed."""
+    gap_from: str = ""
+    """The row that this gap begins at; empty where there is none."""
     known: Known | UnsetType = UNSET
     """What it knows and makes of that, where the comparison names its knowledge; else left out."""
 
@@ -112,6 +114,18 @@ def pair_scores(row: Row, other: Row, holdout: str) -> tuple[Score, Score]:
 def subtract(row: Row, other: Row, holdout: str) -> Estimate:
     """How much more a router loses than another on the same tokens, nats per token, paired."""
     return difference(*pair_scores(row, other, holdout))
+
+
+def choose_baseline(losses: Mapping[str, float], first: str, is_own: bool) -> str:
+    """The row that gap closed is measured from: `first`, the best fixed pattern, on a hold-out that is its own.
+
+    On one without a calibration set of its name, the pattern was chosen on other domains, and may be worse than random
+    routes: there it is the row of the lowest loss.
+
+    >>> choose_baseline({"fixed_best": 4.2, "random": 4.1}, "fixed_best", is_own=False)
+    'random'
+    """
+    return first if is_own else min(losses, key=lambda name: (losses[name], name != first))
 
 
 def close_gap(row: Row, fixed: Row, oracle: Row, holdout: str) -> Estimate:

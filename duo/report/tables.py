@@ -12,11 +12,12 @@ from duo.backbone import Counts
 from duo.evaluation.comparison import Comparison
 from duo.evaluation.result import Result
 from duo.evaluation.row import describe_search
-from duo.evaluation.score import Score, difference
+from duo.evaluation.score import FEW_DOCUMENTS, Score, difference
 from duo.report.ladder import CEILINGS, has_ladder, ladder_remark, ladder_table
 from duo.report.names import printable
 from duo.report.numbers import half, new_table, share, signed, times
 
+COMPARED = ("fixed_best", "random")  # the baselines that a run's rows are compared with
 DETAILED = 3  # groups at most, for each of which a table is shown
 
 
@@ -59,20 +60,20 @@ def _of_comparison(comparison: Comparison) -> Iterator[Table | str]:
 
 
 def table(result: Result, holdout: str, subset: bool = False) -> Table:
-    """One hold-out's rows, each compared with random routes of the same budget on the same tokens.
+    """One hold-out's rows, each compared with the best fixed pattern and with random routes on the same tokens.
 
-    Behind each mean stands half the width of its 95 % bootstrap interval over sequences.
+    Behind each mean stands half the width of its 95 % interval over documents.
     """
     rows = {name: row[holdout] for name, row in (result.subset_rows() if subset else result.full_rows()).items()}
     budget = f"{Counts(**result.budget)} layers a token"
-    columns = ("minus random", "perplexity", "bits/byte", *COSTS)
+    columns = (*(f"minus {name}" for name in COMPARED), "perplexity", "bits/byte", *COSTS)
     search = describe_search({name: how for name, how in result.searches.items() if name in rows})
     view = _view(f"{printable(holdout)}: {budget}; {_where(rows['random'], subset)}{search}", columns, subset)
     for name, score in rows.items():
         bits = "" if score.bits_per_byte is None else f"{score.bits_per_byte:.3f}"
         perplexity = "" if score.perplexity is None else f"{score.perplexity:.1f}"
-        minus = signed(difference(score, rows["random"]))
-        cells = [printable(name), _loss(score), minus, perplexity, bits, *_costs(score), *_promise(score, subset)]
+        minus = [signed(difference(score, rows[other])) for other in COMPARED]
+        cells = [printable(name), _loss(score), *minus, perplexity, bits, *_costs(score), *_promise(score, subset)]
         view.add_row(*cells)
     return view
 
@@ -146,13 +147,20 @@ def gap_line(result: Result, holdout: str) -> str:
     closed = result.gap_closed[holdout]
     if closed.value is None or closed.interval is None:
         return f"{printable(holdout)}: there is no gap between the best fixed pattern and the oracle to close"
-    low, high = closed.interval
+    (low, high), begin = closed.interval, result.gap_from[holdout]
     how_much = f"{closed.value:.1%} [{low:.1%}, {high:.1%}]"
-    return f"{printable(holdout)}: {result.router} closes {how_much} of the gap to the oracle"
+    said = f"{printable(holdout)}: {result.router} closes {how_much} of the gap from {begin} to the oracle"
+    return f"{said} ({FOREIGN})" if holdout in result.foreign else said
+
+
+FOREIGN = "no calibration set has its name, so the best fixed pattern was chosen on others"
 
 
 def remarks(comparison: Comparison) -> Iterator[str]:
-    """Rows that failed, and routers that collapsed at a layer."""
+    """Hold-outs whose gap may begin elsewhere, rows that failed, and routers that collapsed at a layer."""
+    for holdout in comparison.foreign if comparison.gap else []:
+        begins = {row.beside[holdout].gap_from for row in comparison.rows if not row.failed} - {""}
+        yield f"{printable(holdout)}: gap closed is measured from {', '.join(sorted(begins))} ({FOREIGN})"
     for group, rows in comparison.groups.items():
         where = f" at {printable(group, 120)}" if group else ""
         for name, row in rows.items():
@@ -200,4 +208,6 @@ def _promise(score: Score, subset: bool) -> list[str]:
 
 
 def _where(score: Score, subset: bool) -> str:
-    return f"{'the subset of searches' if subset else 'full hold-out'}, {score.tokens:,} tokens"
+    tokens = f"{score.tokens:,} tokens of {score.documents} document{'s' * (score.documents != 1)}"
+    few = ": too few for intervals to be sure of others" if score.documents < FEW_DOCUMENTS else ""
+    return f"{'the subset of searches' if subset else 'full hold-out'}, {tokens}{few}"

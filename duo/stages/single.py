@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from duo.evaluation.provenance import provenance
 from duo.evaluation.result import Result
-from duo.evaluation.row import close_gap
+from duo.evaluation.row import choose_baseline, close_gap
 from duo.recipe import Recipe
 from duo.stages.output import digest_sources, keep_curves, keep_weights, note_backbone
 from duo.stages.score import score_baselines, score_row, with_subset_for_searches
@@ -32,7 +32,11 @@ def run_single(recipe: Recipe, name: str, command: str, folder: Path, cache: Pat
     backbone, router = train_or_load(recipe, source, data, device)
     ours = score_row(recipe, backbone, router, data)
     rows = {"router": ours} | score_baselines(recipe, backbone, data)
-    fixed, oracle = rows["fixed_best"], rows["oracle"]
+    foreign = [name for name in data.holdouts if name not in data.calibration]
+    gap_from = {}
+    for holdout in data.holdouts:
+        losses = {name: rows[name].subset[holdout].loss for name in ("fixed_best", "random")}
+        gap_from[holdout] = choose_baseline(losses, "fixed_best", holdout not in foreign)
     result = Result(
         recipe=name,
         recipe_digest=identity,
@@ -47,7 +51,11 @@ def run_single(recipe: Recipe, name: str, command: str, folder: Path, cache: Pat
         scores=ours.scores,
         baselines={name: row.scores for name, row in rows.items() if name != "router" and row.scores},
         subset={name: row.subset for name, row in rows.items()},
-        gap_closed={holdout: close_gap(ours, fixed, oracle, holdout) for holdout in ours.subset},
+        gap_closed={
+            holdout: close_gap(ours, rows[begin], rows["oracle"], holdout) for holdout, begin in gap_from.items()
+        },
+        gap_from=gap_from,
+        foreign=foreign,
         collapsed=ours.collapsed,
         search={name: row.search for name, row in rows.items() if row.search} or UNSET,
         provenance=provenance(recipe.seed, device, time.time() - start, command, digest_sources(recipe)),
