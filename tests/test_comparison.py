@@ -42,8 +42,9 @@ def compared(small, tmp_path_factory):
     """A comparison, its folder, its arguments and what it printed."""
     folder = tmp_path_factory.mktemp("compare")
     (folder / "rows.yaml").write_text(ROWS)
-    arguments = [*small[1:], f"recipe={folder}/rows.yaml", f"cache={folder}/cache", f"output={folder}/run"]
-    arguments += ["stage1.steps=100"]  # untrained, small and big differ too little for a gap
+    # steps enough for a gap between fixed_best and the oracle
+    steps = ["stage1.steps=80", "stage1.checkpoint_every=20", "stage1.log_every=20"]
+    arguments = [*small[1:], *steps, f"recipe={folder}/rows.yaml", f"cache={folder}/cache", f"output={folder}/run"]
     return folder, arguments, command(*arguments)
 
 
