@@ -123,12 +123,12 @@ def over_sequences(estimate: Estimator, *routers: Sequences) -> Estimate:
 
 def print_row(label: str, shares: Iterator[float]) -> None:
     """A label and a percentage in each column."""
-    print(f"{label:50}" + "".join(f"{share:9.1%}" for share in shares), flush=True)
+    print(f"{label:58}" + "".join(f"{share:9.1%}" for share in shares), flush=True)
 
 
 def simulate(draws: int) -> None:
     """Prints what intervals of simulated documents and seeds cover, a column for each number of documents."""
-    print(f"{'simulated; documents:':50}" + "".join(f"{documents:9}" for documents in DOCUMENTS))
+    print(f"{'simulated; documents:':58}" + "".join(f"{documents:9}" for documents in DOCUMENTS))
     for kind in KINDS:
         for tails in ("normal", "skewed", "heavy", "pareto"):
             for lengths in ("equal", "unequal"):
@@ -161,7 +161,7 @@ def measure(folder: Path, draws: int) -> None:
     for holdout, score in result.scores.items():
         fixed = result.baselines["fixed_best"][holdout]
         subset = [result.subset[name][holdout].sequences for name in ("router", "fixed_best", "oracle")]
-        print(f"{f'{holdout}, {score.documents} documents; drawn:':50}" + "".join(f"{many:9}" for many in DOCUMENTS))
+        print(f"{f'{holdout}, {score.documents} documents; drawn:':58}" + "".join(f"{many:9}" for many in DOCUMENTS))
         for label, estimate, routers in (
             (f"loss of {result.router}", estimate_loss, [score.sequences]),
             (f"{result.router} minus fixed_best", estimate_difference, [score.sequences, fixed.sequences]),

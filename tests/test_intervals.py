@@ -188,7 +188,7 @@ def reference(ours_ZW, theirs_W, tokens):
     residual_ZW = gap_ZW - mean_W - gap_ZW.mean(1, keepdims=True) + gap_ZW.mean()
     together = (residual_ZW**2).sum() / ((seeds - 1) * (documents - 1)) / (seeds * documents)
     over_seeds = max(gap_ZW.mean(1).var(ddof=1) / seeds - together, 0)
-    doubted = over_seeds * (1 + 3 / (seeds - 1))
+    doubted = over_seeds * (1 + 4 / (seeds - 1))
     freedom = (over_documents + doubted) ** 2 / (over_documents**2 / (documents - 1) + doubted**2 / (seeds - 1))
     error = np.sqrt(over_documents + over_seeds)
     skewness = stats.skew(mean_W, bias=False) / np.sqrt(documents) * (over_documents / error**2) ** 1.5

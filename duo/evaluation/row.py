@@ -45,7 +45,7 @@ class Row(Struct, frozen=True, forbid_unknown_fields=True):
     learned: bool = False
     """Whether the router was trained."""
     seeds: Annotated[int, Meta(ge=1)] = 1
-    """Seeds that the scores are averaged over."""
+    """Seeds that the scores are averaged over; of a router that learned from one, intervals know documents alone."""
     seed_losses: dict[str, list[Cost]] = {}
     """Loss of each seed, by hold-out."""
     scores: Scores = {}
