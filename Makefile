@@ -17,3 +17,4 @@ benchmarks:
 	python benchmarks/training.py
 	python benchmarks/oracle.py
 	python benchmarks/approximate.py
+	python benchmarks/coverage.py

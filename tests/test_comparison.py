@@ -103,10 +103,10 @@ def test_a_gap_begins_at_the_better_baseline_where_the_fixed_pattern_was_chosen_
 
 
 def test_of_how_many_documents_a_hold_out_is_stands_above_its_numbers(compared):
-    assert "tokens of 10 documents" in compared[2]
+    assert "tokens, 10 documents" in compared[2]
     comparison = toy_comparison(["a", "b"])
     titles = [part.title for part in render(comparison) if isinstance(part, Table)]
-    assert all("48 tokens of 6 documents: too few for intervals to be sure of others" in title for title in titles)
+    assert all("48 tokens, 6 documents: so few that intervals are guesses" in title for title in titles)
 
 
 def test_rows_that_were_scored_are_not_scored_again(compared, tmp_path):

@@ -183,6 +183,7 @@ def test_an_estimate_needs_no_interval():
 def test_a_hold_out_of_one_document_is_shown_and_drawn_without_intervals(tmp_path, caplog, groups):
     comparison = toy_comparison(["a", "b"], groups, documents=1)
     assert "±" not in shown(comparison)
+    assert "48 tokens, 1 document: so few that intervals are guesses" in shown(comparison)
     assert "±" in shown(toy_comparison(["a", "b"], groups))
     figures.draw(comparison, {}, tmp_path)
     assert not caplog.records

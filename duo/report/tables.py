@@ -62,7 +62,7 @@ def _of_comparison(comparison: Comparison) -> Iterator[Table | str]:
 def table(result: Result, holdout: str, subset: bool = False) -> Table:
     """One hold-out's rows, each compared with the best fixed pattern and with random routes on the same tokens.
 
-    Behind each mean stands half the width of its 95 % interval over documents.
+    Behind each mean stands half the width of its 95 % interval, over documents.
     """
     rows = {name: row[holdout] for name, row in (result.subset_rows() if subset else result.full_rows()).items()}
     budget = f"{Counts(**result.budget)} layers a token"
@@ -208,6 +208,6 @@ def _promise(score: Score, subset: bool) -> list[str]:
 
 
 def _where(score: Score, subset: bool) -> str:
-    tokens = f"{score.tokens:,} tokens of {score.documents} document{'s' * (score.documents != 1)}"
-    few = ": too few for intervals to be sure of others" if score.documents < FEW_DOCUMENTS else ""
-    return f"{'the subset of searches' if subset else 'full hold-out'}, {tokens}{few}"
+    where = "the subset of searches" if subset else "full hold-out"
+    few = ": so few that intervals are guesses" if score.documents < FEW_DOCUMENTS else ""
+    return f"{where}, {score.tokens:,} tokens, {score.documents} document{'s' * (score.documents > 1)}{few}"
