@@ -1,12 +1,16 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from conftest import random_tokens, toy_backbone
+from msgspec import structs
 
 from duo import Budget, Router, Spec, one_hot, replay
 from duo.data import Batch
-from duo.evaluation.evaluate import evaluate
+from duo.evaluation.decide import decide
+from duo.evaluation.evaluate import evaluate, score_routes
+from duo.routing.registry import blame
 from duo.routing.trial import Trial
 from routers.fixed import Fixed
 from routers.oracle import Oracle
@@ -113,6 +117,81 @@ def test_deciding_is_metered_and_not_declared():
         score = evaluate(backbone, kind(SPEC), batches_of())
         assert (score.passes, score.labels_consulted) == (1, True)
         assert score.router_flops_per_token == pytest.approx(all_small.flops_per_token + 3 * 2 * 16 * 3)
+
+
+class AsksLater(Fixed):
+    """Asks for labels in one batch alone, while its gate runs; `careful`, it decides without where there are none."""
+
+    careful = False
+
+    def route(self, trial):
+        gate = super().route(trial)
+
+        def asking(x_BSD, layer):
+            if layer == 2 and len(trial.tokens_BT) == 4:
+                try:
+                    trial.loss(trial.run(gate))
+                except ValueError as error:
+                    if not self.careful:
+                        raise RuntimeError("it cannot do without") from error
+            return gate(x_BSD, layer)
+
+        return asking
+
+
+def test_who_asks_for_labels_anywhere_is_evaluated_again_with_them_from_the_start_and_is_a_bound():
+    class Noting(AsksLater):
+        def route(self, trial):
+            seen.append((trial.sequence_B[0].item(), trial._labels_BT is not None))
+            return super().route(trial)
+
+    seen, backbone = [], toy_backbone()
+    score = evaluate(backbone, Noting(SPEC), batches_of((3, 2, 4)))
+    assert score.labels_consulted
+    assert [*dict.fromkeys(seen)] == [*((first, given) for given in (False, True) for first in (0, 3, 5))]
+    assert score.passes == pytest.approx(4 / 9)
+    plain = evaluate(backbone, Fixed(SPEC), batches_of((3, 2, 4)))
+    assert (score.loss, plain.labels_consulted) == (plain.loss, False)
+
+
+def test_who_can_do_without_labels_is_deployable():
+    router = AsksLater(SPEC)
+    router.careful = True
+    assert not evaluate(toy_backbone(), router, batches_of((3, 2, 4))).labels_consulted
+
+
+def test_labels_lie_nowhere_on_the_trial_of_an_evaluation():
+    class Searches(Fixed):
+        def route(self, trial):
+            held = [value for value in vars(trial).values() if isinstance(value, torch.Tensor)]
+            found.append([any(torch.equal(value, batch.labels_BT) for value in held) for batch in batches])
+            return super().route(trial)
+
+    batches, found = batches_of(), []
+    evaluate(toy_backbone(), Searches(SPEC), batches)
+    assert found
+    assert not any(map(any, found))
+
+
+def test_a_router_that_needs_labels_asked_to_generate_is_told_the_way_out():
+    router, tokens_BT = Oracle(SPEC), random_tokens(2, 5)
+    said = (
+        "router 'oracle' of package duo-llm .*this trial has no labels, for its tokens are being generated.*criterion"
+    )
+    with pytest.raises(ValueError, match=said), blame(router, "route"):
+        router.route(Trial(toy_backbone(), tokens_BT))
+
+
+def test_routes_that_were_decided_elsewhere_get_the_score_that_they_have_here():
+    backbone, router, batches = toy_backbone(), SoftmaxBudget(SPEC), batches_of()
+    torch.nn.init.normal_(next(router.parameters()))
+    decided = [
+        (run.weight_BTLM.argmax(-1).to(torch.uint8), spent) for _, run, spent in decide(backbone, router, batches, 0)
+    ]
+    here, there = evaluate(backbone, router, batches), score_routes(backbone, router, batches, decided)
+    assert structs.replace(here, seconds_per_token=0) == structs.replace(there, seconds_per_token=0)
+    assert np.array_equal(here.sequences.loss_ZB, there.sequences.loss_ZB)
+    assert np.array_equal(here.sequences.used_TLM, there.sequences.used_TLM)
 
 
 def test_a_learned_routers_arithmetic_is_its_deciding_cost():

@@ -1,4 +1,4 @@
-"""Evaluation under an oracle on several processes."""
+"""Evaluation under an oracle on several processes, which agree on who needs labels."""
 
 import datetime
 import os
@@ -11,6 +11,7 @@ from torch import distributed, multiprocessing
 
 from duo import Budget, Spec
 from duo.evaluation.evaluate import evaluate
+from routers.fixed import Fixed
 from routers.oracle import Oracle
 
 SPEC = Spec(3, 16, Budget(1))
@@ -29,9 +30,21 @@ class Noted(Oracle):
         return super().route(trial)
 
 
+class AsksOnce(Fixed):
+    """Asks for labels on the one batch of four sequences, so on one process alone."""
+
+    def route(self, trial):
+        if len(trial.tokens_BT) == 4:
+            trial.loss(trial.run(super().route(trial)))
+        return super().route(trial)
+
+
 def scored():
-    router = Noted(SPEC)
-    return evaluate(toy_backbone(), router, batches_of((3, 2, 4, 1, 2))), router.routes
+    router, batches = Noted(SPEC), batches_of((3, 2, 4, 1, 2))
+    once = evaluate(toy_backbone(), AsksOnce(SPEC), batches)
+    assert once.labels_consulted
+    assert once.tokens == 12 * 6
+    return evaluate(toy_backbone(), router, batches), router.routes
 
 
 def on_one_of_two(rank, address, folder):

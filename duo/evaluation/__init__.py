@@ -1,6 +1,7 @@
 """Numbers: what a router reaches, what it costs, and how sure that is.
 
-evaluate     routes, runs and scores a hold-out; decides what is within budget
+evaluate     scores a hold-out, or routes of it; decides what is within budget
+decide       asks a router for its routes without labels, and what they cost
 score        one router on one hold-out; the schema of all that is written
 intervals    over documents and seeds: of losses, paired differences, gap closed
 knowable     what knowledge is worth as a prediction, and what routes make of it

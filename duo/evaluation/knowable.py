@@ -89,15 +89,7 @@ def score_prediction(backbone: Backbone, predictor: Predictor, batches: Iterable
 def _predicted_losses(backbone: Backbone, predictor: Predictor, batch: Batch, seed: int) -> Tensor:
     """loss_BT of a prediction, in 64 bits on the CPU; without meaning where there is no label."""
     here = batch.to(next(backbone.parameters()).device)
-    trial = Trial(  # not Trial.of, which hands the labels on
-        backbone,
-        here.tokens_BT,
-        sequence_B=here.sequence_B,
-        domain=here.domain,
-        tokenizer=here.tokenizer,
-        seed=seed,
-        meter=Meter(enabled=False),
-    )
+    trial = Trial.without_labels(here, backbone, seed=seed, meter=Meter(enabled=False))
     log_probability_BTV = predictor.predict(trial)
     wanted = (*here.tokens_BT.shape, backbone.config.vocabulary)
     if log_probability_BTV.shape != wanted:

@@ -23,13 +23,21 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # of Python from 3.11 on
 
 
+class NoLabels(ValueError):
+    """A router asked for the labels of a trial that holds none; `evaluate` then begins anew with them."""
+
+    def __init__(self, hint: str) -> None:
+        where = "its tokens are being generated, or are scored where no label is in reach"
+        super().__init__(f"this trial has no labels, for {where}: {hint}")
+
+
 class Trial:
     """One batch on one backbone, and what a router may do with it.
 
     Args:
         backbone: the model; its weights are not a router's to change.
         tokens_BT: inputs; -1 is left padding.
-        labels_BT: the token after each input, -1 where there is none to score; None in generation.
+        labels_BT: the token after each input, -1 where there is none to score; None in generation and evaluation.
         sequence_B: ids of the sequences; default: their place in the batch.
         domain: the calibration set or hold-out that the batch comes from.
         tokenizer: digest of the tokenizer that made the tokens; empty where nobody says.
@@ -69,8 +77,13 @@ class Trial:
     @classmethod
     def of(cls, batch: Batch, backbone: Backbone, **about: Any) -> Self:
         """A trial of a batch's sequences; `about` as in `Trial`."""
-        about = {"domain": batch.domain, "tokenizer": batch.tokenizer} | about
-        return cls(backbone, batch.tokens_BT, batch.labels_BT, batch.sequence_B, **about)
+        return cls.without_labels(batch, backbone, labels_BT=batch.labels_BT, **about)
+
+    @classmethod
+    def without_labels(cls, batch: Batch, backbone: Backbone, **about: Any) -> Self:
+        """A trial of a batch's sequences as evaluation and generation have it: no label is in its reach."""
+        known: dict[str, Any] = {"sequence_B": batch.sequence_B, "domain": batch.domain, "tokenizer": batch.tokenizer}
+        return cls(backbone, batch.tokens_BT, **known | about)
 
     @property
     def layers(self) -> int:
@@ -173,13 +186,13 @@ class Trial:
             width: beginnings that `beam` keeps, swaps that `local` tries a round.
 
         Raises:
-            ValueError: before any work, for impossible patterns, budgets, contexts, memory or methods; or for no
-                labels and no criterion.
+            ValueError: before any work, for impossible patterns, budgets, contexts, memory or methods.
+            NoLabels: no labels and no criterion.
         """
         if method not in METHODS:
             raise ValueError(f"method={method!r} is unknown: choose one of {', '.join(METHODS)}")
         if criterion is None and self._labels_BT is None:
-            raise ValueError("this trial has no labels: tokens are being generated, so give a criterion")
+            raise NoLabels("give a criterion")
         counts = [part if isinstance(part, Tensor) else self.counts(part) for part in budgets]
         shape = (*self.tokens_BT.shape, len(MODULES))
         wanted = [codes(count.to(self.tokens_BT.device).expand(shape), self.layers) for count in counts]
@@ -225,10 +238,10 @@ class Trial:
         """loss_BT of a run in nats, 0 where there is nothing to score; consults the labels.
 
         Raises:
-            ValueError: the trial has no labels (generation).
+            NoLabels: the trial has none.
         """
         if self._labels_BT is None:
-            raise ValueError("this trial has no labels: tokens are being generated, so there is no loss to consult")
+            raise NoLabels("decide by the tokens and by what the backbone makes of them")
         self.meter.labels_consulted = True
         return token_loss(run.logits_BTV, self._labels_BT)
 
