@@ -76,7 +76,7 @@ def test_a_result_has_the_keys_and_numbers_it_should(tiny):
     assert {*result["baselines"]} == {"all_small", "all_big", "random", "fixed_best"}
     assert {*result["subset"]} == {"router", *result["baselines"], "best_of_random", "oracle"}
     for row in result["subset"].values():
-        assert {score["tokens"] for score in row.values()} == {32 * 64}
+        assert {score["tokens"] for score in row.values()} == {48 * 48}
     for holdout, oracle in result["subset"]["oracle"].items():
         assert oracle["promised_loss"] == pytest.approx(oracle["loss"], abs=1e-5)
         assert oracle["loss"] < min(result["subset"][row][holdout]["loss"] for row in ("fixed_best", "best_of_random"))
