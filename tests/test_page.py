@@ -137,7 +137,7 @@ def test_everything_can_be_done_from_the_keyboard(look):
     browser = look()
     find(browser, "thead .loss button").send_keys(Keys.SPACE, Keys.ENTER)
     assert names(browser)[0] == "fixed_best"
-    for _ in range(10):
+    for _ in range(11):
         browser.switch_to.active_element.send_keys(Keys.TAB)
     active = browser.switch_to.active_element
     assert active.text == "fixed_best"
@@ -164,7 +164,7 @@ def test_a_point_tells_its_line_and_opens_it(look):
                 browser, "const h = document.querySelector('#hint'); return !h.hidden && h.textContent.toWellFormed()"
             )
             assert hint.count("window.hacked = 1</script>") == 2  # name and command
-            assert "loss 3.0000 [2.9900, 3.0200]on 4,096 tokens" in hint
+            assert "loss 3.0000 [2.9900, 3.0200]to the fixed pattern −0.4000 [−0.4100, −0.3900]on 4,096 tokens" in hint
         browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": kind} | mouse)
     until(browser, "return document.querySelector('#panel').open")
 

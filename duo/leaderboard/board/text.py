@@ -18,6 +18,7 @@ from rich.text import Text
 
 from duo.backbone import MODULES
 from duo.evaluation.intervals import Estimate
+from duo.evaluation.score import FEW_DOCUMENTS
 from duo.leaderboard.board.board import Board, Line, Standing, Track
 from duo.report.numbers import half, share, signed, times
 
@@ -176,7 +177,9 @@ def _parts(board: Board) -> Iterator[tuple[Track, str]]:
 
 
 def _title(track: Track, part: str) -> str:
-    return f"{track.title}: {part} (track {track.digest[:8]})"
+    score = _rows(track, part)[0][1].score
+    few = ", so few that intervals are guesses" if score.documents < FEW_DOCUMENTS else ""
+    return f"{track.title}: {part}, {score.tokens:,} tokens of {score.documents} documents{few} ({track.digest[:8]})"
 
 
 def _rows(track: Track, part: str) -> list[tuple[Line, Standing]]:

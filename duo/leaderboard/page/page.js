@@ -35,7 +35,7 @@ function fillParts() {
 function fillFacts() {
   const shown = (value) => (typeof value === "number" ? value.toLocaleString("en") : plain(value));
   const short = ([key, value]) => [key, key.includes("digest") ? String(value).slice(0, 12) : value];
-  const tokens = state.rows[0] ? [["scored tokens", state.rows[0].standing.tokens]] : [];
+  const tokens = state.rows[0] ? ["tokens", "documents"].map((of) => [`scored ${of}`, state.rows[0].standing[of]]) : [];
   const budget = Object.entries(state.track.budget).map(([key, value]) => [`budget ${key}`, value]);
   const parts = [...Object.entries(state.track.backbone), ...budget, ...tokens].map(short);
   find("#facts").replaceChildren(

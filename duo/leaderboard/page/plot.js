@@ -118,13 +118,16 @@ function drawPlot(track, part, rows) {
   return Plotly.react("plot", traces, layout, config);
 }
 
+const differenceOf = ({ minus_fixed: { value, interval } }) =>
+  `to the fixed pattern ${signed(value)} ${between(interval, loss)}`;
+
 function showHint({ bbox, customdata: { line, standing } }) {
   const hint = document.querySelector("#hint");
   const recipe = /(?:^|\s)recipe=(\S+)/.exec(line.provenance.command)?.[1];
   hint.replaceChildren(
     make("b", line.name || "(no name)"),
     make("div", `loss ${loss(standing.loss)} ${between(standing.loss_interval, loss)}`),
-    make("div", `to the fixed pattern ${signed(standing.minus_fixed.value)} ${between(standing.minus_fixed.interval, loss)}`),
+    ...(standing.minus_fixed.value === null ? [] : [make("div", differenceOf(standing))]),
     make("div", `on ${standing.tokens.toLocaleString("en")} tokens`),
     make("div", `${number(standing.flops_per_token / 1e6, 3)} MFLOPs per token`),
     ...(recipe ? [make("div", `recipe ${recipe}`)] : []),
