@@ -71,14 +71,14 @@ def spent(trials: list[Trial], start_PL: Tensor, budget: Budget, context: str, m
     pattern_PL = patterns_of(trials[0].layers, budget) if method == "exact" else start_PL
     for trial in trials:
         reference = along(trial, start_PL[0])
-        trial.meter.layer_evaluations, trial.meter.flops, begin = 0, 0.0, time.perf_counter()
+        before, begin = (trial.meter.layer_evaluations, trial.meter.flops), time.perf_counter()
         found = trial.search(
             pattern_PL, [budget], reference if context == "reference" else context, method=method, width=width
         )
         seconds += time.perf_counter() - begin
         losses.append(found.loss_BTG.flatten())
-        evaluations += trial.meter.layer_evaluations
-        flops += trial.meter.flops
+        evaluations += trial.meter.layer_evaluations - before[0]
+        flops += trial.meter.flops - before[1]
     return Spent(torch.cat(losses), evaluations, flops, seconds)
 
 

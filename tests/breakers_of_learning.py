@@ -1,6 +1,7 @@
 """Routers that each break one thing every router must do when it learns, is saved, or is left alone."""
 
 import torch
+from conftest import backbone_of
 
 from duo import calibrated
 from routers.softmax_budget import SoftmaxBudget
@@ -70,14 +71,35 @@ class Float32Only(SoftmaxBudget):
 class TrainsTheBackbone(SoftmaxBudget):
     def loss(self, trial):
         with torch.no_grad():
-            trial._backbone.norm.weight.mul_(1.0001)
+            backbone_of(trial).norm.weight.mul_(1.0001)
         return super().loss(trial)
 
 
 class PrunesTheBackbone(SoftmaxBudget):
     def calibrate(self, trials):
         super().calibrate(trials)
-        trials[0]._backbone.block(0).ffn.big.down.weight[0, 0] = 0
+        backbone_of(trials[0]).block(0).ffn.big.down.weight[0, 0] = 0
+
+
+class TunesTheStream(SoftmaxBudget):
+    """Scales what its gate is shown."""
+
+    def logits(self, x_BSD, layer):
+        logits = super().logits(x_BSD, layer)
+        self.tune(x_BSD)
+        return logits
+
+    def tune(self, x_BSD):
+        if not self.training:
+            x_BSD.mul_(1.01)
+
+
+class TunesInSecret(TunesTheStream):
+    """Does so where no version tells, in training alone."""
+
+    def tune(self, x_BSD):
+        if self.training:
+            x_BSD.data.mul_(1.01)
 
 
 class Seeds(SoftmaxBudget):

@@ -24,6 +24,7 @@ from duo.data.documents import split
 from duo.data.shelf import open_shelf
 from duo.data.sources import find_files
 from duo.leaderboard import __main__ as leaderboard
+from duo.routing.meter import meter_of
 from duo.storage.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +45,16 @@ def toy_backbone(seed=0, **changes):
         for parameter in backbone.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
     return backbone.eval()
+
+
+def backbone_of(trial):
+    """The backbone of a trial, which offers no router an attribute of it."""
+    return trial._Trial__backbone
+
+
+def pass_flops(trial):
+    """FLOPs of a trial's passes and searches, without those of the gates that were asked."""
+    return meter_of(trial.meter).costs.pass_flops
 
 
 def random_route(batch, tokens, layers, modules=(1, 2), seed=0):

@@ -46,12 +46,8 @@ def test_a_score_is_the_mean_over_all_tokens_of_one_real_pass():
     assert score.loss_interval[0] < score.loss < score.loss_interval[1]
     assert score.share == pytest.approx({"skip": 0, "small": 2 / 3, "big": 1 / 3})
     assert score.flops_per_token == pytest.approx(score.budget_flops_per_token)
-    assert (score.within_budget, score.passes, score.labels_consulted, score.router_flops_per_token) == (
-        True,
-        0,
-        False,
-        0,
-    )
+    assert (score.within_budget, score.passes, score.labels_consulted) == (True, 0, False)
+    assert 0 < score.router_flops_per_token < 0.2 * score.flops_per_token  # draws and looks up, and multiplies nothing
 
 
 def test_the_order_and_size_of_batches_change_nothing():
@@ -116,7 +112,8 @@ def test_deciding_is_metered_and_not_declared():
     for kind in (Peeking, InTheGate):
         score = evaluate(backbone, kind(SPEC), batches_of())
         assert (score.passes, score.labels_consulted) == (1, True)
-        assert score.router_flops_per_token == pytest.approx(all_small.flops_per_token + 3 * 2 * 16 * 3)
+        least = all_small.flops_per_token + 3 * 2 * 16 * 3
+        assert least < score.router_flops_per_token < 1.2 * least  # and what is no product
 
 
 class AsksLater(Fixed):
@@ -195,8 +192,9 @@ def test_routes_that_were_decided_elsewhere_get_the_score_that_they_have_here():
 
 
 def test_a_learned_routers_arithmetic_is_its_deciding_cost():
-    score = evaluate(toy_backbone(), SoftmaxBudget(SPEC), batches_of())
-    assert score.router_flops_per_token == 3 * 2 * 16 * 2
+    score, products = evaluate(toy_backbone(), SoftmaxBudget(SPEC), batches_of()), 3 * 2 * 16 * 2
+    elements = 3 * (2 * 3 + 2 * 2 + 3 * 2 + 3 * 2 + 3 + 1 + 3 * 6)  # about: logits, offset, choice, weights; a layer
+    assert products + elements / 2 < score.router_flops_per_token < products + elements * 2
     assert (score.passes, score.labels_consulted) == (0, False)
 
 

@@ -45,7 +45,7 @@ def toy_score(loss, documents=6):
         documents=documents, share={"skip": 0.25, "small": 0.25, "big": 0.5}, flops_per_token=2e6,
         budget_flops_per_token=2e6,
         router_flops_per_token=1e4, within_budget=True, passes=0.0, labels_consulted=False, seconds_per_token=1e-4,
-        promised_loss=loss + 1,
+        promised_loss=loss + 1, time_ratio=1.1, unexplained_time=False, router_parameters=1000, router_bytes=4000,
     ).made_of(sequences)  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 """What a router leaves behind when it has routed: on its trial, on the meter, and so in its row."""
 
 import pytest
-import torch
 from conftest import toy_backbone
 from msgspec import structs
 from test_evaluate import SPEC, batches_of
@@ -40,17 +39,12 @@ def _overwritten(trial):
     trial.tokens_BT.fill_(3)
 
 
-def _promised(trial):
-    trial.meter.promised_loss = torch.zeros(2, 3)
-
-
 @pytest.mark.parametrize(
     ("leave", "said"),
     [
         (_shortened, "changed the tokens of its trial"),
         (_foretold, "changed the tokens of its trial"),
         (_overwritten, "changed the tokens of its trial"),
-        (_promised, r"a promised loss of shape \(2, 3\) for tokens of shape \(2, 6\)"),
     ],
 )
 def test_what_a_router_must_not_leave_behind_is_told_in_a_line_that_names_it(leave, said):

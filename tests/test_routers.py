@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import random_tokens, toy_backbone
+from conftest import backbone_of, random_tokens, toy_backbone
 
 from duo import Budget, Spec, Trial
 from duo.routing.trial import token_loss
@@ -139,7 +139,7 @@ def trial_loss(router, trial):
     """Mean loss of a router's own route."""
     with torch.no_grad():
         gate = router.eval().route(trial)
-        return float(token_loss(trial._backbone(trial.tokens_BT, gate).logits_BTV, trial._labels_BT).mean())
+        return float(token_loss(backbone_of(trial)(trial.tokens_BT, gate).logits_BTV, trial._labels_BT).mean())
 
 
 def test_the_oracle_beats_every_fixed_pattern_and_keeps_its_promise():

@@ -10,12 +10,13 @@ import pytest
 from conftest import command
 from safetensors.torch import load_file
 
+from duo.evaluation.score import TIMES
 from duo.recipe import recipes
 
 SCORE = {
     "loss", "loss_interval", "perplexity", "bits_per_byte", "tokens", "documents", "share", "flops_per_token",
     "budget_flops_per_token", "router_flops_per_token", "within_budget", "passes", "labels_consulted",
-    "seconds_per_token", "promised_loss",
+    "seconds_per_token", "time_ratio", "unexplained_time", "promised_loss", "router_parameters", "router_bytes",
 }  # fmt: skip
 RESULT = {
     "schema", "recipe", "recipe_digest", "router", "budget", "backbone", "tokens", "scores", "baselines", "subset",
@@ -28,7 +29,7 @@ def comparable(folder):
 
     def without(value):
         if isinstance(value, dict):
-            return {key: without(part) for key, part in value.items() if key not in ("provenance", "seconds_per_token")}
+            return {key: without(part) for key, part in value.items() if key not in {"provenance", *TIMES}}
         return value
 
     return without(json.loads((folder / "result.json").read_text()))

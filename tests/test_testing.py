@@ -73,6 +73,10 @@ BROKEN = {
         bl.TrainsTheBackbone: r"loss changes the backbone's weights \(norm.weight\)",
         bl.PrunesTheBackbone: "calibrate changes the backbone's weights",
     },
+    learning.the_stream_stays_as_it_is: {
+        bl.TunesTheStream: "the gate changed its input at layer 0: .* write into a copy",
+        bl.TunesInSecret: "the gate writes into the stream at layer 0 in training",
+    },
     learning.the_global_generator_stays_as_it_is: {
         bl.Seeds: "loss seeds torch's global generator",
         b.Unseeded: "loss seeds torch's global generator or draws",

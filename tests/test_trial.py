@@ -1,14 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from conftest import random_route, random_tokens, toy_backbone
+from conftest import pass_flops, random_route, random_tokens, toy_backbone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from duo import Budget, Trial, replay
 from duo.backbone.flops import run_flops
-from duo.routing.meter import Meter
 from duo.routing.trial import token_loss
 
 
@@ -88,46 +87,9 @@ def test_the_meter_counts_passes_layers_flops_and_labels():
     with torch.no_grad():
         run = trial.run(replay(route_BTL))
     assert (trial.meter.passes, trial.meter.layer_evaluations, trial.meter.labels_consulted) == (1, 3 * 8 * 3, False)
-    assert trial.meter.flops == run_flops(toy_backbone().config, run.weight_BTLM, trial.position_BT).sum()
+    assert pass_flops(trial) == run_flops(toy_backbone().config, run.weight_BTLM, trial.position_BT).sum()
     trial.loss(run)
     assert trial.meter.labels_consulted
-
-
-def test_a_routers_arithmetic_is_counted_wherever_it_happens_and_once():
-    trial, weight = trial_of(), torch.randn(16, 3)
-
-    def gate(x_BSD, layer):
-        return (x_BSD @ weight).softmax(-1)
-
-    arithmetic = 3 * 2 * 24 * 16 * 3  # layers, multiply and add, tokens, width, modules
-    with torch.no_grad(), trial.meter.counting():
-        torch.ones(24, 16) @ weight  # in `route` itself
-        run = trial.run(gate)  # in a gate, on a pass that `route` asks for
-    passes = float(run_flops(toy_backbone().config, run.weight_BTLM, trial.position_BT).sum())
-    assert trial.meter.flops == pytest.approx(passes + arithmetic + arithmetic / 3)
-
-
-def test_what_a_gate_asks_of_its_trial_while_it_runs_is_metered_too():
-    trial, weight, plain = trial_of(), torch.randn(16, 3), replay(random_route(3, 8, 3))
-
-    def gate(x_BSD, layer):
-        if layer == 1:
-            trial.loss(trial.run(plain))
-        return (x_BSD @ weight).softmax(-1)
-
-    with torch.no_grad():
-        backbone_run = trial._backbone(trial.tokens_BT, trial.meter.counted(gate))
-        inside = run_flops(toy_backbone().config, toy_backbone()(trial.tokens_BT, plain).weight_BTLM, trial.position_BT)
-    assert backbone_run.logits_BTV.isfinite().all()
-    assert trial.meter.flops == pytest.approx(float(inside.sum()) + 3 * 2 * 24 * 16 * 3)
-    assert trial.meter.passes == 1
-    assert trial.meter.labels_consulted
-
-
-def test_a_disabled_meter_counts_no_costs_but_still_notes_labels():
-    trial = trial_of(meter=Meter(enabled=False))
-    trial.loss(trial.run(replay(random_route(3, 8, 3))))
-    assert (trial.meter.passes, trial.meter.flops, trial.meter.labels_consulted) == (0, 0, True)
 
 
 def test_generation_has_no_loss():

@@ -3,6 +3,7 @@
 config       its shape; the order of the modules
 block        one layer: attention, FFNs, what a skip bypasses
 model        embedding, layers, head; what a pass leaves behind
+watch        who is told of passes
 budget       how many modules a token may spend
 flops        what a route costs, in closed form
 """

@@ -175,13 +175,28 @@ def learning(weight: Tensor) -> bool:
     return torch.is_grad_enabled() and weight.requires_grad
 
 
+def _shown(x_BSD: Tensor) -> Tensor:
+    """What a gate is shown: the stream, or where it learns nothing a copy, by which not even numpy can tune it."""
+    if x_BSD.requires_grad:
+        return x_BSD
+    with torch.inference_mode(False):  # of an inference tensor nobody notes that it is written into
+        return x_BSD.clone()
+
+
 def ask(gate: Gate, x_BSD: Tensor, layer: int, places: Places) -> Tensor:
     """The gate's weight_BSM in the type and on the device of x, 0 for padding.
 
     Raises:
-        ValueError: the answer is no tensor of shape (B, S, 3).
+        ValueError: the answer is no tensor of shape (B, S, 3), or the gate has written into x or a view of it.
     """
-    weight: Any = gate(x_BSD, layer)
+    shown_BSD = _shown(x_BSD)
+    version = shown_BSD._version
+    weight: Any = gate(shown_BSD, layer)
+    if shown_BSD._version != version:
+        raise ValueError(
+            f"the gate changed its input at layer {layer}: the stream is the model's own, so write into a copy "
+            "(x_BSD.clone())"
+        )
     expected = (*x_BSD.shape[:2], len(MODULES))
     if not isinstance(weight, Tensor) or weight.shape != expected:
         said = f"shape {tuple(weight.shape)}" if isinstance(weight, Tensor) else f"a {type(weight).__name__}"

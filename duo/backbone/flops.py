@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from duo.backbone import BackboneConfig
+from duo.backbone import BackboneConfig, Run
 from duo.backbone.budget import Budget, Counts
 
 
@@ -29,6 +29,14 @@ def run_flops(config: BackboneConfig, weight_BTLM: Tensor, position_BT: Tensor) 
     if config.skip_scope == "block":
         attending_BT = (weight_BTLM[..., 0] != 1).sum(2).double()  # who skips in part still attends
     return token_flops(config, used_BTM[..., 1], used_BTM[..., 2], attending_BT, position_BT) * (position_BT >= 0)
+
+
+def pass_cost(config: BackboneConfig, run: Run, start: int = 0) -> tuple[int, float]:
+    """Layers evaluated, summed over tokens, and FLOPs of one pass whose first token stood at position `start`."""
+    real_BT = run.tokens_BT >= 0
+    position_BT = (real_BT.cumsum(1) - 1).where(real_BT, -1)
+    flops_BT = run_flops(config, run.weight_BTLM.detach(), position_BT)[:, start:]
+    return int(real_BT[:, start:].sum()) * config.layers, float(flops_BT.sum())
 
 
 def budget_flops(config: BackboneConfig, budget: Budget | Counts, position: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from duo.backbone.attention import Places
 from duo.backbone.block import Block, Gate
 from duo.backbone.config import BackboneConfig
+from duo.backbone.watch import watcher
 
 PADDING = -1
 
@@ -81,8 +83,15 @@ class Backbone(nn.Module):
 
         Raises:
             ValueError: a gap between context and start, a context from other tokens, padding that is not on the left,
-                a sequence longer than an `opt` model's positions, or a gate of the wrong shape.
+                a sequence longer than an `opt` model's positions, or a gate of the wrong shape or that writes into
+                what it is shown.
         """
+        run = partial(self._run, tokens_BT, context=context, start=start)
+        # here, and not where routers are given passes: whoever has got hold of the model pays as well
+        watching = watcher()
+        return run(gate) if watching is None else watching.charge_pass(self, start, gate, run)
+
+    def _run(self, tokens_BT: Tensor, gate: Gate, context: Run | None, start: int) -> Run:
         _check_context(tokens_BT, context, start)
         all_tokens_BT = tokens_BT if context is None else torch.cat((context.tokens_BT[:, :start], tokens_BT), dim=1)
         places = self.places(all_tokens_BT, start, 0 if context is None else context.tokens_BT.shape[1])

@@ -2,6 +2,9 @@
 
 evaluate     scores a hold-out, or routes of it; decides what is within budget
 decide       asks a router for its routes without labels, and what they cost
+size         how much a router holds
+timing       wall time beside all big, and whether the counted costs explain it
+untouched    whether the backbone was left alone
 score        one router on one hold-out; the schema of all that is written
 intervals    over documents and seeds: of losses, paired differences, gap closed
 knowable     what knowledge is worth as a prediction, and what routes make of it

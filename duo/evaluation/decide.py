@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from msgspec import Struct, structs
@@ -12,7 +13,10 @@ from torch import Tensor
 from duo.backbone import MODULES, PADDING, Backbone, Run
 from duo.data.batch import Batch
 from duo.evaluation.score import Cost
-from duo.routing.meter import Meter
+from duo.evaluation.size import size_of
+from duo.evaluation.timing import Clock, Pace, beyond_explanation, pace, speed, timed
+from duo.evaluation.untouched import Untouched
+from duo.routing.meter import Costs, Meter
 from duo.routing.registry import blame, describe, hint
 from duo.routing.router import Router, route_and_run
 from duo.routing.trial import NoLabels, Trial
@@ -22,15 +26,71 @@ class Spent(Struct, frozen=True, forbid_unknown_fields=True):
     """What deciding on one batch cost, as its meter and the clock say."""
 
     router_flops: Cost
-    """The router's arithmetic, and the passes it asked for."""
+    """The router's operators, and the passes it asked for."""
     passes: Cost
     """Extra passes through the backbone, summed over sequences (the last batch may be smaller)."""
     seconds: Cost
     """Wall time of deciding and of the routed pass."""
-    uncounted_seconds: Cost
-    """The same per token with nothing counted, which slows a cheap router visibly; 0 where it was not measured."""
+    router_parameters: int
+    """Numbers that the router holds."""
+    router_bytes: int
+    """The bytes they take."""
+    beyond: Cost = 0.0
+    """Time that deciding worked and its FLOPs cannot explain, as a share of what all big takes."""
+    waited: Cost = 0.0
+    """Time that it waited, of the same kind."""
+    uncounted_seconds: Cost = 0.0
+    """Wall time per token with nothing counted, which slows a cheap router visibly; 0 where it was not measured."""
+    time_ratio: Cost = 0.0
+    """The same over that of all big (of a router that takes passes, counted); 0 where it was not measured."""
     promised: float | None = None
     """What a search promised for the routes, summed over scored tokens; only who has labels can promise."""
+
+
+class _Decided(NamedTuple):
+    """One batch's pass, what was counted, and how long that took."""
+
+    run: Run
+    costs: Costs
+    meter: Meter
+    clock: Clock
+
+
+@dataclass(frozen=True)
+class _Decider:
+    """Who decides, and for whom."""
+
+    backbone: Backbone
+    router: Router
+    seed: int
+    with_labels: bool
+    untouched: Untouched
+
+    def trial(self, batch: Batch, meter: Meter) -> Trial:
+        """A batch as the router sees it."""
+        of = Trial.of if self.with_labels else Trial.without_labels
+        return of(batch, self.backbone, seed=self.seed, meter=meter)
+
+    def run(self, batch: Batch) -> _Decided:
+        """One pass under the router's route."""
+        meter, own_BT, runs = Meter(), batch.tokens_BT.clone(), list[Run]()
+        trial = self.trial(batch, meter)
+        with blame(self.router, "route"):
+            clock = timed(lambda: runs.append(route_and_run(self.backbone, self.router, trial)))
+            self.untouched.check()
+            _check_left(trial, runs[0].tokens_BT, own_BT)
+            costs = meter.costs  # here: where somebody has tampered with them, it is the router
+        _check_hard(self.router, runs[0].weight_BTLM, batch.tokens_BT != PADDING)
+        return _Decided(runs[0], costs, meter, clock)
+
+    def pace(self, batch: Batch, searches: bool) -> Pace:
+        """How long it takes with nothing counted; of one that searches, how long all big takes."""
+
+        def routed() -> None:
+            route_and_run(self.backbone, self.router, self.trial(batch, Meter(enabled=False)))
+
+        with blame(self.router, "route"):  # a router with a memory may fail the second time alone
+            return pace(self.backbone, batch.tokens_BT, None if searches else routed)
 
 
 @torch.no_grad()
@@ -40,17 +100,44 @@ def decide(
     """Each batch on the backbone's device, its one pass under the router's route, and what deciding cost.
 
     Raises:
-        ValueError: a gate that is not exactly one-hot, or whatever the router's code raises (see `asks_for_labels`).
+        ValueError: a backbone that hooks hang on, a gate that is not exactly one-hot, or whatever the router's code
+            raises (see `asks_for_labels`).
     """
     backbone.eval(), router.eval()
-    timed = False
+    decider = _Decider(backbone, router, seed, with_labels, Untouched(backbone))
+    here, measured = next(backbone.parameters()).device, None
     for batch in batches:
-        batch = batch.to(next(backbone.parameters()).device)
-        run, spent = _decide(backbone, router, batch, seed, with_labels)
-        if not timed and not spent.passes:
-            timed, seconds = True, _seconds_per_token(backbone, router, batch, seed, with_labels)
-            spent = structs.replace(spent, uncounted_seconds=seconds)
-        yield batch, run, spent
+        batch = batch.to(here)
+        found, tokens = decider.run(batch), max(int((batch.tokens_BT != PADDING).sum()), 1)
+        work, spent = found.costs.work, _spent(router, backbone, batch, found)
+        if measured is None:
+            measured = decider.pace(batch, spent.passes > 0), tokens
+            spent = _timed(spent, measured[0], tokens)
+            if not spent.passes:  # the first time pays for what is made once
+                work = min(work, decider.run(batch).costs.work, key=lambda work: work.processor)
+        all_big = Clock(*(part * tokens / measured[1] for part in measured[0].all_big))
+        beyond, waited = beyond_explanation(work, found.clock, all_big, speed(here), spent.passes)
+        yield batch, found.run, structs.replace(spent, beyond=beyond, waited=waited)
+    with blame(router, "route"):
+        decider.untouched.check_bits()
+
+
+def _spent(router: Router, backbone: Backbone, batch: Batch, found: _Decided) -> Spent:
+    promised_BT, size = found.meter.promised_loss, size_of(router, backbone, found.meter.models)
+    return Spent(
+        router_flops=found.costs.flops,
+        passes=found.costs.passes * len(batch.tokens_BT),
+        seconds=found.clock.wall,
+        router_parameters=size.numbers,
+        router_bytes=size.bytes,
+        promised=None if promised_BT is None else float(promised_BT[scored(batch)].double().sum()),
+    )
+
+
+def _timed(spent: Spent, found: Pace, tokens: int) -> Spent:
+    """What the first batch's passes tell."""
+    ratio = (found.routed or spent.seconds) / found.all_big.wall
+    return structs.replace(spent, uncounted_seconds=found.routed / tokens, time_ratio=ratio)
 
 
 def asks_for_labels(error: BaseException | None) -> bool:
@@ -65,47 +152,11 @@ def scored(batch: Batch) -> Tensor:
     return (batch.labels_BT != PADDING) & (batch.tokens_BT != PADDING)
 
 
-def _decide(backbone: Backbone, router: Router, batch: Batch, seed: int, with_labels: bool) -> tuple[Run, Spent]:
-    trial, own_BT = _trial(backbone, batch, seed, with_labels), batch.tokens_BT.clone()
-    start = time.perf_counter()
-    with blame(router, "route"):
-        run = route_and_run(backbone, router, trial)
-        _check_left(trial, run.tokens_BT, own_BT)
-    run.logits_BTV[0, -1, 0].item()  # waits for the device
-    seconds, meter = time.perf_counter() - start, trial.meter
-    _check_hard(router, run.weight_BTLM, batch.tokens_BT != PADDING)
-    promised_BT = meter.promised_loss
-    promised = None if promised_BT is None else float(promised_BT[scored(batch)].double().sum())
-    passes = meter.passes * len(batch.tokens_BT)
-    return run, Spent(meter.flops, passes, seconds, uncounted_seconds=0, promised=promised)
-
-
-def _trial(backbone: Backbone, batch: Batch, seed: int, with_labels: bool, meter: Meter | None = None) -> Trial:
-    of = Trial.of if with_labels else Trial.without_labels
-    return of(batch, backbone, seed=seed, meter=meter)
-
-
-def _seconds_per_token(backbone: Backbone, router: Router, batch: Batch, seed: int, with_labels: bool) -> float:
-    """Wall time of deciding and of the routed pass, with nothing counted."""
-    trial = _trial(backbone, batch, seed, with_labels, Meter(enabled=False))
-    start = time.perf_counter()
-    with blame(router, "route"):  # a router with a memory may fail the second time alone
-        run = route_and_run(backbone, router, trial)
-    run.logits_BTV[0, -1, 0].item()  # waits for the device
-    return (time.perf_counter() - start) / max(int((batch.tokens_BT != PADDING).sum()), 1)
-
-
 def _check_left(trial: Trial, ran_BT: Tensor, own_BT: Tensor) -> None:
     """Raises ValueError where the router has left behind what no score can be made from."""
     # `ran` too: in between the router may have put them back
     if not (torch.equal(ran_BT, own_BT) and torch.equal(trial.tokens_BT, own_BT)):
         raise ValueError("it changed the tokens of its trial: to look at fewer, make a part of it (trial.part)")
-    promised = trial.meter.promised_loss
-    if promised is not None and promised.shape != own_BT.shape:
-        raise ValueError(
-            f"it left a promised loss of shape {tuple(promised.shape)} for tokens of shape {tuple(own_BT.shape)}: "
-            "leave trial.meter to trial.search"
-        )
 
 
 def _check_hard(router: Router, weight_BTLM: Tensor, real_BT: Tensor) -> None:

@@ -17,6 +17,7 @@ from duo.data.batch import Batch
 from duo.evaluation.decide import Spent, asks_for_labels, decide, scored
 from duo.evaluation.intervals import Sequences, estimate_loss
 from duo.evaluation.score import Score, perplexity
+from duo.evaluation.timing import is_unexplained
 from duo.routing.compose import replay
 from duo.routing.registry import describe, hint
 from duo.routing.router import Router
@@ -42,7 +43,8 @@ def evaluate(backbone: Backbone, router: Router, batches: Sequence[Batch], seed:
         seed: what `Trial.uniform` depends on.
 
     Raises:
-        ValueError: no batches, a gate that is not exactly one-hot, or whatever the router's code raises.
+        ValueError: no batches, a backbone that hooks hang on, a gate that is not exactly one-hot, or whatever the
+            router's code raises.
     """
     rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if is_distributed() else (0, 1)
     for with_labels in (False, True):
@@ -152,10 +154,14 @@ def _score(router: Router, records: list[_Record], labels_consulted: bool) -> Sc
         flops_per_token=flops,
         budget_flops_per_token=budgeted,
         router_flops_per_token=sum(part.router_flops for part in spent) / tokens,
+        router_parameters=max(part.router_parameters for part in spent),  # what it keeps may have grown
+        router_bytes=max(part.router_bytes for part in spent),
         within_budget=flops <= OVERSPEND * budgeted and not any(unbudgeted),
         passes=sum(part.passes for part in spent) / len(sequences.loss_B),
         labels_consulted=labels_consulted,
         seconds_per_token=uncounted or sum(part.seconds for part in spent) / tokens,
+        time_ratio=next(part.time_ratio for part in spent if part.time_ratio),
+        unexplained_time=is_unexplained([part.beyond for part in spent], [part.waited for part in spent]),
         promised_loss=sum(promised) / tokens if len(promised) == len(spent) else None,
     )
     return score.made_of(sequences)

@@ -44,7 +44,11 @@ class Score(Struct, frozen=True, dict=True, kw_only=True, forbid_unknown_fields=
     budget_flops_per_token: Positive
     """Backbone FLOPs of the budget, averaged over the same positions."""
     router_flops_per_token: Cost
-    """What deciding cost: the router's arithmetic and any passes it asked for."""
+    """What deciding cost: every operator the router calls (`duo.routing.operators`) and any passes it asked for."""
+    router_parameters: Annotated[int, Meta(ge=0)]
+    """Numbers that the router holds beside the backbone: parameters, buffers, and tables wherever it keeps them."""
+    router_bytes: Annotated[int, Meta(ge=0)]
+    """The bytes they take."""
     within_budget: bool
     """FLOPs at most 1 % over the budget's, and no module used whose budget is 0."""
     passes: Cost
@@ -53,6 +57,10 @@ class Score(Struct, frozen=True, dict=True, kw_only=True, forbid_unknown_fields=
     """Whether the router read the labels of the tokens it was scored on (a bound, not deployable)."""
     seconds_per_token: Cost
     """Wall time of deciding and of the routed pass (of the first batch, uncounted, where no pass was extra)."""
+    time_ratio: Positive
+    """Wall time of deciding and of the routed pass over that of all big, in the same process."""
+    unexplained_time: bool
+    """Whether deciding took longer than its counted FLOPs can explain (`duo.evaluation.timing`): something was not."""
     promised_loss: float | None
     """What a search promised for its routes (its context decides whether `loss` can equal it); else None."""
 
@@ -81,9 +89,12 @@ def _restore(values: dict[str, Any], sequences: Sequences | None) -> Score:
 Scores = dict[str, Score]
 """Scores by hold-out."""
 
+TIMES = {"seconds_per_token", "time_ratio", "unexplained_time"}
+"""Fields that no second run repeats."""
+
 MEANS = (
     "loss", "bits_per_byte", "flops_per_token", "budget_flops_per_token", "router_flops_per_token", "passes",
-    "seconds_per_token", "promised_loss",
+    "seconds_per_token", "time_ratio", "promised_loss",
 )  # fmt: skip
 
 
@@ -109,6 +120,9 @@ def average_scores(scores: Sequence[Score]) -> Score:
         share={name: float(np.mean([score.share[name] for score in scores])) for name in first.share},
         within_budget=all(score.within_budget for score in scores),
         labels_consulted=any(score.labels_consulted for score in scores),
+        router_parameters=max(score.router_parameters for score in scores),
+        router_bytes=max(score.router_bytes for score in scores),
+        unexplained_time=any(score.unexplained_time for score in scores),
     )
     return mean.made_of(sequences)
 

@@ -17,6 +17,7 @@ from duo.evaluation.format import find_scores
 from duo.evaluation.intervals import estimate_loss
 from duo.evaluation.provenance import environment
 from duo.evaluation.row import Row
+from duo.evaluation.score import TIMES
 from duo.leaderboard.entry import entry
 from duo.leaderboard.entry.entry import Entry
 from duo.leaderboard.entry.recipe import from_yaml
@@ -166,7 +167,7 @@ def _retrain(store: Store, claimed: Entry, recipe: Recipe, cache: Path) -> list[
 
 
 def differences(claimed: Row, found: Row, tolerance: float) -> Iterator[str]:
-    """Fields of a row that differ, but for the seconds, and its sequences."""
+    """Fields of a row that differ, but for times, and its sequences."""
     yield from _differing(to_builtins(claimed), to_builtins(found), tolerance, "row")
     said = dict(find_scores(claimed))
     for path, score in find_scores(found):
@@ -185,7 +186,7 @@ def _same_array(said: np.ndarray, found: np.ndarray, tolerance: float) -> bool:
 def _differing(said: Any, found: Any, tolerance: float, path: str) -> Iterator[str]:
     if isinstance(said, dict) and isinstance(found, dict) and {*said} == {*found}:
         for key in said:
-            if key != "seconds_per_token":
+            if key not in TIMES:
                 yield from _differing(said[key], found[key], tolerance, f"{path}.{key}")
     elif not _alike(said, found, tolerance):
         yield f"{path}: the entry says {said}, it comes out as {found}"

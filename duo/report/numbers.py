@@ -8,6 +8,7 @@ from rich.table import Table
 from duo.evaluation.intervals import Estimate
 
 Interval = tuple[float, float] | None
+UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
 def new_table(title: str) -> Table:
@@ -34,6 +35,30 @@ def times(part: float) -> str:
     ('3.4%', '380 x')
     """
     return f"{part:.1%}" if part < 10 else f"{part:,.0f} x"
+
+
+def size(numbers: int, bytes_held: int) -> str:
+    """How many numbers a router holds, and their bytes.
+
+    >>> size(0, 0), size(273, 1092), size(786432, 1572864)
+    ('0', '273, 1.1kB', '786k, 1.6MB')
+    """
+    return f"{_short(numbers)}, {_short(bytes_held)}B" if numbers else "0"
+
+
+def _short(number: float) -> str:
+    unit = next(unit for unit in ("", "k", "M", "G") if number < 999.5 * UNITS[unit] or unit == "G")
+    scaled = number / UNITS[unit]
+    return f"{scaled:.0f}{unit}" if not unit or scaled >= 99.5 else f"{scaled:.2g}{unit}"
+
+
+def time_of(ratio: float, unexplained: bool) -> str:
+    """How many times all big's time, and a mark where it is more than the FLOPs explain.
+
+    >>> time_of(1.234, False), time_of(30.2, True)
+    ('1.23 x', '30.2 x?')
+    """
+    return f"{ratio:,.0f} x" + "?" * unexplained if ratio >= 999.5 else f"{ratio:.3g} x" + "?" * unexplained
 
 
 def half(interval: Interval, scale: float = 1) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from rich.cells import cell_len
@@ -12,10 +12,10 @@ from duo.backbone import Counts
 from duo.evaluation.comparison import Comparison
 from duo.evaluation.result import Result
 from duo.evaluation.row import describe_search
-from duo.evaluation.score import FEW_DOCUMENTS, Score, difference
+from duo.evaluation.score import FEW_DOCUMENTS, Score, Scores, difference
 from duo.report.ladder import CEILINGS, has_ladder, ladder_remark, ladder_table
 from duo.report.names import printable
-from duo.report.numbers import half, new_table, share, signed, times
+from duo.report.numbers import half, new_table, share, signed, size, time_of, times
 
 COMPARED = ("fixed_best", "random")  # the baselines that a run's rows are compared with
 DETAILED = 3  # groups at most, for each of which a table is shown
@@ -39,6 +39,7 @@ def _of_result(result: Result) -> Iterator[Table | str]:
     for subset in (False, True):
         yield from (table(result, holdout, subset) for holdout in holdouts)
     yield from (gap_line(result, holdout) for holdout in holdouts)
+    yield from _marked(result.full_rows() | result.subset_rows())
     yield from _collapses(result.router, result.collapsed)
 
 
@@ -166,7 +167,19 @@ def remarks(comparison: Comparison) -> Iterator[str]:
         for name, row in rows.items():
             if row.failed:
                 yield f"{printable(name)}{where} failed: {printable(row.failed, 2000)}"
+            yield from _marked({f"{name}{where}": row.shown})
             yield from _collapses(f"{printable(name)}{where}", row.collapsed)
+
+
+def _marked(rows: Mapping[str, Scores]) -> Iterator[str]:
+    """Rows whose time their FLOPs cannot explain."""
+    return (
+        f"{printable(name)}, {printable(holdout)}: deciding takes longer than its FLOPs can explain, so it does "
+        "something that is not counted: its router FLOPs are not what it costs"
+        for name, scores in rows.items()
+        for holdout, score in scores.items()
+        if score.unexplained_time
+    )
 
 
 def _collapses(who: str, collapsed: dict[str, list[str]]) -> Iterator[str]:
@@ -175,7 +188,7 @@ def _collapses(who: str, collapsed: dict[str, list[str]]) -> Iterator[str]:
     )
 
 
-COSTS = ("skip/small/big", "MFLOPs", "to budget", "router FLOPs")
+COSTS = ("skip/small/big", "MFLOPs", "to budget", "router FLOPs", "router size", "time")
 
 
 def _view(title: str, columns: tuple[str, ...], subset: bool) -> Table:
@@ -197,6 +210,8 @@ def _costs(score: Score) -> list[str]:
         f"{score.flops_per_token / 1e6:.3f}",
         f"{over:+.1%}" + (" " if score.within_budget else "!"),
         times(score.router_flops_per_token / score.flops_per_token),
+        size(score.router_parameters, score.router_bytes),
+        time_of(score.time_ratio, score.unexplained_time),
     ]
 
 

@@ -3,6 +3,9 @@
 router       Router and Spec, the class a plugin subclasses; the pass under a route
 trial        one batch on one backbone: all that a router may do
 meter        what deciding costs, counted where it happens
+counter      counts operators in a thread as they are called
+operators    what one operator costs
+products     formulas of those that multiply
 compose      small functions that routers are made of
 calibration  offsets that hold a router to its budget
 uniform      random numbers as a function of their purpose

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from duo.backbone import Backbone, Counts, Gate, Run
+from duo.routing.meter import meter_of
 from duo.routing.trial import Trial
 
 
@@ -62,7 +63,9 @@ def route_and_run(backbone: Backbone, router: Router, trial: Trial, context: Run
     The router answers with a gate and the gate is run here, on a pass that the router does not see; what deciding cost
     stands on the trial's meter afterwards.
     """
-    with trial.meter.counting():
-        gate = router.route(trial)
-    # not trial.run, which would charge the pass itself to deciding
-    return backbone(trial.tokens_BT[:, start:], trial.meter.counted(gate), context, start)
+    meter = meter_of(trial.meter)  # before the router has the trial
+    with meter.charging_threads():
+        with meter.counting():
+            gate = router.route(trial)
+        # not trial.run, which would charge the pass itself to deciding
+        return backbone(trial.tokens_BT[:, start:], meter.counted(gate), context, start)

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from duo.backbone import MODULES, PADDING, Backbone, Budget, Counts, Gate, Run
-from duo.backbone.flops import run_flops, tree_flops
+from duo.backbone.flops import tree_flops
 from duo.data.batch import Batch
-from duo.routing.meter import Meter
+from duo.routing.meter import Meter, MeterView, charged, meter_of, note_labels
 from duo.routing.uniform import EVALUATE, ROUND_COUNTS, hash_key, uniform
 from duo.search import MEMORY, METHODS, Criterion, Found
 from duo.search.patterns import codes
@@ -43,7 +43,7 @@ class Trial:
         tokenizer: digest of the tokenizer that made the tokens; empty where nobody says.
         progress: share of training steps done; 1 in evaluation.
         seed, purpose, step: what `uniform` depends on, besides the place of a token.
-        meter: counts costs; default: a new one.
+        meter: counts costs, and stays with whoever gives it: `trial.meter` shows its numbers; default: a new one.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class Trial:
         self.sequence_B = torch.arange(len(tokens_BT), device=tokens_BT.device) if sequence_B is None else sequence_B
         self.domain, self.tokenizer = domain, tokenizer
         self.progress = progress
-        self.meter = Meter() if meter is None else meter
-        self._backbone = backbone
+        meter = Meter() if meter is None else meter
+        self.__view, self.__backbone = MeterView(meter), backbone
         # a padding token predicts nothing, not even the first real one
         self._labels_BT = None if labels_BT is None else labels_BT.masked_fill(tokens_BT == PADDING, PADDING)
         self._seed, self._purpose, self._step = seed, purpose, step
         self._shape = tokens_BT.shape
-        # not while training: to count is to wait for the device
-        self._whole = max(int((tokens_BT != PADDING).sum()), 1) if self.meter.enabled else 1
+        if meter.enabled:  # not while training: to count is to wait for the device
+            meter.begin(int((tokens_BT != PADDING).sum()))
 
     @classmethod
     def of(cls, batch: Batch, backbone: Backbone, **about: Any) -> Self:
@@ -86,14 +86,19 @@ class Trial:
         return cls(backbone, batch.tokens_BT, **known | about)
 
     @property
+    def meter(self) -> MeterView:
+        """What the trial has cost so far."""
+        return self.__view
+
+    @property
     def layers(self) -> int:
         """Layers of the backbone."""
-        return self._backbone.config.layers
+        return self.__backbone.config.layers
 
     @property
     def vocabulary(self) -> int:
         """Tokens that the backbone predicts."""
-        return self._backbone.config.vocabulary
+        return self.__backbone.config.vocabulary
 
     @property
     def position_BT(self) -> Tensor:
@@ -129,26 +134,15 @@ class Trial:
 
     def part(self, sequences: int, tokens: int) -> Trial:
         """The first so many sequences and tokens, labels included, on the same meter, with the same `uniform`."""
-        part = copy.copy(self)  # keeps _whole and _shape, so that passes and promises stay those of the whole batch
+        part = copy.copy(self)  # keeps its meter and _shape: passes and promises stay those of the whole batch
         part.tokens_BT, part.sequence_B = self.tokens_BT[:sequences, :tokens], self.sequence_B[:sequences]
         part._labels_BT = None if self._labels_BT is None else self._labels_BT[:sequences, :tokens]
         return part
 
     def run(self, gate: Gate, context: Run | None = None) -> Run:
         """One pass of the whole trial through the backbone, under `gate`; metered."""
-        with self.meter.paused():
-            run = self._backbone(self.tokens_BT, self.meter.counted(gate), context)
-        if self.meter.enabled:
-            flops_BT = run_flops(self._backbone.config, run.weight_BTLM.detach(), self.position_BT)
-            self._charge(int((self.tokens_BT != PADDING).sum()) * self.layers, float(flops_BT.sum()))
-        return run
-
-    def _charge(self, layer_evaluations: int, flops: float) -> None:
-        """Notes on the meter what was computed, as passes through the whole trial too."""
-        if self.meter.enabled:
-            self.meter.flops += flops
-            self.meter.layer_evaluations += layer_evaluations
-            self.meter.passes += layer_evaluations / (self.layers * self._whole)
+        with meter_of(self.meter).counting():  # of a trial that no router asked for
+            return self.__backbone(self.tokens_BT, gate, context)
 
     def search(
         self,
@@ -197,14 +191,15 @@ class Trial:
         shape = (*self.tokens_BT.shape, len(MODULES))
         wanted = [codes(count.to(self.tokens_BT.device).expand(shape), self.layers) for count in counts]
         wanted_BTG = torch.stack(wanted, dim=-1) if wanted else self.tokens_BT.new_empty(*shape[:2], 0)
+        payer = charged(self.meter)
         search = METHODS[method](
-            backbone=self._backbone,
+            backbone=self.__backbone,
             tokens_BT=self.tokens_BT,
             label_BT=self._labels_BT if criterion is None else None,
             pattern_PL=pattern_PL,
             wanted_BTG=wanted_BTG,
             context=context,
-            criterion=criterion,
+            criterion=None if criterion is None else payer.counted(criterion),
             targets=targets,
             unit=unit,
             price=price,
@@ -213,13 +208,14 @@ class Trial:
             memory=memory,
             width=width,
         )
-        self.meter.labels_consulted |= criterion is None  # before it runs: a search that fails has read them too
-        with self.meter.paused():
+        if criterion is None:
+            note_labels(self.meter)  # before it runs: a search that fails has read them too
+        with payer.in_closed_form():
             found = search.run()
-        self._charge(search.layer_evaluations, search.flops)
+        payer.charge(self.__backbone.config, search.layer_evaluations, search.flops)
         # of several budgets none is the promise, a criterion's value is no loss, and a part speaks for no other token
         promises = len(wanted) == 1 and criterion is None and self.tokens_BT.shape == self._shape
-        self.meter.promised_loss = found.loss_BTG[..., 0] if promises else None
+        meter_of(self.meter).promised_loss = found.loss_BTG[..., 0].clone() if promises else None
         return found
 
     def prediction(self, pattern_PL: Tensor) -> Tensor:
@@ -227,11 +223,12 @@ class Trial:
 
         It is the target of a label-free search (`criterion=expected_loss`).
         """
-        with self.meter.paused():
-            probability_BTV, spent = mean_prediction(self._backbone, self.tokens_BT, pattern_PL)
-        position_N = self.position_BT[self.position_BT >= 0]
-        costs = spent.attended, spent.small, spent.big, spent.leaves
-        self._charge(spent.layers * len(position_N), tree_flops(self._backbone.config, *costs, position_N))
+        payer, config = charged(self.meter), self.__backbone.config
+        with payer.in_closed_form():
+            probability_BTV, spent = mean_prediction(self.__backbone, self.tokens_BT, pattern_PL)
+            position_N = self.position_BT[self.position_BT >= 0]
+            flops = tree_flops(config, spent.attended, spent.small, spent.big, spent.leaves, position_N)
+        payer.charge(config, spent.layers * len(position_N), flops)
         return probability_BTV
 
     def loss(self, run: Run) -> Tensor:
@@ -242,7 +239,7 @@ class Trial:
         """
         if self._labels_BT is None:
             raise NoLabels("decide by the tokens and by what the backbone makes of them")
-        self.meter.labels_consulted = True
+        note_labels(self.meter)
         return token_loss(run.logits_BTV, self._labels_BT)
 
 

@@ -42,6 +42,7 @@ CHECKS: tuple[Check, ...] = (
     learning.one_token_is_enough,
     learning.it_runs_in_bf16,
     learning.the_backbone_stays_as_it_is,
+    learning.the_stream_stays_as_it_is,
     learning.the_global_generator_stays_as_it_is,
 )
 """One property of every router each."""

@@ -133,6 +133,28 @@ def the_backbone_stays_as_it_is(lab: Lab) -> None:
 
 
 @check
+def the_stream_stays_as_it_is(lab: Lab) -> None:
+    """A gate writes nothing into the stream that it reads, by whatever means, in training neither."""
+    router, changed = lab.router(), []
+    for training in (False, True):
+        trial = lab.training_trial(Trial, lab.batch()) if training else Trial.of(lab.batch(), lab.backbone)
+        gate = router.train(training).route(trial)
+
+        def watched(x_BSD: Tensor, layer: int, gate: Gate = gate) -> Tensor:
+            before_BSD = x_BSD.detach().clone()
+            weight_BSM = gate(x_BSD, layer)
+            changed.extend([layer] if not torch.equal(x_BSD, before_BSD) else [])
+            return weight_BSM
+
+        with torch.set_grad_enabled(training):
+            trial.run(watched)
+        assert not changed, (
+            f"the gate writes into the stream at layer {changed[0]}{' in training' * training}, which tunes the model: "
+            "write into a copy (x_BSD.clone())"
+        )
+
+
+@check
 def the_global_generator_stays_as_it_is(lab: Lab) -> None:
     """After it is built, a router neither seeds torch's global generator nor draws from it."""
     for name, use in _uses(lab, lab.built()):

@@ -20,16 +20,17 @@ from duo.backbone import MODULES
 from duo.evaluation.intervals import Estimate
 from duo.evaluation.score import FEW_DOCUMENTS
 from duo.leaderboard.board.board import Board, Line, Standing, Track
-from duo.report.numbers import half, share, signed, times
+from duo.report.numbers import half, share, signed, size, time_of, times
 
 COLUMNS = (
     "rank", "name", "loss", "minus fixed", "minus above", "gap closed", "skip/small/big", "MFLOPs", "to budget",
-    "router FLOPs", "passes", "µs", "seeds", "status", "entry",
+    "router FLOPs", "router size", "passes", "time", "µs", "seeds", "status", "entry",
 )  # fmt: skip
 NUMBERS = (
     "loss", "low", "high", "minus_fixed", "minus_fixed_low", "minus_fixed_high", "minus_above", "minus_above_low",
     "minus_above_high", "gap_closed", "gap_closed_low", "gap_closed_high", *MODULES, "flops", "budget_flops",
-    "router_flops", "passes", "seconds_per_token", "tokens",
+    "router_flops", "router_parameters", "router_bytes", "passes", "time_ratio", "unexplained_time",
+    "seconds_per_token", "tokens",
 )  # fmt: skip
 LEFT = ("rank", "name", "status", "entry")
 WIDTH = 230
@@ -117,8 +118,9 @@ def _markdown(board: Board) -> str:
 
 
 LEGEND = (
-    "minus fixed: loss minus the best fixed pattern's   * clear of 0   + extra passes   µs a token, as its maker says"
-    "   claimed: behind the others until it is executed again"
+    "minus fixed: loss minus the best fixed pattern's   * clear of 0   + extra passes   time: of all big's, ? where "
+    "its FLOPs do not explain it   µs a token   both as its maker says   "
+    "claimed: behind the others until it is executed again"
 )
 
 INTRODUCTION = """Made by `python -m duo.leaderboard show --format markdown > LEADERBOARD.md`; CI checks that it is up
@@ -128,8 +130,10 @@ documents (and seeds, where a row has several); `minus fixed` is the paired diff
 `minus above` that to the row above by rank, `*` where its interval is clear of 0. `gap closed`: of the gap from the
 best fixed pattern to the oracle, on the subset of searches, where all rows are scored. Rows that are only claimed stand
 behind those that were executed again. `bound`: it read the labels. `reference`: outside the budget rule, unranked.
-`passes`: extra ones through the backbone, marked `+`. `µs`: a token, as its maker says. `entry`: how the digest of its
-first entry begins, and how many more there are, one for each seed."""
+`router size`: numbers that the router holds, and their bytes. `passes`: extra ones through the backbone, marked `+`.
+`time`: of all big's in the same process, `?` where it is more than its FLOPs can explain, so that something was not
+counted. `µs`: a token. Both are as its maker says. `entry`: how the digest of its first entry begins, and how many more
+there are, one for each seed."""
 
 
 def _csv(board: Board) -> str:
@@ -160,8 +164,9 @@ def _numbers(standing: Standing) -> list[float | None]:
     return [
         *(part for found in estimates for part in (found.value, *(found.interval or (None, None)))),
         *(score.share[module] for module in MODULES),
-        *(score.flops_per_token, score.budget_flops_per_token, score.router_flops_per_token, score.passes),
-        *(score.seconds_per_token, score.tokens),
+        *(score.flops_per_token, score.budget_flops_per_token, score.router_flops_per_token),
+        *(score.router_parameters, score.router_bytes, score.passes),
+        *(score.time_ratio, int(score.unexplained_time), score.seconds_per_token, score.tokens),
     ]
 
 
@@ -205,7 +210,9 @@ def _cells(line: Line, standing: Standing) -> list[str]:
         f"{score.flops_per_token / 1e6:.3f}",
         f"{score.flops_per_token / score.budget_flops_per_token - 1:+.1%}",
         times(score.router_flops_per_token / score.flops_per_token),
+        size(score.router_parameters, score.router_bytes),
         f"{score.passes:.4g}" + "+" * (score.passes > 0),
+        time_of(score.time_ratio, score.unexplained_time),
         _microseconds(score.seconds_per_token),
         str(len(line.seeds)),
         line.status,

@@ -1,0 +1,143 @@
+"""Wall time: how long a routed pass takes beside all big, and whether what was counted explains what deciding takes.
+
+Costs are counted as torch's operators are called. What leaves torch (numpy, threads, C, another process) is not
+counted, but takes time. So deciding is timed as well, and its time compared with what its operators would take here, by
+a generous measure: SLACK times what such operators were measured to take in this process.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from duo.backbone import BIG, Backbone
+from duo.routing.compose import replay
+from duo.routing.counter import Counter, Work, wait_for_device
+
+PAIRS = 3  # of a routed and an all-big pass
+SLACK = 5  # times the processor time that was measured may be taken
+FLOOR = 1e-3  # seconds a batch that need no explanation: what Python does around operators
+SHARE = 0.05  # of an all-big pass: unexplained time beyond it marks a row
+TRIMMED = 0.1  # of the batches, those with most unexplained time, are left out: a machine has its moments
+HIDDEN = 2.0  # all-big passes' processor time that a routed pass may take: what is beyond works beside it
+
+
+class Clock(NamedTuple):
+    """What something took."""
+
+    wall: float
+    """Seconds."""
+    processor: float
+    """Seconds of all threads of this process together."""
+
+
+def timed(call: Callable[[], object]) -> Clock:
+    """Calls it once."""
+    wait_for_device()
+    wall, processor = time.perf_counter(), time.process_time()
+    call()
+    wait_for_device()
+    return Clock(time.perf_counter() - wall, time.process_time() - processor)
+
+
+class Pace(NamedTuple):
+    """Passes over one batch, with nothing counted."""
+
+    routed: float
+    """Seconds of deciding and of the routed pass; 0 where it was not measured."""
+    all_big: Clock
+    """Of the all-big pass."""
+
+
+def pace(backbone: Backbone, tokens_BT: Tensor, routed: Callable[[], object] | None) -> Pace:
+    """Medians of PAIRS alternating passes, routed and all big; or of all big alone."""
+    gate = replay(torch.full((*tokens_BT.shape, backbone.config.layers), BIG, device=tokens_BT.device))
+    ours, big = [], []
+    for _ in range(PAIRS):
+        if routed is not None:
+            ours.append(timed(routed).wall)
+        big.append(timed(lambda: backbone(tokens_BT, gate)))
+    wall, processor = (statistics.median(part) for part in zip(*big, strict=True))
+    return Pace(statistics.median(ours) if ours else 0.0, Clock(wall, processor))
+
+
+class Speed(NamedTuple):
+    """Processor seconds that counted operators take here, counting included."""
+
+    operator: float
+    product: float
+    """For each FLOP of a product."""
+    element: float
+    """For each FLOP of another operator."""
+
+
+@functools.lru_cache(maxsize=4)
+def speed(device: torch.device) -> Speed:
+    """Measured once a process: small operators, thin products, slow elements (remainders, sorts, exponentials)."""
+    few, x_ND = torch.ones(8, device=device), torch.rand(8192, 32, device=device)
+    whole_ND, weight_DM = (x_ND * 1e6).long(), torch.rand(32, 2, device=device)
+    slow: Sequence[Callable[[], Tensor]] = (
+        lambda: whole_ND % 1001, lambda: x_ND.argsort(dim=-1, stable=True), lambda: F.gelu(x_ND), lambda: x_ND.exp(),
+    )  # fmt: skip
+    operator, product = _best(lambda: few + 1, times=50), _best(lambda: x_ND @ weight_DM)
+    return Speed(
+        operator.processor / operator.operators,
+        product.processor / product.products,
+        max(work.processor / work.elements for work in map(_best, slow)),
+    )
+
+
+def _best(call: Callable[[], object], times: int = 1) -> Work:
+    """The quickest of a few counted rounds."""
+    found = []
+    for _ in range(10):
+        counter = Counter()
+        with counter.running():
+            for _ in range(times):
+                call()
+        found.append(counter.work)
+    return min(found, key=lambda work: work.processor)
+
+
+def explained(work: Work, speed: Speed) -> float:
+    """Processor seconds that operators may take, by a generous measure."""
+    measured = work.operators * speed.operator + work.products * speed.product + work.elements * speed.element
+    return FLOOR + SLACK * measured
+
+
+def beyond_explanation(work: Work, clock: Clock, all_big: Clock, speed: Speed, passes: float) -> tuple[float, float]:
+    """Time of deciding on a batch that its FLOPs cannot explain: worked, and waited; as shares of what all big takes.
+
+    Worked is the processor time of deciding beyond what is `explained`; in a router without extra passes also that of
+    the whole routed pass beyond that and HIDDEN all-big passes, if it is more: threads that work beside the pass. Such
+    a router also waits for nothing but them, another process, or a clock.
+
+    Args:
+        work: the router's operators, and how long it took to decide.
+        clock: of deciding and the routed pass together.
+        all_big: of an all-big pass over as many tokens.
+        speed: of operators, here.
+        passes: extra ones through the backbone.
+    """
+    may = explained(work, speed)
+    hidden = 0.0 if passes else clock.processor - may - HIDDEN * all_big.processor
+    waited = 0.0 if passes else work.waited - may
+    return max(work.processor - may, hidden, 0.0) / all_big.wall, max(waited, 0.0) / all_big.wall
+
+
+def is_unexplained(worked: Sequence[float], waited: Sequence[float]) -> bool:
+    """Whether what is beyond explanation in many batches marks a router: more than SHARE of an all-big pass.
+
+    >>> is_unexplained([0.0] * 9 + [3.0], [0.0] * 10), is_unexplained([0.1] * 10, [0.0] * 10)
+    (False, True)
+    """
+    kept = sorted(worked)[: len(worked) - math.ceil(TRIMMED * len(worked)) or 1]
+    return statistics.mean(kept) + statistics.median_low(waited) > SHARE  # a busy machine lets one wait at times
