@@ -10,6 +10,7 @@ from duo import Budget, Router, Spec, one_hot, replay
 from duo.data import Batch
 from duo.evaluation.decide import decide
 from duo.evaluation.evaluate import evaluate, score_routes
+from duo.evaluation.score import TIMES
 from duo.routing.registry import blame
 from duo.routing.trial import Trial
 from routers.fixed import Fixed
@@ -186,7 +187,8 @@ def test_routes_that_were_decided_elsewhere_get_the_score_that_they_have_here():
         (run.weight_BTLM.argmax(-1).to(torch.uint8), spent) for _, run, spent in decide(backbone, router, batches, 0)
     ]
     here, there = evaluate(backbone, router, batches), score_routes(backbone, router, batches, decided)
-    assert structs.replace(here, seconds_per_token=0) == structs.replace(there, seconds_per_token=0)
+    untimed = dict.fromkeys(TIMES, 0)
+    assert structs.replace(here, **untimed) == structs.replace(there, **untimed)
     assert np.array_equal(here.sequences.loss_ZB, there.sequences.loss_ZB)
     assert np.array_equal(here.sequences.used_TLM, there.sequences.used_TLM)
 
