@@ -178,18 +178,3 @@ class SearchesInItsGate(SoftmaxBudget):
             return replay(route_BTL)(x_BSD, layer)
 
         return gate
-
-
-class Peeking(Router):
-    """Big where the next token is even; `remembers` what it saw first, not to be found out the second time."""
-
-    def __init__(self, spec, remembers=False):
-        super().__init__(spec)
-        self.remembers, self.seen = remembers, {}
-
-    def route(self, trial):
-        key = tuple(trial.sequence_B.tolist())
-        if not self.remembers or key not in self.seen:
-            next_BT = trial.tokens_BT.roll(-1, dims=1)
-            self.seen[key] = (1 + (next_BT % 2 == 0).long())[..., None].expand(-1, -1, self.spec.layers)
-        return replay(self.seen[key])

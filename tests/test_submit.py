@@ -29,15 +29,16 @@ def test_submitting_again_adds_nothing(submitted, finished, board, capsys):
 def test_a_backbone_gets_no_name_that_cannot_be_read(finished, tmp_path, capsys):
     settings = [f"leaderboard.store={tmp_path}/new", f"cache={finished}/cache"]
     assert main(["submit", f"{finished}/run", "--backbone", "my/<b>bone</b>", *settings]) == 1
-    assert "cannot be called 'my/<b>bone</b>'" in capsys.readouterr().out
+    assert "cannot be called 'my/<b>bone</b>'" in capsys.readouterr().err
     assert not Store(f"{tmp_path}/new").exists()
 
 
-def test_a_refused_row_publishes_nothing(finished, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("check", ["check_conformance", pytest.param("check_looking_ahead", marks=pytest.mark.long)])
+def test_a_refused_row_publishes_nothing(finished, tmp_path, monkeypatch, check):
     def refuses(*_):
         raise ValueError("it looks ahead")
 
-    monkeypatch.setattr("duo.leaderboard.submit.check_looking_ahead", refuses)
+    monkeypatch.setattr(f"duo.leaderboard.submit.{check}", refuses)
     settings = [f"leaderboard.store={tmp_path}/new", f"cache={finished}/cache"]
     assert main(["submit", f"{finished}/run", *settings]) == 1
     assert not Store(f"{tmp_path}/new").exists()

@@ -7,7 +7,7 @@ import torch
 
 from duo.evaluation.evaluate import evaluate
 from duo.routing import registry
-from duo.testing import CHECKS, SKIP_SPEC, SPEC, decisions, is_bound, learning, looks_ahead, run_checks
+from duo.testing import CHECKS, SKIP_SPEC, SPEC, decisions, is_bound, learning, run_checks
 from duo.testing.lab import Lab
 
 SHIPPED = [name for name, points in registry.available().items() if points[0].module.startswith("routers.")]
@@ -156,12 +156,3 @@ def test_checks_leave_the_global_generator_as_they_found_it():
     assert SPEC.budget.skip == 0
     assert 1 <= SPEC.budget.big < SPEC.layers
     assert isinstance(SPEC.budget.big, int)
-
-
-def test_a_router_that_looks_ahead_on_the_holdout_is_seen_whatever_it_remembers():
-    lab = Lab(b.Peeking)
-    batches = [lab.batch(seed=seed) for seed in range(4)]
-    for remembers in (False, True):
-        assert looks_ahead(lab.backbone, b.Peeking(SPEC, remembers), batches) > 0.3
-    honest = registry.load("random")(SPEC)
-    assert looks_ahead(lab.backbone, honest, batches, seed=3) == 0

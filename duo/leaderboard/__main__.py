@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from duo.leaderboard.board.board import STATUS
+from duo.leaderboard.sealed.process import PATIENCE
 from duo.report.command import run_command
 from duo.report.messages import messages
 from duo.storage.files import expand
@@ -20,6 +21,7 @@ from duo.storage.processes import launched_as
 from duo.storage.store import HEADS, Store
 
 SETTINGS = ("leaderboard.store", "cache")
+PATIENCE_HELP = "most that a process without labels may take (default: an hour)"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -57,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     submitting.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     submitting.add_argument("--note", default="", help="your own words, shown beside the rows")
     submitting.add_argument("--backbone", default="default", metavar="NAME", help="what to call the run's backbone")
+    submitting.add_argument("--patience", type=float, default=PATIENCE, metavar="SECONDS", help=PATIENCE_HELP)
     submitting.set_defaults(command=submit)
     showing = commands.add_parser("show", help="the board, by track")
     showing.add_argument("--track", default="", help="beginning of a track's digest, or its title")
@@ -68,6 +71,8 @@ def parser() -> argparse.ArgumentParser:
     verifying.add_argument("--all", action="store_true", help="every entry")
     verifying.add_argument("--retrain", action="store_true", help="trains the router again, too")
     verifying.add_argument("--mark", action="store_true", help="adds to the store that the entry was verified")
+    verifying.add_argument("--yes", action="store_true", help="runs other people's packages without asking")
+    verifying.add_argument("--patience", type=float, default=PATIENCE, metavar="SECONDS", help=PATIENCE_HELP)
     verifying.set_defaults(command=verify)
     paging = commands.add_parser("page", help="writes the board as one HTML file that needs nothing else")
     paging.add_argument("folder", type=Path, metavar="DIR", help="where to write index.html")
@@ -81,7 +86,7 @@ def submit(options: argparse.Namespace) -> int:
     from duo.stages.cache import default_cache, open_cache
 
     open_cache(cache := options.cache or default_cache())
-    added, refused = Submission(options.store, cache, options.note, options.backbone).run(options.run)
+    added, refused = Submission(options.store, cache, options.note, options.backbone, options.patience).run(options.run)
     print(f"{len(added)} entries added, {len(refused)} refused")
     return int(bool(refused))
 
@@ -112,10 +117,13 @@ def verify(options: argparse.Namespace) -> int:
         raise ValueError(
             "there are none yet" if options.all else "which entry? Give the beginning of its digest, or --all"
         )
+    if not options.yes:
+        _ask_for(options.store, entries)
     if len(entries) == 1:
         return _verify(options, entries[0])
     flags = [flag for flag, on in (("--retrain", options.retrain), ("--mark", options.mark)) if on]
-    command = [sys.executable, "-m", "duo.leaderboard", "verify", *flags]
+    patience = ["--patience", str(options.patience), "--yes"]  # it was asked above
+    command = [sys.executable, "-m", "duo.leaderboard", "verify", *flags, *patience]
     place = os.environ | {STORE: options.store.location}  # a password in a command is seen by everyone on the machine
     # a router that crashes, or that changes what is imported, spoils no other entry
     codes = {entry: subprocess.run([*command, entry], check=False, env=place).returncode for entry in entries}
@@ -127,13 +135,44 @@ def verify(options: argparse.Namespace) -> int:
     return int(wrong > 0)
 
 
+def _ask_for(store: Store, entries: Sequence[str]) -> None:
+    """Asks whether packages that are not duo's own, and that verifying runs, may be run.
+
+    Raises:
+        ValueError: they may not, or there is nobody to ask.
+    """
+    from duo.leaderboard.board.gains import OWN
+
+    packages = sorted({package for entry in entries for package in _packages(store, entry)} - {OWN})
+    if not packages:
+        return
+    runs = f"this runs code of {', '.join(packages)}, which is not duo's own, and may do here what you may do"
+    if not sys.stdin or not sys.stdin.isatty():
+        raise ValueError(f"{runs}: give --yes if you trust it")
+    print(f"{runs}. Go on? [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise ValueError(f"{', '.join(packages)} was not run, and nothing verified")
+
+
+def _packages(store: Store, entry: str) -> set[str]:
+    """The packages whose code executing an entry runs: those that register its router's name here, unimported."""
+    from duo.leaderboard.entry.schema import read_head
+    from duo.routing.registry import available
+
+    try:
+        name = read_head(store.head("entries", entry), entry).row.router
+    except ValueError:
+        return set()  # verifying says what is wrong with it, and runs nothing
+    return {point.dist.name if point.dist else "an unknown package" for point in available().get(name, [])}
+
+
 def _verify(options: argparse.Namespace, digest: str) -> int:
     from duo.leaderboard.verify import verify
 
     try:
-        wrong, other_source = verify(options.store, digest)
+        wrong, other_source = verify(options.store, digest, patience=options.patience)
         if options.retrain and not wrong:  # costly, and idle where the weights are wrong already
-            wrong, _ = verify(options.store, digest, retrain=True)
+            wrong, _ = verify(options.store, digest, retrain=True, patience=options.patience)
     except ValueError as error:
         print(f"{digest[:12]}: cannot be verified: {error}", file=sys.stderr)
         return 1

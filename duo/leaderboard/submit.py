@@ -18,8 +18,11 @@ from duo.evaluation.result import Result
 from duo.evaluation.row import Row
 from duo.leaderboard.entry import entry
 from duo.leaderboard.entry.recipe import entry_values, strip_command, to_yaml
-from duo.leaderboard.entry.rules import check_budget, check_conformance, check_looking_ahead
+from duo.leaderboard.entry.rules import check_budget, check_conformance
 from duo.leaderboard.entry.schema import read_head
+from duo.leaderboard.sealed.prefixes import check_looking_ahead
+from duo.leaderboard.sealed.process import PATIENCE
+from duo.leaderboard.sealed.scoring import Subject
 from duo.leaderboard.verify import ELSEWHERE, differences
 from duo.recipe import Recipe, digest, load
 from duo.recipe.first import identity_of
@@ -28,7 +31,7 @@ from duo.routing.source import source_digest
 from duo.stages.cache import Made
 from duo.stages.compare import seeded_recipes
 from duo.stages.output import load_finished
-from duo.stages.publish import About, copy_published, find_published, open_store, publish
+from duo.stages.publish import About, check_about, copy_published, find_published, open_store, publish
 from duo.stages.score import baseline_recipes, score_row, with_subset_for_searches
 from duo.stages.source import BackboneSource, backbone_source
 from duo.stages.stage3 import train_or_load
@@ -59,6 +62,8 @@ class Submission:
     """The submitter's words."""
     called: str = "default"
     """What the run's backbone is called, should it be new."""
+    patience: float = PATIENCE
+    """Seconds that a process without labels may take."""
     conform: set[str] = field(default_factory=set)
     """Routers that have passed the checks."""
 
@@ -72,7 +77,9 @@ class Submission:
         if recipe.leaderboard.store == self.store.shown:  # a run's folder keeps no password
             recipe = replace(recipe, leaderboard=replace(recipe.leaderboard, store=self.store.location))
         recipe = with_subset_for_searches(recipe)
-        data, device = backbone_source(recipe).open_data(self.cache), join_world(recipe.trainer)
+        source = backbone_source(recipe)
+        check_about(self._about(recipe, source))  # before the checks, which take minutes
+        data, device = source.open_data(self.cache), join_world(recipe.trainer)
         added: list[str | None] = []
         refused = []
         for candidate in _candidates(recipe, result):
@@ -93,15 +100,19 @@ class Submission:
         source = backbone_source(recipe)
         backbone, router = train_or_load(recipe, source, data, device)
         row = score_row(recipe, backbone, router, data)
-        _check_claim(candidate, row)
         known = self._find_backbone(source, backbone, data)
         values = entry_values(recipe, known or "", row.learned)
         router_source = source_digest(type(router.module))
         if known and self._is_there(row, values, router_source):  # before the checks, which take minutes
             log.info("known  %s, seed %s", name, recipe.seed)
             return None
-        self._check(recipe, row)
-        check_looking_ahead(row, backbone.module, router.module, data, recipe.seed)
+        self._check_router(recipe, row)
+        subject = Subject(recipe, backbone, router, self.patience)
+        sealed = subject.score(data)
+        row = sealed.row  # from here on: nothing that the run itself says of its routes counts
+        _check_claim(candidate, row)
+        check_budget(row)
+        check_looking_ahead(subject, sealed)
         # after the checks: for a row that is refused nothing is published
         values["leaderboard.backbone"] = known or self._publish(recipe, source, backbone, data)
         package, version = registry.package_of(row.router)
@@ -137,8 +148,7 @@ class Submission:
 
         return any(found for _, found in self.store.sound("entries", same))
 
-    def _check(self, recipe: Recipe, row: Row) -> None:
-        check_budget(row)
+    def _check_router(self, recipe: Recipe, row: Row) -> None:
         asked = json.dumps([recipe.router, asdict(recipe.budget)])
         if asked not in self.conform:
             check_conformance(recipe, row)
@@ -150,17 +160,22 @@ class Submission:
         )
         if source.published:  # elsewhere: an entry needs both beside it
             return copy_published(self.store, source.published, open_store(recipe.leaderboard))
-        about = About(self.called, source.train_tokens, recipe.backbone.seed, asdict(recipe.stage1))
-        return publish(self.store, backbone.module, backbone.folder / "backbone.safetensors", data, about)
+        weights = backbone.folder / "backbone.safetensors"
+        return publish(self.store, backbone.module, weights, data, self._about(recipe, source))
+
+    def _about(self, recipe: Recipe, source: BackboneSource) -> About:
+        return About(self.called, source.train_tokens, recipe.backbone.seed, asdict(recipe.stage1))
 
 
 def _check_claim(candidate: Candidate, row: Row) -> None:
-    """Raises ValueError where the run's loss is not the one that its recipe gives."""
+    """Raises ValueError where the run's loss is not the one that its recipe gives where no label is in reach."""
     for holdout, loss in candidate.claimed.items():
         # a run of one router claims its subset's loss, a comparison that of the most tokens
         found = {score.loss for score in (row.shown[holdout], row.subset[holdout])}
         if min(abs(loss - other) for other in found) > TOLERANCE:
-            raise ValueError(f"the run says that its loss on {holdout} is {loss}, its recipe gives {found}")
+            raise ValueError(
+                f"the run says that its loss on {holdout} is {loss}, its recipe gives {found}, and no label in reach"
+            )
 
 
 def _load_run(folder: Path) -> tuple[Recipe, Result | Comparison]:

@@ -21,14 +21,16 @@ from duo.evaluation.score import TIMES
 from duo.leaderboard.entry import entry
 from duo.leaderboard.entry.entry import Entry
 from duo.leaderboard.entry.recipe import from_yaml
-from duo.leaderboard.entry.rules import check_budget, check_conformance, check_looking_ahead
+from duo.leaderboard.entry.rules import check_budget, check_conformance
+from duo.leaderboard.sealed.prefixes import check_looking_ahead
+from duo.leaderboard.sealed.process import PATIENCE
+from duo.leaderboard.sealed.scoring import Subject
+from duo.leaderboard.sealed.training import retrain as train_again
 from duo.recipe import Recipe
 from duo.routing import registry
 from duo.routing.source import source_digest
 from duo.stages.cache import Made
-from duo.stages.score import score_row
 from duo.stages.source import backbone_source
-from duo.stages.stage3 import train_or_load
 from duo.storage.store import Store
 from duo.storage.weights import load_weights
 from duo.training.trainer import join_world
@@ -49,12 +51,13 @@ class Verdict(NamedTuple):
     """Whether the router that was run has another source than the entry's."""
 
 
-def verify(store: Store, digest: str, retrain: bool = False) -> Verdict:
+def verify(store: Store, digest: str, retrain: bool = False, patience: float = PATIENCE) -> Verdict:
     """Executes an entry again and compares.
 
     Backbone and tokens are fetched by digest into an empty cache, the router gets the weights of the entry (or, to
-    `retrain`, is trained by the entry's recipe), and every hold-out is routed, run and metered again. Where versions
-    and device are those of the entry, all numbers must be equal; elsewhere within 1e-4.
+    `retrain`, is trained by the entry's recipe where there is no hold-out), and every hold-out is routed and metered
+    again where there are no labels, then replayed here. Where versions and device are those of the entry, all numbers
+    must be equal; elsewhere within 1e-4.
 
     Raises:
         ValueError: the entry cannot be read, or cannot be run here: its router is not installed.
@@ -73,7 +76,7 @@ def verify(store: Store, digest: str, retrain: bool = False) -> Verdict:
     at_store = replace(recipe, leaderboard=replace(recipe.leaderboard, store=store.location))
     with tempfile.TemporaryDirectory() as folder:
         try:
-            wrong += (_retrain if retrain else _execute)(seeing, claimed, at_store, Path(folder))
+            wrong += (_retrain if retrain else _execute)(seeing, claimed, at_store, Path(folder), patience)
         except ValueError as error:
             if not wrong:
                 raise
@@ -112,7 +115,7 @@ def _find_inconsistencies(claimed: Entry, other_source: bool) -> Iterator[str]:
             yield f"{where}: it says {score.loss_interval}, its losses give {found}"
 
 
-def _execute(store: Store, claimed: Entry, recipe: Recipe, cache: Path) -> list[str]:
+def _execute(store: Store, claimed: Entry, recipe: Recipe, cache: Path, patience: float) -> list[str]:
     """What differs where the entry's weights are run."""
     source, device = backbone_source(recipe), join_world(recipe.trainer)
     data = source.open_data(cache)
@@ -124,13 +127,14 @@ def _execute(store: Store, claimed: Entry, recipe: Recipe, cache: Path) -> list[
         load_weights(router, weights)
     except ValueError as error:
         raise ValueError(f"{weights.name} is none of the router's: {error.__cause__}") from error
-    row = score_row(recipe, backbone, Made(router.to(device), cache, claimed.digest), data)
-    if wrong := [*differences(claimed.row, row, _tolerance(claimed, recipe))]:
+    subject = Subject(recipe, backbone, Made(router.to(device), cache, claimed.digest), patience)
+    sealed = subject.score(data)
+    if wrong := [*differences(claimed.row, sealed.row, _tolerance(claimed, recipe))]:
         return wrong
     try:
-        check_budget(row)
-        check_conformance(recipe, row)
-        check_looking_ahead(row, backbone.module, router, data, recipe.seed)
+        check_budget(sealed.row)
+        check_conformance(recipe, sealed.row)
+        check_looking_ahead(subject, sealed)
     except ValueError as error:
         return [f"row: {error}"]
     return []
@@ -146,12 +150,13 @@ def _tolerance(claimed: Entry, recipe: Recipe) -> float:
     return ELSEWHERE
 
 
-def _retrain(store: Store, claimed: Entry, recipe: Recipe, cache: Path) -> list[str]:
+def _retrain(store: Store, claimed: Entry, recipe: Recipe, cache: Path, patience: float) -> list[str]:
     """What differs where the router is trained again by the entry's recipe."""
     source = backbone_source(recipe)
     data = source.open_data(cache)
-    backbone, router = train_or_load(recipe, source, data, join_world(recipe.trainer))
-    row = score_row(recipe, backbone, router, data)
+    backbone = source.train_or_load(data, join_world(recipe.trainer))
+    router = train_again(claimed.recipe, backbone, data, cache, patience)
+    row = Subject(recipe, backbone, router, patience).score(data).row
     tolerance = RETRAINED if _tolerance(claimed, recipe) else ELSEWHERE
     wrong = []
     for holdout, score in claimed.row.shown.items():

@@ -121,10 +121,7 @@ def publish(store: Store, backbone: Backbone, weights: Path, data: TextData, abo
     Raises:
         ValueError: a field of `about` is not what it should be; nothing is added.
     """
-    try:
-        msgspec.convert(to_builtins(about), About)  # a Struct is not checked when it is built
-    except msgspec.ValidationError as error:
-        raise ValueError(f"the backbone cannot be called {about.name!r}: {error}") from error
+    check_about(about)
     packed = data.packed()
     smaller = np.uint16 if len(data.tokenizer.get_vocab()) <= 1 << 16 else np.int32
     arrays = {name: tokens.astype(smaller) for name, tokens in packed.items()}
@@ -154,6 +151,14 @@ def publish(store: Store, backbone: Backbone, weights: Path, data: TextData, abo
         "tokens": tokens_digest,
     }
     return store.add("backbones", found, {"weights.safetensors": weights.read_bytes()})
+
+
+def check_about(about: About) -> None:
+    """Raises ValueError where a field of `about` is not what it should be."""
+    try:
+        msgspec.convert(to_builtins(about), About)  # a Struct is not checked when it is built
+    except msgspec.ValidationError as error:
+        raise ValueError(f"the backbone cannot be called {about.name!r}: {error}") from error
 
 
 def copy_published(store: Store, digest: str, source: Store) -> str:

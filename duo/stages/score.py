@@ -81,6 +81,13 @@ def _score(recipe: Recipe, backbone: Made[Backbone], router: Made[Router], data:
     full = score_holdouts(backbone.module, router.module, data, recipe.seed) if recipe.full_holdout else {}
     # always: searches are scored there alone, and are compared with every row
     subset = score_holdouts(backbone.module, router.module, data, recipe.seed, full=False)
+    return complete_row(recipe, backbone, router, data, full, subset)
+
+
+def complete_row(
+    recipe: Recipe, backbone: Made[Backbone], router: Made[Router], data: TextData, full: Scores, subset: Scores
+) -> Row:
+    """The row of these scores, with what else is told of the router."""
     learned = learns(router.module)
     return structs.replace(
         describe_row(recipe),

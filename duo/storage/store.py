@@ -158,15 +158,15 @@ class Store:
         self._put(kind, digest := sha256(top), files | {HEADS[kind]: top})
         return digest
 
-    def copy(self, kind: str, digest: str, source: Store) -> None:
-        """Adds a folder of another store, byte for byte, unless it is here.
+    def copy(self, kind: str, digest: str, source: Store, leave_out: str = "") -> None:
+        """Adds a folder of another store, byte for byte, but for a file that is left out, unless it is here.
 
         Raises:
             ValueError: a file is missing or was changed there, or the location cannot be written.
         """
         if not self.holds(kind, digest, HEADS[kind]):
             head = source.head(kind, digest)
-            files = {name: source.file(kind, digest, name, head) for name in head["files"]}
+            files = {name: source.file(kind, digest, name, head) for name in head["files"] if name != leave_out}
             self._put(kind, digest, files | {HEADS[kind]: source._read(kind, digest, HEADS[kind], MOST_HEAD)})
 
     def _put(self, kind: str, digest: str, files: dict[str, bytes]) -> None:

@@ -10,7 +10,6 @@ none skipped; `SKIP_SPEC` is for routers of three modules. It raises AssertionEr
     checks       what a check is, and its outcome
     decisions    what is decided: one-hot, affordable, from the past alone
     learning     how a router learns, is saved, minds its business
-    holdout      whether it looks ahead on real tokens
     lab          a small backbone, and routers trained for a moment
     template/    a plugin to begin with
 """
@@ -20,7 +19,6 @@ from collections.abc import Iterator
 from duo.routing.router import Spec
 from duo.testing import decisions, learning
 from duo.testing.checks import Check, Outcome, outcomes
-from duo.testing.holdout import looks_ahead
 from duo.testing.lab import SKIP_SPEC, SPEC, Build, is_bound
 
 CHECKS: tuple[Check, ...] = (
@@ -53,4 +51,4 @@ def run_checks(build: Build, spec: Spec = SPEC) -> Iterator[Outcome]:
     return outcomes(build, spec, CHECKS)
 
 
-__all__ = ["CHECKS", "SKIP_SPEC", "SPEC", "Build", "Check", "Outcome", "is_bound", "looks_ahead", "run_checks"]
+__all__ = ["CHECKS", "SKIP_SPEC", "SPEC", "Build", "Check", "Outcome", "is_bound", "run_checks"]

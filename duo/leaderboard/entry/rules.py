@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import functools
 
-from duo.backbone import Backbone
-from duo.data.datamodule import TextData
 from duo.evaluation.evaluate import OVERSPEND
 from duo.evaluation.row import Row
 from duo.recipe import Recipe
 from duo.routing import registry
-from duo.routing.router import Router, Spec
+from duo.routing.router import Spec
 from duo.stages.score import reference_routers
-from duo.testing import SKIP_SPEC, SPEC, looks_ahead, run_checks
-from duo.testing.holdout import TIES
+from duo.testing import SKIP_SPEC, SPEC, run_checks
 
 
 def is_reference(row: Row) -> bool:
@@ -46,14 +43,6 @@ def check_conformance(recipe: Recipe, row: Row) -> None:
     for outcome in run_checks(build, _spec(recipe)):
         if outcome.error is not None:
             raise ValueError(f"a check failed, {outcome.check}: {outcome.error}")
-
-
-def check_looking_ahead(row: Row, backbone: Backbone, router: Router, data: TextData, seed: int) -> None:
-    """On the hold-outs themselves, no later token and no label moves a decision; bounds are seen to read labels."""
-    for holdout in () if row.bound else data.holdouts:
-        share = looks_ahead(backbone, router, data.holdout(holdout), seed)
-        if share > TIES:
-            raise ValueError(f"on {holdout} it looks ahead: later tokens move decisions in {share:.1%} of sequences")
 
 
 def _spec(recipe: Recipe) -> Spec:
