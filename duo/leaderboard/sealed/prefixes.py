@@ -79,18 +79,16 @@ def _route(
     subject: Subject, parts: dict[str, Sequence[Batch]], places: Sequence[Place], backbone: Backbone | None = None
 ) -> list[Tensor]:
     """route_SL of every place's prefix, from a child of its own."""
-    rows = {name: _rows(parts[name]) for name in {place.part for place in places}}
-    asked = []
+    rows, asked = {name: _rows(parts[name]) for name in {place.part for place in places}}, []
     for (cut, name), group in groupby(places, key=lambda place: place[:2]):
         tokens_NT, sequence_N = rows[name]
         index_B = torch.tensor([place.row for place in group])
-        tokens_BT, sequence_B = tokens_NT[index_B, :cut], sequence_N[index_B]
         like = parts[name][0]
-        asked.append(like._replace(tokens_BT=tokens_BT, sequence_B=sequence_B))
-    decided = subject.route([[batch] for batch in asked], backbone)
+        asked.append(like._replace(tokens_BT=tokens_NT[index_B, :cut], sequence_B=sequence_N[index_B]))
+    decided = subject.route([asked], backbone)
     if decided is None:
         raise ValueError(f"{subject.who} asks for labels of the first tokens of a sequence, and not of whole ones")
-    return [route_SL for ((route_BSL, _),) in decided for route_SL in route_BSL]
+    return [route_SL for route_BSL, _ in decided[0] for route_SL in route_BSL]
 
 
 def _rows(batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:

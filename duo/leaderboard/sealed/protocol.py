@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import torch
-from msgspec import Struct
+from msgspec import Struct, structs
 from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
@@ -22,16 +22,18 @@ BACKBONE, ROUTER = "backbone.safetensors", "router.safetensors"
 TRAINED = "trained.safetensors"
 """The weights that a child gives."""
 JOB, INPUTS, ANSWER, ROUTES = "job.json", "inputs.safetensors", "answer.json", "routes.safetensors"
-HEADER = 1 << 20  # bytes that a file may have besides what was asked for
+HEADER = 16 << 20  # bytes that a file may have besides what was asked for
+
+Decided = list[list[tuple[Tensor, Spent]]]
+"""route_BTL and what it cost, by part and batch."""
+T = TypeVar("T")
 
 
-class Part(Struct, frozen=True):
-    """Batches of one domain and length, whose inputs lie in the inputs' file under the part's place."""
+class Inputs(Struct, frozen=True):
+    """Whose tokens lie in the inputs' file, under the places of a part and of the batch in it."""
 
     domain: str
     tokenizer: str
-    sizes: list[int]
-    """Sequences of every batch."""
 
 
 class Job(Struct, frozen=True):
@@ -46,7 +48,8 @@ class Job(Struct, frozen=True):
     seed: int
     device: str
     threads: int
-    parts: list[Part] = []
+    parts: list[list[Inputs]] = []
+    """Batches by part; each part is decided, and its time taken, on its own."""
 
 
 class Answer(Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,36 +65,31 @@ class Answer(Struct, frozen=True, forbid_unknown_fields=True):
 
 def write_job(folder: Path, job: Job, parts: Sequence[Sequence[Batch]]) -> None:
     """Writes a job and its inputs; of labels, documents and bytes nothing is written."""
-    inputs, described = {}, []
-    for place, batches in enumerate(parts):
-        first = batches[0]
-        inputs[f"{place}/tokens"] = torch.cat([batch.tokens_BT for batch in batches]).cpu()
-        inputs[f"{place}/sequences"] = torch.cat([batch.sequence_B for batch in batches]).cpu()
-        described.append(Part(first.domain, first.tokenizer, [len(batch.tokens_BT) for batch in batches]))
-    save_file(inputs, folder / INPUTS)
-    (folder / JOB).write_bytes(msgspec.json.encode(msgspec.structs.replace(job, parts=described)))
+    inputs = {}
+    for name, batch in _named(parts):
+        inputs[f"{name}/tokens"], inputs[f"{name}/sequences"] = batch.tokens_BT.cpu(), batch.sequence_B.cpu()
+    save_file({name: part.clone() for name, part in inputs.items()}, folder / INPUTS)  # it takes no views
+    described = [[Inputs(batch.domain, batch.tokenizer) for batch in batches] for batches in parts]
+    (folder / JOB).write_bytes(msgspec.json.encode(structs.replace(job, parts=described)))
 
 
 def read_job(folder: Path) -> tuple[Job, list[list[Batch]]]:
     """What `write_job` wrote, as batches that hold nothing to score."""
     job, inputs = msgspec.json.decode((folder / JOB).read_bytes(), type=Job), load_file(folder / INPUTS)
-    parts = []
-    for place, part in enumerate(job.parts):
-        tokens_NT, sequence_N = inputs[f"{place}/tokens"], inputs[f"{place}/sequences"]
-        chunks = zip(tokens_NT.split(part.sizes), sequence_N.split(part.sizes), strict=True)
-        parts.append([_unlabelled(tokens_BT, ids_B, part) for tokens_BT, ids_B in chunks])
-    return job, parts
+
+    def batch(name: str, about: Inputs) -> Batch:
+        tokens_BT, sequence_B = inputs[f"{name}/tokens"], inputs[f"{name}/sequences"]
+        nothing_B, no_labels_BT = torch.zeros_like(sequence_B), torch.full_like(tokens_BT, PADDING)
+        return Batch(tokens_BT, no_labels_BT, sequence_B, nothing_B, nothing_B, about.domain, about.tokenizer)
+
+    return job, [
+        [batch(f"{place}/{index}", about) for index, about in enumerate(part)] for place, part in enumerate(job.parts)
+    ]
 
 
-def _unlabelled(tokens_BT: Tensor, sequence_B: Tensor, part: Part) -> Batch:
-    nothing_B = torch.zeros_like(sequence_B)
-    labels_BT = torch.full_like(tokens_BT, PADDING)
-    return Batch(tokens_BT, labels_BT, sequence_B, nothing_B, nothing_B, part.domain, part.tokenizer)
-
-
-def write_answer(folder: Path, answer: Answer, routes: Sequence[Tensor] = ()) -> None:
-    """Writes what a child says: the routes of each part, (N, T, L), and the rest."""
-    save_file({str(place): route_NTL.contiguous() for place, route_NTL in enumerate(routes)}, folder / ROUTES)
+def write_answer(folder: Path, answer: Answer, routes: Sequence[Sequence[Tensor]] = ()) -> None:
+    """Writes what a child says: route_BTL of each batch, by part, and the rest."""
+    save_file({name: route_BTL.contiguous() for name, route_BTL in _named(routes)}, folder / ROUTES)
     (folder / ANSWER).write_bytes(msgspec.json.encode(answer))
 
 
@@ -107,34 +105,33 @@ def read_answer(folder: Path) -> Answer:
         raise ValueError(f"{ANSWER} is no answer: {error}") from error
     if answer.failed is not None:
         line = " ".join(answer.failed.split())[:500]
-        answer = msgspec.structs.replace(answer, failed="".join(sign for sign in line if sign.isprintable()))
+        answer = structs.replace(answer, failed="".join(sign for sign in line if sign.isprintable()))
     return answer
 
 
-def read_routes(
-    folder: Path, answer: Answer, parts: Sequence[Sequence[Batch]], layers: int
-) -> list[list[tuple[Tensor, Spent]]]:
-    """route_BTL of every part and batch, and what it cost.
+def read_routes(folder: Path, answer: Answer, parts: Sequence[Sequence[Batch]], layers: int) -> Decided:
+    """What a child has decided.
 
     Raises:
         ValueError: it is not what was asked for.
     """
-    shapes = [(sum(map(_sequences, batches)), batches[0].tokens_BT.shape[1], layers) for batches in parts]
-    size = sum(sequences * tokens * layers for sequences, tokens, _ in shapes)
+    shapes = {name: (*batch.tokens_BT.shape, layers) for name, batch in _named(parts)}
     try:
-        routes = load(read_bounded(folder / ROUTES, size))
+        routes = load(read_bounded(folder / ROUTES, sum(map(math.prod, shapes.values()))))
     except Exception as error:  # safetensors has exceptions of its own
         raise ValueError(f"{ROUTES} holds no routes: {error}") from error
-    if {*routes} != {*map(str, range(len(parts)))}:
+    if {*routes} != {*shapes}:
         raise ValueError(f"{ROUTES} holds other routes than were asked for")
-    found = []
-    for batches, spent, shape, route_NTL in itertools.zip_longest(parts, answer.spent, shapes, _ordered(routes)):
-        if route_NTL.dtype != torch.uint8 or route_NTL.shape != shape or int(route_NTL.max()) >= len(MODULES):
-            raise ValueError(f"{ROUTES} holds {route_NTL.dtype} {(*route_NTL.shape,)}, not modules {shape}")
-        if spent is None or len(spent) != len(batches):
-            raise ValueError(f"{ANSWER} does not say what every batch cost")
-        found.append([*zip(route_NTL.split([*map(_sequences, batches)]), spent, strict=True)])
-    return found
+    for name, shape in shapes.items():
+        route_BTL = routes[name]
+        if route_BTL.dtype != torch.uint8 or route_BTL.shape != shape or int(route_BTL.max()) >= len(MODULES):
+            raise ValueError(f"{ROUTES} holds {route_BTL.dtype} {(*route_BTL.shape,)}, not modules {shape}")
+    if [*map(len, answer.spent)] != [*map(len, parts)]:
+        raise ValueError(f"{ANSWER} does not say what every batch cost")
+    return [
+        [(routes[f"{place}/{index}"], cost) for index, cost in enumerate(spent)]
+        for place, spent in enumerate(answer.spent)
+    ]
 
 
 def read_bounded(path: Path, size: int) -> bytes:
@@ -150,9 +147,7 @@ def read_bounded(path: Path, size: int) -> bytes:
     return path.read_bytes()
 
 
-def _sequences(batch: Batch) -> int:
-    return len(batch.tokens_BT)
-
-
-def _ordered(routes: dict[str, Tensor]) -> list[Tensor]:
-    return [routes[name] for name in sorted(routes, key=int)]
+def _named(parts: Sequence[Sequence[T]]) -> Iterator[tuple[str, T]]:
+    """What belongs to each batch, by the places of its part and of itself in it."""
+    for place, part in enumerate(parts):
+        yield from ((f"{place}/{index}", found) for index, found in enumerate(part))

@@ -36,12 +36,10 @@ def route(folder: Path) -> None:
     routes, spent = [], []
     try:
         for batches in parts:
-            decided = [
-                (run.weight_BTLM.argmax(-1).to("cpu", torch.uint8), cost)
-                for _, run, cost in decide(backbone, router, batches, job.seed)
-            ]
-            routes.append(torch.cat([route_BTL for route_BTL, _ in decided]))
-            spent.append([cost for _, cost in decided])
+            decided = decide(backbone, router, batches, job.seed)
+            found = [(run.weight_BTLM.argmax(-1).to("cpu", torch.uint8), cost) for _, run, cost in decided]
+            routes.append([route_BTL for route_BTL, _ in found])
+            spent.append([cost for _, cost in found])
     except ValueError as error:
         if not asks_for_labels(error):
             raise

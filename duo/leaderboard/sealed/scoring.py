@@ -15,11 +15,10 @@ from torch import Tensor
 from duo.backbone import Backbone, BackboneConfig
 from duo.data.batch import Batch
 from duo.data.datamodule import TextData
-from duo.evaluation.decide import Spent
 from duo.evaluation.evaluate import score_routes
 from duo.evaluation.row import Row
 from duo.leaderboard.sealed.process import PATIENCE, run_child
-from duo.leaderboard.sealed.protocol import BACKBONE, ROUTER, Job, read_routes, write_job
+from duo.leaderboard.sealed.protocol import BACKBONE, ROUTER, Decided, Job, read_routes, write_job
 from duo.recipe import Recipe
 from duo.recipe.sections import LeaderboardConfig
 from duo.routing.registry import describe
@@ -29,9 +28,6 @@ from duo.stages.publish import backbone_head, open_store
 from duo.stages.score import complete_row, score_row
 from duo.storage.store import DIGEST, HEADS, Store
 from duo.storage.weights import save_weights
-
-Decided = list[list[tuple[Tensor, Spent]]]
-"""route_BTL and what it cost, by part and batch."""
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +95,7 @@ class Subject:
         """What a child of its own decides on the inputs of these batches, in this order; None: it asks for labels.
 
         Args:
-            parts: batches of one domain and length each.
+            parts: batches that are decided, and whose time is taken, together.
             backbone: the one that it routes; default: its own.
 
         Raises:
