@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import shutil
@@ -12,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import evaders
 import pytest
 import torch
 
@@ -19,7 +21,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # two workers with two threads each wou
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
 
-from duo import Backbone, BackboneConfig, run
+from duo import Backbone, BackboneConfig, Router, run
 from duo.data.documents import split
 from duo.data.shelf import open_shelf
 from duo.data.sources import find_files
@@ -148,3 +150,37 @@ def submitted(finished):
 def board(submitted, tmp_path):
     """A store of one's own with the same content."""
     return Store(str(shutil.copytree(submitted, tmp_path / "board")))
+
+
+@pytest.fixture(scope="session")
+def strangers(tmp_path_factory):
+    """Registers the evaders as a package of their own, as pip would."""
+    folder = tmp_path_factory.mktemp("site")
+    info = folder / "strange_evaders-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: strange-evaders\nVersion: 1.0\n")
+    names = [name for name, kind in vars(evaders).items() if isinstance(kind, type) and issubclass(kind, Router)]
+    points = "".join(f"{name.lower()} = evaders:{name}\n" for name in names if name != "Router")
+    (info / "entry_points.txt").write_text(f"[duo.routers]\n{points}")
+    sys.path.append(str(folder))
+    importlib.invalidate_caches()
+    yield folder
+    sys.path.remove(str(folder))
+
+
+@pytest.fixture(scope="session")
+def subject_of(strangers, small, finished):
+    """An evader's name to the evader on the finished run's backbone, as the board has it, and the data."""
+    from duo.leaderboard.sealed.scoring import Subject  # here: Lightning takes seconds, and few tests need it
+    from duo.recipe import load
+    from duo.stages import backbone_source
+    from duo.stages.stage3 import train_or_load_router
+
+    def made(name, *changes):
+        recipe = load("tiny", [*small[1:], "data.subset_tokens=16", f"router.name={name}", *changes])
+        source = backbone_source(recipe)
+        data = source.open_data(finished / "cache")
+        backbone = source.train_or_load(data, torch.device("cpu"))
+        return Subject(recipe, backbone, train_or_load_router(recipe, backbone, data)), data
+
+    return made

@@ -1,5 +1,6 @@
 """What an entry claims is executed again, and what was altered is named."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from duo.leaderboard.board.tracks import build_board
 from duo.leaderboard.entry import entry
 from duo.leaderboard.entry.recipe import from_yaml
 from duo.leaderboard.verify import verify
+from duo.routing import registry
 from duo.stages import backbone_source, train_or_load
 from duo.stages.score import score_row
 
@@ -158,3 +160,29 @@ def test_a_damaged_published_backbone_is_found(board, finished, small, tmp_path)
     path.write_bytes(bytes(content))
     with pytest.raises(ValueError, match=r"weights.safetensors was changed"):
         verify(board, entry_of(board)[0])
+
+
+def test_a_package_that_is_not_duos_own_is_not_run_unasked(strangers, board, capsys, monkeypatch):
+    known = registry.available()
+    monkeypatch.setattr(registry, "available", lambda: known | {"softmax_budget": known["parity"]})
+    arguments = ["verify", entry_of(board)[0], f"leaderboard.store={board.location}"]
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert "this runs code of strange-evaders, which is not duo's own" in said
+    assert "give --yes" in said
+    for answer, ending in (("n\n", "strange-evaders was not run, and nothing verified"), ("y\n", "of package duo-llm")):
+        monkeypatch.setattr(sys, "stdin", Terminal(answer))
+        assert main(arguments) == 1
+        assert ending in capsys.readouterr().err
+    assert main([*arguments, "--yes"]) == 1
+    assert "install that one" in capsys.readouterr().err
+
+
+class Terminal:
+    """A person who answers."""
+
+    def __init__(self, answer):
+        self.readline = lambda: answer
+
+    def isatty(self):
+        return True
