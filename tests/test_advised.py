@@ -133,14 +133,16 @@ def test_routes_with_advice_need_no_labels_and_cost_what_was_computed(store):
     passed = float(run_flops(teacher.config, weight_BTLM, trial.position_BT).sum())
     trial.prediction(PATTERNS)
     for router, advice in ((Advised(SPEC), trial.meter.flops), (Advised(SPEC, publish(store, teacher)), passed)):
-        routed, searched = trial_of(), trial_of()
-        with routed.meter.counting():
+        meter, searched = Meter(), trial_of()
+        routed = trial_of(meter=meter)
+        with meter.counting():
             router.route(routed)
         advice_BTV = router.advise(trial_of())
         searched.search(PATTERNS, [Budget(1)], criterion=expected_loss, targets=advice_BTV)
         assert not routed.meter.labels_consulted
-        assert routed.meter.passes >= searched.meter.passes > 1
-        assert routed.meter.flops >= searched.meter.flops + 0.8 * advice
+        asked = 0 if router.teacher is None else 1
+        assert routed.meter.passes >= searched.meter.passes + asked > 1
+        assert routed.meter.flops >= searched.meter.flops + advice
 
 
 def test_a_teacher_is_no_part_of_the_routers_weights(store):

@@ -96,7 +96,9 @@ def toy_ladder(oracle=2.4):
         "rich": row(2.5, within_budget=False),
         "oracle": row(oracle, labels_consulted=True),
     }
-    return Comparison("toy", "0" * 64, {"": compare_rows(rows, [], ["fixed", "oracle"])}, [], ["fixed", "oracle"], {})
+    return Comparison(
+        "toy", "0" * 64, {"": compare_rows(rows, [], ["fixed", "oracle"])}, [], ["fixed", "oracle"], [], {}
+    )
 
 
 def test_what_the_ladder_says_of_luck_is_said_exactly():

@@ -20,7 +20,7 @@ SCORE = {
 }  # fmt: skip
 RESULT = {
     "schema", "recipe", "recipe_digest", "router", "budget", "backbone", "tokens", "scores", "baselines", "subset",
-    "gap_closed", "collapsed", "provenance",
+    "gap_closed", "gap_from", "foreign", "collapsed", "provenance",
 }  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def spread_rows(document_N: np.ndarray) -> np.ndarray:
     """The rows of a split, one of every document before a second one of any.
 
     >>> spread_rows(np.array([0, 0, 0, 1, 2, 2])).tolist()
-    [0, 3, 5, 1, 4, 2]
+    [0, 3, 4, 1, 5, 2]
     """
     _, first_D, at_N, count_D = np.unique(document_N, return_index=True, return_inverse=True, return_counts=True)
     # each document begins at another of its sequences: not all at the beginning, which is alike in many documents
@@ -51,7 +51,7 @@ def subset_rows(document_N: np.ndarray, wanted: int) -> np.ndarray:
     """The sequences of a hold-out that searches are scored on, in order: of as many documents as possible.
 
     >>> subset_rows(np.array([0, 0, 0, 1, 2, 2]), 4).tolist()
-    [0, 1, 3, 5]
+    [0, 1, 3, 4]
     """
     return np.sort(spread_rows(document_N)[:wanted])
 
