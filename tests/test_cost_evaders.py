@@ -271,6 +271,16 @@ def test_work_that_leaves_torch_is_marked_by_its_time(work):
     assert score.time_ratio > 5
 
 
+def test_a_pass_that_is_paid_for_excuses_no_other_work():
+    def both(trial, x_BSD, layer):
+        calls_the_backbone(trial)
+        in_a_pool(trial, x_BSD, layer)
+
+    score = evaluate(toy_backbone(), router_of(during=both), batches_of((2, 2)))
+    assert score.passes == 3
+    assert score.unexplained_time
+
+
 def test_a_thread_that_works_beside_the_pass_is_marked_by_the_processors_time():
     started = []
 

@@ -14,7 +14,7 @@ from duo.backbone import MODULES, PADDING, Backbone, Run
 from duo.data.batch import Batch
 from duo.evaluation.score import Cost
 from duo.evaluation.size import size_of
-from duo.evaluation.timing import Clock, Pace, beyond_explanation, pace, speed, timed
+from duo.evaluation.timing import Clock, Pace, hidden, pace, speed, timed, unexplained
 from duo.evaluation.untouched import Untouched
 from duo.routing.meter import Costs, Meter
 from duo.routing.registry import blame, describe, hint
@@ -35,10 +35,12 @@ class Spent(Struct, frozen=True, forbid_unknown_fields=True):
     """Numbers that the router holds."""
     router_bytes: int
     """The bytes they take."""
-    beyond: Cost = 0.0
+    worked: Cost = 0.0
     """Time that deciding worked and its FLOPs cannot explain, as a share of what all big takes."""
     waited: Cost = 0.0
     """Time that it waited, of the same kind."""
+    hidden: Cost = 0.0
+    """Time that threads worked beside the pass, of the same kind; 0 where it was not measured."""
     uncounted_seconds: Cost = 0.0
     """Wall time per token with nothing counted, which slows a cheap router visibly; 0 where it was not measured."""
     time_ratio: Cost = 0.0
@@ -105,19 +107,19 @@ def decide(
     """
     backbone.eval(), router.eval()
     decider = _Decider(backbone, router, seed, with_labels, Untouched(backbone))
-    here, measured = next(backbone.parameters()).device, None
+    here, first = next(backbone.parameters()).device, None
     for batch in batches:
         batch = batch.to(here)
         found, tokens = decider.run(batch), max(int((batch.tokens_BT != PADDING).sum()), 1)
         work, spent = found.costs.work, _spent(router, backbone, batch, found)
-        if measured is None:
-            measured = decider.pace(batch, spent.passes > 0), tokens
-            spent = _timed(spent, measured[0], tokens)
+        if first is None:
+            first = decider.pace(batch, spent.passes > 0)
+            all_big = first.all_big.wall / tokens
             if not spent.passes:  # the first time pays for what is made once
                 work = min(work, decider.run(batch).costs.work, key=lambda work: work.processor)
-        all_big = Clock(*(part * tokens / measured[1] for part in measured[0].all_big))
-        beyond, waited = beyond_explanation(work, found.clock, all_big, speed(here), spent.passes)
-        yield batch, found.run, structs.replace(spent, beyond=beyond, waited=waited)
+            spent = _timed(spent, first, tokens, hidden(first, work, speed(here)))
+        worked, waited = (seconds / (all_big * tokens) for seconds in unexplained(work, speed(here)))
+        yield batch, found.run, structs.replace(spent, worked=worked, waited=waited)
     with blame(router, "route"):
         decider.untouched.check_bits()
 
@@ -134,10 +136,14 @@ def _spent(router: Router, backbone: Backbone, batch: Batch, found: _Decided) ->
     )
 
 
-def _timed(spent: Spent, found: Pace, tokens: int) -> Spent:
+def _timed(spent: Spent, found: Pace, tokens: int, hidden: float) -> Spent:
     """What the first batch's passes tell."""
-    ratio = (found.routed or spent.seconds) / found.all_big.wall
-    return structs.replace(spent, uncounted_seconds=found.routed / tokens, time_ratio=ratio)
+    return structs.replace(
+        spent,
+        uncounted_seconds=found.routed.wall / tokens,
+        time_ratio=(found.routed.wall or spent.seconds) / found.all_big.wall,
+        hidden=hidden / found.all_big.wall,
+    )
 
 
 def asks_for_labels(error: BaseException | None) -> bool:

@@ -161,7 +161,9 @@ def _score(router: Router, records: list[_Record], labels_consulted: bool) -> Sc
         labels_consulted=labels_consulted,
         seconds_per_token=uncounted or sum(part.seconds for part in spent) / tokens,
         time_ratio=next(part.time_ratio for part in spent if part.time_ratio),
-        unexplained_time=is_unexplained([part.beyond for part in spent], [part.waited for part in spent]),
+        unexplained_time=is_unexplained(
+            [part.worked for part in spent], [part.waited for part in spent], max(part.hidden for part in spent)
+        ),
         promised_loss=sum(promised) / tokens if len(promised) == len(spent) else None,
     )
     return score.made_of(sequences)

@@ -51,22 +51,24 @@ def timed(call: Callable[[], object]) -> Clock:
 class Pace(NamedTuple):
     """Passes over one batch, with nothing counted."""
 
-    routed: float
-    """Seconds of deciding and of the routed pass; 0 where it was not measured."""
+    routed: Clock
+    """Of deciding and of the routed pass; 0 where it was not measured."""
     all_big: Clock
     """Of the all-big pass."""
 
 
 def pace(backbone: Backbone, tokens_BT: Tensor, routed: Callable[[], object] | None) -> Pace:
-    """Medians of PAIRS alternating passes, routed and all big; or of all big alone."""
+    """PAIRS of alternating passes, routed and all big (or all big alone): medians, but of work in deciding the least.
+
+    What others do on the machine, and torch's threads while they wait for one another, adds to that at times.
+    """
     gate = replay(torch.full((*tokens_BT.shape, backbone.config.layers), BIG, device=tokens_BT.device))
     ours, big = [], []
     for _ in range(PAIRS):
-        if routed is not None:
-            ours.append(timed(routed).wall)
+        ours.append(timed(routed) if routed else Clock(0.0, 0.0))
         big.append(timed(lambda: backbone(tokens_BT, gate)))
-    wall, processor = (statistics.median(part) for part in zip(*big, strict=True))
-    return Pace(statistics.median(ours) if ours else 0.0, Clock(wall, processor))
+    least = Clock(statistics.median(clock.wall for clock in ours), min(clock.processor for clock in ours))
+    return Pace(least, Clock(*(statistics.median(part) for part in zip(*big, strict=True))))
 
 
 class Speed(NamedTuple):
@@ -82,7 +84,8 @@ class Speed(NamedTuple):
 @functools.lru_cache(maxsize=4)
 def speed(device: torch.device) -> Speed:
     """Measured once a process: small operators, thin products, slow elements (remainders, sorts, exponentials)."""
-    few, x_ND = torch.ones(8, device=device), torch.rand(8192, 32, device=device)
+    # small enough for one thread: several spin while they wait for one another
+    few, x_ND = torch.ones(8, device=device), torch.rand(1000, 32, device=device)
     whole_ND, weight_DM = (x_ND * 1e6).long(), torch.rand(32, 2, device=device)
     slow: Sequence[Callable[[], Tensor]] = (
         lambda: whole_ND % 1001, lambda: x_ND.argsort(dim=-1, stable=True), lambda: F.gelu(x_ND), lambda: x_ND.exp(),
@@ -113,31 +116,27 @@ def explained(work: Work, speed: Speed) -> float:
     return FLOOR + SLACK * measured
 
 
-def beyond_explanation(work: Work, clock: Clock, all_big: Clock, speed: Speed, passes: float) -> tuple[float, float]:
-    """Time of deciding on a batch that its FLOPs cannot explain: worked, and waited; as shares of what all big takes.
+def unexplained(work: Work, speed: Speed) -> tuple[float, float]:
+    """Seconds of deciding on a batch that its FLOPs cannot explain: worked, and waited (for a thread, a process)."""
+    may = explained(work, speed)
+    return max(work.processor - may, 0.0), max(work.waited - may, 0.0)
 
-    Worked is the processor time of deciding beyond what is `explained`; in a router without extra passes also that of
-    the whole routed pass beyond that and HIDDEN all-big passes, if it is more: threads that work beside the pass. Such
-    a router also waits for nothing but them, another process, or a clock.
+
+def hidden(found: Pace, work: Work, speed: Speed) -> float:
+    """Seconds that threads work beside the pass: beyond what is explained and what HIDDEN all-big passes take."""
+    return max(found.routed.processor - explained(work, speed) - HIDDEN * found.all_big.processor, 0.0)
+
+
+def is_unexplained(worked: Sequence[float], waited: Sequence[float], hidden: float) -> bool:
+    """Whether a router is marked: what nobody can explain takes more than SHARE of an all-big pass.
 
     Args:
-        work: the router's operators, and how long it took to decide.
-        clock: of deciding and the routed pass together.
-        all_big: of an all-big pass over as many tokens.
-        speed: of operators, here.
-        passes: extra ones through the backbone.
-    """
-    may = explained(work, speed)
-    hidden = 0.0 if passes else clock.processor - may - HIDDEN * all_big.processor
-    waited = 0.0 if passes else work.waited - may
-    return max(work.processor - may, hidden, 0.0) / all_big.wall, max(waited, 0.0) / all_big.wall
+        worked: in each batch, as shares of an all-big pass; the few highest are left out.
+        waited: the same; half of the batches must have waited.
+        hidden: of one batch.
 
-
-def is_unexplained(worked: Sequence[float], waited: Sequence[float]) -> bool:
-    """Whether what is beyond explanation in many batches marks a router: more than SHARE of an all-big pass.
-
-    >>> is_unexplained([0.0] * 9 + [3.0], [0.0] * 10), is_unexplained([0.1] * 10, [0.0] * 10)
+    >>> is_unexplained([0.0] * 9 + [3.0], [0.0] * 10, 0.0), is_unexplained([0.1] * 10, [0.0] * 10, 0.0)
     (False, True)
     """
     kept = sorted(worked)[: len(worked) - math.ceil(TRIMMED * len(worked)) or 1]
-    return statistics.mean(kept) + statistics.median_low(waited) > SHARE  # a busy machine lets one wait at times
+    return statistics.mean(kept) + statistics.median_low(waited) + hidden > SHARE

@@ -30,7 +30,7 @@ class Work(NamedTuple):
     elements: float = 0.0
     """FLOPs of everything else."""
     processor: float = 0.0
-    """Seconds that all threads of this process worked, with the Python around the operators."""
+    """Seconds that this thread worked, with the Python around the operators."""
     waited: float = 0.0
     """Seconds that this thread waited of its own accord: not for a busy processor, as far as the system tells."""
 
@@ -47,19 +47,23 @@ class Instant(NamedTuple):
 
     wall: float
     processor: float
-    mine: float
     switches: int
 
     @classmethod
     def now(cls) -> Instant:
         """This moment."""
-        return cls(time.perf_counter(), time.process_time(), time.thread_time(), _switches())
+        # not the time of all threads of the process: torch's own spin while they wait for one another
+        return cls(time.perf_counter(), time.thread_time(), _switches())
 
     def past(self) -> Work:
-        """The time since then."""
+        """The time since then, and all of it that did not go by working as waited."""
         now = Instant.now()
-        idle = now.wall - self.wall - (now.mine - self.mine)
-        return Work(processor=now.processor - self.processor, waited=idle if now.switches > self.switches else 0.0)
+        processor = now.processor - self.processor
+        return Work(processor=processor, waited=now.wall - self.wall - processor)
+
+    def gave_up(self) -> bool:
+        """Whether this thread has waited since then of its own accord."""
+        return _switches() > self.switches
 
 
 _unknown = itertools.count(1)
@@ -126,7 +130,7 @@ class Counter(TorchDispatchMode):
             wait_for_device()
             past = start.past()
             self.processor += past.processor
-            self.waited += past.waited
+            self.waited += past.waited if start.gave_up() else 0.0
 
     def _go_on(self) -> None:
         self.__enter__()  # by hand, for what interrupts leaves it in the middle

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -14,7 +13,7 @@ from torch import Tensor
 from duo.backbone import Backbone, BackboneConfig, Gate, Run
 from duo.backbone.flops import pass_cost
 from duo.backbone.watch import strangers_watched, watched, watcher
-from duo.routing.counter import Counter, Work, interrupted, wait_for_device
+from duo.routing.counter import Counter, Instant, Work, interrupted, wait_for_device
 
 Answer = TypeVar("Answer")
 
@@ -140,7 +139,7 @@ class Meter:
         """What is inside is charged by a formula: neither its operators nor its time count, but those of `counted`."""
         with watched(None), interrupted() as counting:
             wait_for_device()
-            start, before = time.process_time(), self._costs.work.processor
+            start, before = Instant.now(), self._costs.work
             try:
                 yield
             except BaseException as error:
@@ -149,8 +148,11 @@ class Meter:
                 raise
             wait_for_device()
             if counting:
-                inside = self._costs.work.processor - before  # of what was counted there
-                self._add(Costs(work=Work(processor=start + inside - time.process_time())))
+                past, after = start.past(), self._costs.work  # what was counted inside stays
+                self._add(Costs(work=Work(
+                    processor=after.processor - before.processor - past.processor,
+                    waited=after.waited - before.waited - past.waited,
+                )))  # fmt: skip
 
     @contextmanager
     def charging_threads(self) -> Iterator[None]:
