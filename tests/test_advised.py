@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models
 from duo import Budget, Spec, Trial, one_hot, replay
 from duo.backbone.flops import run_flops
 from duo.data.tokenizer import tokenizer_digest
+from duo.routing.meter import Meter
 from duo.search import all_patterns, expected_loss, patterns_of
 from duo.stages.publish import SCHEMA, STORE
 from duo.storage.store import Store
