@@ -36,7 +36,7 @@ class Spent(Struct, frozen=True, forbid_unknown_fields=True):
     router_bytes: int
     """The bytes they take."""
     worked: Cost = 0.0
-    """Time that deciding worked and its FLOPs cannot explain, as a share of what all big takes."""
+    """Time that deciding worked and its FLOPs cannot explain, as a share of what so many passes, all big, take."""
     waited: Cost = 0.0
     """Time that it waited, of the same kind."""
     hidden: Cost = 0.0
@@ -108,6 +108,7 @@ def decide(
     backbone.eval(), router.eval()
     decider = _Decider(backbone, router, seed, with_labels, Untouched(backbone))
     here, first = next(backbone.parameters()).device, None
+    quickness = speed(here)  # before the router's first call: what torch loads to count is not of its doing
     for batch in batches:
         batch = batch.to(here)
         found, tokens = decider.run(batch), max(int((batch.tokens_BT != PADDING).sum()), 1)
@@ -117,8 +118,9 @@ def decide(
             all_big = first.all_big.wall / tokens
             if not spent.passes:  # the first time pays for what is made once
                 work = min(work, decider.run(batch).costs.work, key=lambda work: work.processor)
-            spent = _timed(spent, first, tokens, hidden(first, work, speed(here)))
-        worked, waited = (seconds / (all_big * tokens) for seconds in unexplained(work, speed(here)))
+            spent = _timed(spent, first, tokens, hidden(first, work, quickness))
+        passes = all_big * tokens * (1 + found.costs.passes)
+        worked, waited = (seconds / passes for seconds in unexplained(work, quickness))
         yield batch, found.run, structs.replace(spent, worked=worked, waited=waited)
     with blame(router, "route"):
         decider.untouched.check_bits()

@@ -25,7 +25,7 @@ from duo.routing.counter import Counter, Work, wait_for_device
 PAIRS = 3  # of a routed and an all-big pass
 SLACK = 5  # times the processor time that was measured may be taken
 FLOOR = 1e-3  # seconds a batch that need no explanation: what Python does around operators
-SHARE = 0.05  # of an all-big pass: unexplained time beyond it marks a row
+SHARE = 0.05  # of what the passes take, all big: unexplained time beyond it marks a row
 TRIMMED = 0.1  # of the batches, those with most unexplained time, are left out: a machine has its moments
 HIDDEN = 2.0  # all-big passes' processor time that a routed pass may take: what is beyond works beside it
 
@@ -128,10 +128,10 @@ def hidden(found: Pace, work: Work, speed: Speed) -> float:
 
 
 def is_unexplained(worked: Sequence[float], waited: Sequence[float], hidden: float) -> bool:
-    """Whether a router is marked: what nobody can explain takes more than SHARE of an all-big pass.
+    """Whether a router is marked: what nobody can explain takes more than SHARE of its passes.
 
     Args:
-        worked: in each batch, as shares of an all-big pass; the few highest are left out.
+        worked: in each batch, as shares of what its passes take if all big; the few highest are left out.
         waited: the same; half of the batches must have waited.
         hidden: of one batch.
 

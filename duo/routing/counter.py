@@ -24,7 +24,7 @@ class Work(NamedTuple):
     """What operators did."""
 
     operators: int = 0
-    """Operators called, free ones too."""
+    """Operators called, free ones too, and one for each time that counting began."""
     products: float = 0.0
     """FLOPs of products."""
     elements: float = 0.0
@@ -118,6 +118,7 @@ class Counter(TorchDispatchMode):
     @contextmanager
     def running(self) -> Iterator[None]:
         """Counts inside; the clock also runs while it is interrupted."""
+        self.operators += 1  # what it takes to begin and end
         wait_for_device()
         start = Instant.now()
         _here.counter = self
