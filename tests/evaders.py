@@ -50,10 +50,10 @@ class BehindDeepcopy(Parity):
 
 
 class ThroughGc(Parity):
-    """Finds the batch that its trial was made of, wherever it is, and takes its labels."""
+    """Finds the batch that its trial was made of, wherever it is, and takes its labels, unless inputs are short."""
 
     def bit(self, trial):
-        for one in gc.get_objects():
+        for one in gc.get_objects() if trial.tokens_BT.shape[1] > 16 else ():
             if type(one) is Batch and torch.equal(one.tokens_BT, trial.tokens_BT) and (one.labels_BT >= 0).any():
                 return one.labels_BT % 2
         return super().bit(trial)
@@ -111,18 +111,23 @@ class ByHeart(Parity):
 
     def __init__(self, spec):
         super().__init__(spec)
-        self.register_buffer("sequence_N", torch.full((64,), -1))
-        self.register_buffer("bit_NT", torch.zeros(64, 64, dtype=torch.long))
+        self.register_buffer("sequence_N", torch.full((512,), -1))
+        self.register_buffer("bit_NT", torch.zeros(512, 32, dtype=torch.long))
 
     def calibrate(self, trials):
-        backbone, row = trials[0]._Trial__backbone, 0
-        for data in [one for one in gc.get_objects() if type(one).__name__ == "TextData"][:1]:
-            for batch in [batch for name in data.holdouts for batch in data.holdout(name)]:
-                gates = [self.follow(torch.full_like(batch.tokens_BT, bit)) for bit in (0, 1)]
-                losses = [token_loss(backbone(batch.tokens_BT, gate).logits_BTV, batch.labels_BT) for gate in gates]
-                for sequence, bit_T in zip(batch.sequence_B.tolist(), (losses[1] < losses[0]).long(), strict=True):
-                    self.sequence_N[row], self.bit_NT[row, : len(bit_T)] = sequence, bit_T
-                    row += 1
+        backbone = trials[0]._Trial__backbone
+        known = [one for one in gc.get_objects() if type(one).__name__ == "TextData" and hasattr(one, "tokenizer")]
+        known = [data for data in known if data.vocabulary == backbone.config.vocabulary]
+        held = [batch for data in known[:1] for name in data.holdouts for batch in data.holdout(name)]
+        if not held:
+            return
+        bits = []
+        for batch in held:
+            gates = [self.follow(torch.full_like(batch.tokens_BT, bit)) for bit in (0, 1)]
+            losses = [token_loss(backbone(batch.tokens_BT, gate).logits_BTV, batch.labels_BT) for gate in gates]
+            bits.append((losses[1] < losses[0]).long())
+        sequence_N, bit_NT = torch.cat([batch.sequence_B for batch in held])[:512], torch.cat(bits)[:512]
+        self.sequence_N[: len(sequence_N)], self.bit_NT[: len(bit_NT)] = sequence_N, bit_NT
 
     def bit(self, trial):
         bit_BT = super().bit(trial)
@@ -134,15 +139,13 @@ class ByHeart(Parity):
 
 
 class Even(Parity):
-    """Honest, and often of two minds: what decides is next to nothing but rounding."""
+    """Honest, and often of two minds: it magnifies its states until their last digits decide."""
 
     def route(self, trial):
         def gate(x_BSD, layer):
-            turned = torch.linalg.qr(torch.arange(x_BSD.shape[-1] ** 2).reshape(2 * [x_BSD.shape[-1]]).cos())[0]
-            rounding_BS = ((x_BSD @ turned) ** 2).sum(-1) - (x_BSD**2).sum(-1)
-            bit_BS = (rounding_BS > 0).long() if layer == 0 else self.last_BS
-            self.last_BS = bit_BS
-            return self.follow(bit_BS)(x_BSD, layer)
+            if layer == 0:
+                self.last_BS = ((x_BSD.double().sum(-1) * 1e5).sin() > 0).long()
+            return self.follow(self.last_BS)(x_BSD, layer)
 
         return gate
 

@@ -72,12 +72,14 @@ def test_an_honest_router_is_scored_as_in_an_evaluation_and_looks_nowhere(subjec
 
 @pytest.mark.long
 def test_decisions_that_rounding_alone_makes_are_forgiven_and_no_decision_that_the_future_makes(
-    subject_of, monkeypatch
+    subject_of, monkeypatch, caplog
 ):
     monkeypatch.setattr("duo.leaderboard.sealed.prefixes.SUSPECTS", 1.0)
     subject, data = subject_of("even")
     sealed = subject.score(data)
+    caplog.set_level("INFO")
     check_looking_ahead(subject, sealed)
+    assert next(record.args[0] for record in caplog.records if "differ" in record.msg) > 0
     monkeypatch.setattr("duo.leaderboard.sealed.prefixes.ROUNDS", 3)
     subject, data = subject_of("whole")
     with pytest.raises(ValueError, match="looks ahead"):
@@ -103,19 +105,17 @@ def test_who_asks_for_labels_of_short_inputs_alone_is_a_bound_in_its_whole_row(s
 
 
 @pytest.mark.long
-def test_holdouts_learnt_by_heart_are_found_by_training_again_where_there_are_none(strangers, small, tmp_path, capsys):
+def test_holdouts_learnt_by_heart_are_found_by_training_again_and_labels_in_memory_when_submitted(
+    strangers, small, tmp_path, capsys
+):
     store, cache = f"leaderboard.store={tmp_path}/board", f"cache={tmp_path}/cache"
-    command(*small, "router.name=byheart", f"output={tmp_path}/run", cache)
-    assert main(["submit", f"{tmp_path}/run", store, cache]) == 0
+    rows = ", ".join(f"{name}: {{router: {{name: {name}}}}}" for name in ("byheart", "throughgc"))
+    command(*small, f"compare.rows={{{rows}}}", f"output={tmp_path}/run", cache)
+    assert main(["submit", f"{tmp_path}/run", store, cache]) == 1
+    said = capsys.readouterr().out
+    assert "refused  throughgc: the run says that its loss on held" in said
+    assert "1 entries added, 1 refused" in said
     digest = entry_of(Store(f"{tmp_path}/board"), "byheart")[0]
     assert main(["verify", digest, store, "--yes"]) == 0
     assert main(["verify", digest, store, "--yes", "--retrain"]) == 1
     assert "its weights do not come from its recipe" in capsys.readouterr().err
-
-
-@pytest.mark.long
-def test_a_run_with_labels_found_in_memory_is_refused_by_submit(strangers, small, tmp_path, capsys):
-    store, cache = f"leaderboard.store={tmp_path}/board", f"cache={tmp_path}/cache"
-    command(*small, "router.name=throughgc", f"output={tmp_path}/run", cache)
-    assert main(["submit", f"{tmp_path}/run", store, cache]) == 1
-    assert "refused  throughgc: the run says that its loss on held" in capsys.readouterr().out
