@@ -16,6 +16,8 @@ from duo.backbone import BIG, SMALL
 from duo.data import Batch
 from duo.routing.trial import token_loss
 
+KEPT = {"PATH", "OMP_NUM_THREADS", "LANG", "LC_ALL", "LC_CTYPE"}
+
 
 class Parity(Router):
     """Honest: the layer that is big depends on whether the token is even."""
@@ -155,8 +157,8 @@ class Snoops(Parity):
 
     def route(self, trial):
         found = {
-            "files": sorted(os.listdir()),
-            "variables": sorted({*os.environ} - {"PATH", "OMP_NUM_THREADS", "LANG", "LC_ALL", "LC_CTYPE"}),
+            "files": sorted(name for name in os.listdir() if name.endswith((".json", ".safetensors"))),
+            "variables": sorted(name for name in os.environ if name not in KEPT and "TORCH" not in name),
             "home": os.path.expanduser("~") == os.getcwd(),
             "labels": any((one.labels_BT >= 0).any() for one in gc.get_objects() if type(one) is Batch),
             "opened": sorted(
