@@ -10,7 +10,7 @@ from safetensors.torch import load as load_torch
 from safetensors.torch import save as save_torch
 
 from duo.data.datamodule import TextData
-from duo.data.tokens import Packed, write
+from duo.data.tokens import pair_documents, write
 from duo.leaderboard.__main__ import main
 from duo.leaderboard.board.tracks import build_board
 from duo.leaderboard.entry import entry
@@ -96,8 +96,7 @@ def test_a_router_that_was_trained_on_the_holdout_is_so_until_it_is_trained_agai
     recipe = replace(recipe, leaderboard=replace(recipe.leaderboard, store=board.location))
     source, device = backbone_source(recipe), torch.device("cpu")
     honest = source.open_data(tmp_path / "honest")
-    rows = {name: zip(tokens, honest.documents(name), strict=True) for name, tokens in honest.packed().items()}
-    packed = {name: [Packed(*row) for row in part] for name, part in rows.items()}
+    packed = {name: pair_documents(tokens, honest.documents(name)) for name, tokens in honest.packed().items()}
     (tmp_path / "tokens").mkdir()
     write(tmp_path / "tokens", honest.tokenizer, packed | {"train": packed["holdouts.held"]})
     seen = TextData(recipe.data, recipe.backbone.vocabulary, tmp_path / "seen", tmp_path / "tokens")

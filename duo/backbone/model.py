@@ -17,6 +17,12 @@ from duo.backbone.watch import watcher
 PADDING = -1
 
 
+def count_positions(tokens_BT: Tensor) -> Tensor:
+    """position_BT, counted from the first real token; negative for padding."""
+    padding_B1 = (tokens_BT == PADDING).sum(1, keepdim=True)
+    return torch.arange(tokens_BT.shape[1], device=tokens_BT.device) - padding_B1
+
+
 class Run(NamedTuple):
     """What one pass leaves behind; given as `context`, the start of the next."""
 

@@ -88,8 +88,8 @@ class DataConfig:
 
     def taken(self, kind: str) -> Taken:
         """What a split of `holdouts` or of `calibration` takes."""
-        names = {"holdouts": "holdout", "calibration": "calibration"}
-        tokens, documents = (getattr(self, f"{names[kind]}_{unit}") for unit in ("tokens", "documents"))
+        key = kind.removesuffix("s")
+        tokens, documents = (getattr(self, f"{key}_{unit}") for unit in ("tokens", "documents"))
         sequences = math.ceil(tokens / self.tokens)  # up, so that no fewer are scored than asked for
         return Taken(sequences, max(math.ceil(sequences / documents), 1))
 

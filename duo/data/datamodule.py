@@ -129,10 +129,16 @@ class TextData(L.LightningDataModule):
         """Names of the calibration sets."""
         return self._names("calibration.")
 
+    @property
+    def foreign(self) -> list[str]:
+        """Hold-outs without a calibration set of their name."""
+        return [name for name in self.holdouts if name not in self.calibration]
+
     def holdout(self, name: str) -> Batches:
         """A hold-out's batches, every sequence once, document by document."""
+        self.setup()
         split = f"holdouts.{name}"
-        return Batches(np.arange(len(self.documents(split))), self.config.batch_size, self._batch_of(split))
+        return Batches(np.arange(self._splits[split].num_rows), self.config.batch_size, self._batch_of(split))
 
     def subset(self, name: str) -> Batches:
         """The part of a hold-out that searches are scored on: first tokens of sequences of many documents."""

@@ -30,6 +30,11 @@ class Packed(NamedTuple):
     """Number, within the split, of the document that it lies in; -1 where it may lie in several (training)."""
 
 
+def pair_documents(tokens_NT: np.ndarray, document_N: np.ndarray) -> list[Packed]:
+    """Sequences with the documents that they lie in."""
+    return [Packed(*row) for row in zip(tokens_NT, document_N.tolist(), strict=True)]
+
+
 class Digests(NamedTuple):
     """SHA-256 of a tokenizer and of packed tokens."""
 

@@ -82,7 +82,7 @@ def compare_rows(
             row,
             beside={
                 holdout: structs.replace(
-                    _beside(rows, name, holdout, minus, gap, foreign),
+                    place_beside(rows, name, holdout, minus, gap, foreign),
                     known=_known(rows, name, holdout, gap, known_by.get(name)),
                 )
                 for holdout in row.subset
@@ -100,9 +100,10 @@ def _known(rows: dict[str, Row], name: str, holdout: str, gap: list[str], by: st
     return compare_knowledge(chosen, fixed, knowledge[holdout], by)
 
 
-def _beside(
+def place_beside(
     rows: dict[str, Row], name: str, holdout: str, minus: list[str], gap: list[str], foreign: Collection[str]
 ) -> Beside:
+    """What a row's place beside the others says of it, on one hold-out; arguments as in `compare_rows`."""
     there = [other for other in minus if not rows[other].failed]
     differences = {other: subtract(rows[name], rows[other], holdout) for other in there}
     if not gap or any(rows[end].failed for end in gap):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from duo.backbone import MODULES, PADDING, Backbone, Run
 from duo.backbone.flops import budget_flops, run_flops
+from duo.backbone.model import count_positions
 from duo.data.batch import Batch
 from duo.evaluation.decide import Spent, asks_for_labels, decide, scored
 from duo.evaluation.intervals import Sequences, estimate_loss
@@ -114,7 +115,7 @@ class _Record(NamedTuple):
 
 
 def _record(backbone: Backbone, router: Router, batch: Batch, run: Run, spent: Spent) -> _Record:
-    scored_BT, position_BT = scored(batch), (batch.tokens_BT != PADDING).cumsum(1) - 1
+    scored_BT, position_BT = scored(batch), count_positions(batch.tokens_BT)
     labels_BT = batch.labels_BT.masked_fill(~scored_BT, PADDING)
     weight_BTLM = run.weight_BTLM.double() * scored_BT[..., None, None]
     budgeted = budget_flops(backbone.config, router.spec.budget, position_BT[scored_BT])

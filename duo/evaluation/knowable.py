@@ -23,8 +23,9 @@ import torch
 from msgspec import Meta, Struct
 from torch import Tensor
 
-from duo.backbone import PADDING, Backbone
+from duo.backbone import Backbone
 from duo.data.batch import Batch
+from duo.evaluation.decide import scored
 from duo.evaluation.intervals import Estimate, Sequences, estimate_difference, estimate_gap_closed
 from duo.evaluation.score import Cost
 from duo.routing.meter import Meter
@@ -74,10 +75,10 @@ def score_prediction(backbone: Backbone, predictor: Predictor, batches: Iterable
     sums: dict[int, float] = {}
     tokens = 0
     for batch in batches:
-        labels_BT = batch.labels_BT.masked_fill(batch.tokens_BT == PADDING, PADDING)
+        scored_BT = scored(batch)
         loss_BT = _predicted_losses(backbone, predictor, batch, seed)
-        sums |= zip(batch.sequence_B.tolist(), loss_BT.masked_fill(labels_BT < 0, 0).sum(1).tolist(), strict=True)
-        tokens += int((labels_BT >= 0).sum())
+        sums |= zip(batch.sequence_B.tolist(), loss_BT.masked_fill(~scored_BT, 0).sum(1).tolist(), strict=True)
+        tokens += int(scored_BT.sum())
     if not sums:
         raise ValueError("there is no batch to predict")
     losses = [sums[sequence] for sequence in sorted(sums)]

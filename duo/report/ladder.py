@@ -15,7 +15,7 @@ from duo.evaluation.knowable import Known
 from duo.evaluation.row import describe_search
 from duo.evaluation.score import Score, difference
 from duo.report.canvas import error_bars, new_panels, search_line
-from duo.report.names import printable
+from duo.report.names import name_part, printable
 from duo.report.numbers import new_table, share, signed
 
 CEILINGS = (
@@ -66,7 +66,7 @@ def rungs_of(comparison: Comparison, group: str, holdout: str) -> list[Rung]:
 def ladder_table(comparison: Comparison, group: str, holdout: str) -> Table:
     """Gain of every rung over the best fixed pattern, its share of the oracle's, and what its knowledge is worth."""
     rungs = rungs_of(comparison, group, holdout)
-    where = f"{printable(holdout)}{f', {printable(group, 120)}' if group else ''}: the ladder of information"
+    where = f"{name_part(holdout, group)}: the ladder of information"
     tokens = f"; the subset of searches, {rungs[0].score.tokens:,} tokens" if rungs else ""
     search = describe_search(comparison.searches(group))
     view = new_table(f"{where}{tokens}; gain over {printable(comparison.gap[0])}{search}")
@@ -84,7 +84,7 @@ def ladder_table(comparison: Comparison, group: str, holdout: str) -> Table:
 def ladder_remark(comparison: Comparison, group: str, holdout: str) -> str:
     """What the ladder says of what can be known, and of luck."""
     rungs = [rung for rung in rungs_of(comparison, group, holdout) if not rung.labels and rung.score.within_budget]
-    where = f"{printable(holdout)}{f', {printable(group, 120)}' if group else ''}"
+    where = name_part(holdout, group)
     highest = max(rungs, key=lambda rung: rung.of_oracle.value or 0.0, default=None)
     if highest is None or highest.of_oracle.value is None:
         return (
@@ -106,7 +106,7 @@ def draw_ladder(comparison: Comparison) -> Figure:
     for line, group in zip(axes, groups, strict=True):
         for axis, holdout in zip(line, holdouts, strict=True):
             _draw_rungs(axis, rungs_of(comparison, group, holdout)[::-1])
-            title = f"{printable(holdout)}{f', {printable(group, 120)}' if group else ''}, subset of searches"
+            title = f"{name_part(holdout, group)}, subset of searches"
             label = f"gain over {printable(comparison.gap[0])} (nats per token)"
             axis.set(title=title + search_line(comparison.searches(group)), xlabel=label)
             axis.grid(alpha=0.3)

@@ -5,6 +5,11 @@ from __future__ import annotations
 MOST = 48  # characters: a longer name would leave a table or a figure no room for numbers
 
 
+def name_part(holdout: str, group: str) -> str:
+    """A hold-out, and the group of a comparison, if it has several."""
+    return printable(holdout) + (f", {printable(group, 120)}" if group else "")
+
+
 def printable(name: str, most: int = MOST) -> str:
     r"""A name in which what cannot be seen, or would move what stands beside it, is written as Python writes it.
 

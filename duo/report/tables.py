@@ -14,7 +14,7 @@ from duo.evaluation.result import Result
 from duo.evaluation.row import describe_search
 from duo.evaluation.score import FEW_DOCUMENTS, Score, Scores, difference
 from duo.report.ladder import CEILINGS, has_ladder, ladder_remark, ladder_table
-from duo.report.names import printable
+from duo.report.names import name_part, printable
 from duo.report.numbers import half, new_table, share, signed, size, time_of, times
 
 COMPARED = ("fixed_best", "random")  # the baselines that a run's rows are compared with
@@ -91,7 +91,7 @@ def comparison_table(comparison: Comparison, group: str, holdout: str, subset: b
         "seeds",
         *(["gap closed"] if comparison.gap else []),
     )
-    title = f"{printable(holdout)}{f', {printable(group, 120)}' if group else ''}: {_where(first, subset)}"
+    title = f"{name_part(holdout, group)}: {_where(first, subset)}"
     title += describe_search({name: how for name, how in comparison.searches(group).items() if name in scores})
     view = _view(title, columns, subset)
     for bound in (False, True):

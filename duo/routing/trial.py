@@ -12,6 +12,7 @@ from torch import Tensor
 
 from duo.backbone import MODULES, PADDING, Backbone, Budget, Counts, Gate, Run
 from duo.backbone.flops import tree_flops
+from duo.backbone.model import count_positions
 from duo.data.batch import Batch
 from duo.routing.meter import Meter, MeterView, charged, meter_of, note_labels
 from duo.routing.uniform import EVALUATE, ROUND_COUNTS, hash_key, uniform
@@ -103,8 +104,7 @@ class Trial:
     @property
     def position_BT(self) -> Tensor:
         """Positions counted from the first real token; negative for padding."""
-        padding_B1 = (self.tokens_BT == PADDING).sum(1, keepdim=True)
-        return torch.arange(self.tokens_BT.shape[1], device=self.tokens_BT.device) - padding_B1
+        return count_positions(self.tokens_BT)
 
     def uniform(self, draw: int = 0) -> Tensor:
         """uniform_BTL in [0, 1): a hash of (seed, purpose, step, sequence id, position, layer, draw).

@@ -37,11 +37,10 @@ def run_comparison(recipe: Recipe, name: str, command: str, cache: Path, device:
     start, identity, recipe = time.time(), recipe.digest, with_subset_for_searches(recipe)
     data = backbone_source(recipe).open_data(cache)  # of all rows
     groups, compare = {}, recipe.compare
-    foreign = [name for name in data.holdouts if name not in data.calibration]
     for group, rows in recipe.groups.items():
         where = f" at {group}" if group else ""
         found = {row: _score_seeds(rows[row], compare.seeds, data, device, f"{row}{where}") for row in rows}
-        groups[group] = compare_rows(found, compare.minus, compare.gap, compare.known_by, foreign)
+        groups[group] = compare_rows(found, compare.minus, compare.gap, compare.known_by, data.foreign)
     failed = [row.failed for rows in groups.values() for row in rows.values()]
     if all(failed):
         raise ValueError(f"every row failed; the first one: {failed[0]}")
@@ -51,7 +50,7 @@ def run_comparison(recipe: Recipe, name: str, command: str, cache: Path, device:
         groups=groups,
         minus=compare.minus,
         gap=compare.gap,
-        foreign=foreign,
+        foreign=data.foreign,
         provenance=provenance(recipe.seed, device, time.time() - start, command, digest_sources(recipe)),
     )
 

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct, to_builtins
 from safetensors.numpy import save
 
 import duo
-from duo.backbone import Backbone
+from duo.backbone import Backbone, BackboneConfig
 from duo.data.datamodule import TextData
 from duo.recipe.sections import LeaderboardConfig
 from duo.storage.location import shown
@@ -140,17 +140,20 @@ def publish(store: Store, backbone: Backbone, weights: Path, data: TextData, abo
         },
         {"tokenizer.json": data.tokenizer.to_str().encode(), "tokens.safetensors": save(arrays)},
     )
-    # a recipe's config has the seed of the training too, which stands in `about`
-    config = {key: value for key, value in asdict(backbone.config).items() if key != "seed"}
     found = {
         "schema": SCHEMA,
         "about": to_builtins(about),
-        "config": config,
+        "config": shape_of(backbone),
         "weights": weights_digest(backbone),
         "parameters": sum(backbone.parameter_counts().values()),
         "tokens": tokens_digest,
     }
     return store.add("backbones", found, {"weights.safetensors": weights.read_bytes()})
+
+
+def shape_of(backbone: Backbone) -> dict[str, Any]:
+    """The fields of its `BackboneConfig`; a recipe's config has the seed of the training too."""
+    return {key: value for key, value in asdict(backbone.config).items() if key in BackboneConfig.__dataclass_fields__}
 
 
 def check_about(about: About) -> None:

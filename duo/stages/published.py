@@ -6,6 +6,7 @@ import logging
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock
@@ -18,7 +19,7 @@ from duo.backbone import Backbone, BackboneConfig
 from duo.data.config import DataConfig
 from duo.data.datamodule import TextData
 from duo.data.tokenizer import literal, tokenizer_digest
-from duo.data.tokens import Packed, digests_of, write
+from duo.data.tokens import Packed, digests_of, pair_documents, write
 from duo.recipe.sections import LeaderboardConfig
 from duo.stages.cache import Made
 from duo.stages.publish import BackboneHead, TokensHead, backbone_head, documents_of, open_store, tokens_head
@@ -147,20 +148,20 @@ def open_published(store: Store, digest: str) -> tuple[Backbone, str]:
         raise ValueError(f"backbones/{digest[:12]} cannot be read: {error}") from error
     if weights_digest(backbone) != head.weights:
         raise ValueError(f"backbones/{digest[:12]} holds other weights than its head says")
-    told = to_builtins(tokens_head(store, head.tokens))
-    tokenizer = Tokenizer.from_str(store.file("tokens", head.tokens, "tokenizer.json", told).decode())
+    tokenizer = _read_tokenizer(store, head.tokens, to_builtins(tokens_head(store, head.tokens)))
     return backbone.eval().requires_grad_(False), tokenizer_digest(literal(tokenizer))
+
+
+def _read_tokenizer(store: Store, digest: str, told: dict[str, Any]) -> Tokenizer:
+    return Tokenizer.from_str(store.file("tokens", digest, "tokenizer.json", told).decode())
 
 
 def _unpack(store: Store, digest: str, head: TokensHead) -> tuple[Tokenizer, dict[str, list[Packed]]]:
     told = to_builtins(head)
     try:
-        tokenizer = Tokenizer.from_str(store.file("tokens", digest, "tokenizer.json", told).decode())
+        tokenizer = _read_tokenizer(store, digest, told)
         arrays = load(store.file("tokens", digest, "tokens.safetensors", told))
-        documents = {name: documents_of(head, name).tolist() for name in arrays}
-        splits = {
-            name: [Packed(*row) for row in zip(rows, documents[name], strict=True)] for name, rows in arrays.items()
-        }
+        splits = {name: pair_documents(tokens, documents_of(head, name)) for name, tokens in arrays.items()}
     except Exception as error:  # tokenizers and safetensors have exceptions of their own
         raise ValueError(f"tokens/{digest[:12]} cannot be read: {error}") from error
     return tokenizer, splits

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from msgspec import UNSET
 
+from duo.evaluation.comparison import place_beside
 from duo.evaluation.provenance import provenance
 from duo.evaluation.result import Result
-from duo.evaluation.row import choose_baseline, close_gap
 from duo.recipe import Recipe
 from duo.stages.output import digest_sources, keep_curves, keep_weights, note_backbone
 from duo.stages.score import score_baselines, score_row, with_subset_for_searches
@@ -32,11 +32,10 @@ def run_single(recipe: Recipe, name: str, command: str, folder: Path, cache: Pat
     backbone, router = train_or_load(recipe, source, data, device)
     ours = score_row(recipe, backbone, router, data)
     rows = {"router": ours} | score_baselines(recipe, backbone, data)
-    foreign = [name for name in data.holdouts if name not in data.calibration]
-    gap_from = {}
-    for holdout in data.holdouts:
-        losses = {name: rows[name].subset[holdout].loss for name in ("fixed_best", "random")}
-        gap_from[holdout] = choose_baseline(losses, "fixed_best", holdout not in foreign)
+    beside = {
+        holdout: place_beside(rows, "router", holdout, ["random"], ["fixed_best", "oracle"], data.foreign)
+        for holdout in data.holdouts
+    }
     result = Result(
         recipe=name,
         recipe_digest=identity,
@@ -51,11 +50,9 @@ def run_single(recipe: Recipe, name: str, command: str, folder: Path, cache: Pat
         scores=ours.scores,
         baselines={name: row.scores for name, row in rows.items() if name != "router" and row.scores},
         subset={name: row.subset for name, row in rows.items()},
-        gap_closed={
-            holdout: close_gap(ours, rows[begin], rows["oracle"], holdout) for holdout, begin in gap_from.items()
-        },
-        gap_from=gap_from,
-        foreign=foreign,
+        gap_closed={holdout: found.gap_closed for holdout, found in beside.items()},
+        gap_from={holdout: found.gap_from for holdout, found in beside.items()},
+        foreign=data.foreign,
         collapsed=ours.collapsed,
         search={name: row.search for name, row in rows.items() if row.search} or UNSET,
         provenance=provenance(recipe.seed, device, time.time() - start, command, digest_sources(recipe)),

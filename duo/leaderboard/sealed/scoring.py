@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from duo.backbone import Backbone, BackboneConfig
+from duo.backbone import Backbone
 from duo.data.batch import Batch
 from duo.data.datamodule import TextData
 from duo.evaluation.evaluate import score_routes
@@ -24,7 +24,7 @@ from duo.recipe.sections import LeaderboardConfig
 from duo.routing.registry import describe
 from duo.routing.router import Router
 from duo.stages.cache import Made
-from duo.stages.publish import backbone_head, open_store
+from duo.stages.publish import backbone_head, open_store, shape_of
 from duo.stages.score import complete_row, score_row
 from duo.storage.store import DIGEST, HEADS, Store
 from duo.storage.weights import save_weights
@@ -122,16 +122,11 @@ class Subject:
         lend_published(self.recipe, folder / "store")
 
     def _job(self, backbone: Backbone) -> Job:
-        config = {
-            name: value
-            for name, value in asdict(backbone.config).items()
-            if name in BackboneConfig.__dataclass_fields__
-        }
         return Job(
             router=self.recipe.router["name"],
             options=self.recipe.router_options,
             budget=self.recipe.spec.budget._asdict(),
-            backbone=config,
+            backbone=shape_of(backbone),
             seed=self.recipe.seed,
             device=str(next(backbone.parameters()).device),
             threads=torch.get_num_threads(),

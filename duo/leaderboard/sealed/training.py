@@ -9,7 +9,7 @@ from pathlib import Path
 
 from duo.backbone import Backbone
 from duo.data.datamodule import TextData
-from duo.data.tokens import Packed, write
+from duo.data.tokens import pair_documents, write
 from duo.leaderboard.entry.recipe import from_yaml
 from duo.leaderboard.sealed.process import PATIENCE, run_child
 from duo.leaderboard.sealed.protocol import BACKBONE, TRAINED, Answer, read_bounded, write_answer
@@ -77,13 +77,7 @@ def train(folder: Path) -> None:
 
 def _write_known(data: TextData, folder: Path) -> None:
     """Writes the splits that a router may learn from."""
-    rows = {name: tokens for name, tokens in data.packed().items() if not name.startswith("holdouts.")}
+    known = {name: tokens for name, tokens in data.packed().items() if not name.startswith("holdouts.")}
+    rows = {name: pair_documents(tokens, data.documents(name)) for name, tokens in known.items()}
     folder.mkdir()
-    write(
-        folder,
-        data.tokenizer,
-        {
-            name: [Packed(*row) for row in zip(tokens, data.documents(name).tolist(), strict=True)]
-            for name, tokens in rows.items()
-        },
-    )
+    write(folder, data.tokenizer, rows)
