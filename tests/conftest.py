@@ -33,6 +33,21 @@ ROOT = Path(__file__).parents[1]
 os.fsync = lambda file: None  # milliseconds a file, thousands of times: no test outlives a power cut
 
 
+SHARE_A_BOARD = ("advised", "entries", "leaderboard", "sealed", "submit", "verify")  # which takes a minute to make
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Tests of one file go to one worker, for what its fixtures make; those that share a board all to the same."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "board" if file.endswith(tuple(f"test_{name}.py" for name in SHARE_A_BOARD)) else file
+
+    return Scheduling(config, log)
+
+
 def toy_config(**changes):
     return BackboneConfig(
         **{"layers": 3, "width": 16, "heads": 4, "big": 32, "small": 4, "vocabulary": 64, "positions": 64} | changes

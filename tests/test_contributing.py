@@ -65,6 +65,6 @@ def test_what_new_writes_passes_its_own_tests_and_the_house_style(shell):
         "python -m duo.plugins check tidy; python -m pytest -q here; cd here; python -m ruff check --line-length 120 ."
     )
     assert "all checks passed" in printed
-    assert "38 passed" in printed
+    assert "40 passed" in printed
     shell("python -m ruff format --check --line-length 120 here")
     shell("python -m mypy --strict --no-warn-return-any here/duo_tidy/router.py")

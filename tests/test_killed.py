@@ -86,7 +86,7 @@ def test_two_processes_train_and_score_what_one_does(tmp_path):
     for holdout in ("text", "code"):
         for row in ("all_small", "all_big", "random"):
             ours, theirs = (result["baselines"][row][holdout] for result in (one, other))
-            assert ours["tokens"] == theirs["tokens"] == 65536
+            assert ours["tokens"] == theirs["tokens"] == 16384
             assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
             assert ours["share"] == pytest.approx(theirs["share"])
     ours, theirs = (load_file(tmp_path / name / "backbone.safetensors") for name in ("one", "two"))

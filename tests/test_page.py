@@ -70,22 +70,8 @@ def test_sorting_keeps_the_kinds_apart(look):
         assert names(browser) == [*expected, "all big", "oracle"]
     assert len(browser.find_elements(By.CSS_SELECTOR, "[aria-sort]")) == 1
     ends = "const rows = document.querySelectorAll(arguments[0]); return [4, 5].map(place => rows[place].textContent)"
-    keys = [
-        "rank",
-        "name",
-        "router",
-        "fixed",
-        "above",
-        "gap",
-        "share",
-        "flops",
-        "router-flops",
-        "passes",
-        "time",
-        "seeds",
-        "status",
-    ]
-    for key in keys:
+    keys = "rank name router fixed above gap share flops router-flops size passes time seeds status"
+    for key in keys.split():
         script = f"document.querySelector('thead .{key} button').click(); {ends}"
         assert browser.execute_script(script, ROWS) == ["all big", "oracle"]
 
@@ -137,7 +123,7 @@ def test_everything_can_be_done_from_the_keyboard(look):
     browser = look()
     find(browser, "thead .loss button").send_keys(Keys.SPACE, Keys.ENTER)
     assert names(browser)[0] == "fixed_best"
-    for _ in range(11):
+    for _ in range(12):
         browser.switch_to.active_element.send_keys(Keys.TAB)
     active = browser.switch_to.active_element
     assert active.text == "fixed_best"
@@ -225,6 +211,17 @@ def test_a_phone_never_scrolls_the_page_sideways(browser, look):
     find(browser, ROWS).click()
     width = "const p = document.querySelector('#panel'); return [p.clientWidth >= p.scrollWidth, p.offsetWidth <= 360]"
     assert browser.execute_script(width) == [True, True]
+
+
+@pytest.mark.parametrize("width", [360, 1000, 1600])
+def test_no_header_is_cut_off_and_what_is_not_counted_is_marked(browser, look, width):
+    view(browser, width, 900)
+    look()
+    every = "return [...document.querySelectorAll(arguments[0])]"
+    cut = f"{every}.filter(button => button.scrollWidth > button.clientWidth).map(button => button.textContent)"
+    assert browser.execute_script(cut, "thead button") == []
+    shown = browser.execute_script(f"{every}.map(cell => cell.textContent)", "tbody :is(.time, .size) .large")
+    assert sorted({*shown}) == ["1.10", "1.10 ?", "1k"]
 
 
 def test_dark_and_light_follow_the_system_plot_included(look):

@@ -6,14 +6,16 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from conftest import command
 from test_training import QUIET, data, module_of, weights  # noqa: F401 # data is a fixture
 
-from duo import Budget, Router, Spec
+from duo import Backbone, BackboneConfig, Budget, Router, Spec
 from duo.data import TextData
+from duo.routing import compose, counter, meter
 from duo.storage import signals
 from duo.storage.signals import SIGNALS, Stopped, stopping, waiting
 from duo.training import fit
@@ -53,6 +55,39 @@ def test_a_training_that_was_asked_to_stop_goes_on_bit_for_bit(data, tmp_path, n
     fit(again, data, tmp_path / "cut", "test", options)
     assert torch.equal(weights(again), weights(whole))
     assert loss_curve(tmp_path / "cut") == loss_curve(tmp_path / "whole")
+
+
+def count_a_pass(backbone, moment=-1):
+    """What is counted, or raised where a signal strikes at a moment; in a thread, which takes along what is left."""
+
+    def strike(frame, event, argument):
+        nonlocal moment
+        if frame.f_code.co_filename not in {counter.__file__, meter.__file__}:
+            return None
+        moment -= event == "line"
+        if moment == -1 and event == "line":
+            raise Stopped(signal.SIGTERM)
+        return strike
+
+    def count(of):
+        sys.settrace(None if moment < 0 else strike)
+        with of.counting():
+            torch.ones(3) + 1
+            backbone(torch.zeros(1, 2, dtype=torch.long), compose.replay(torch.ones(1, 2, 1, dtype=torch.long)))
+            torch.ones(3) + 1
+        return of.costs
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(count, meter.Meter()).exception() or moment
+
+
+def test_a_signal_at_any_moment_of_counting_is_what_is_heard_of():
+    """Counting begins and ends in several steps, and complains where it finds itself in between."""
+    backbone = Backbone(BackboneConfig(layers=1, width=8, heads=1, vocabulary=16))
+    moments = 100_000 - count_a_pass(backbone, 100_000)
+    assert moments > 100
+    for moment in range(moments):
+        assert isinstance(count_a_pass(backbone, moment), Stopped), moment
 
 
 def test_a_signal_before_the_first_step_is_heard_although_lightning_takes_it(data, tmp_path, monkeypatch):  # noqa: F811

@@ -17,7 +17,7 @@ def toy_standing(loss, passes=0.0, budget_flops=2e6):
         loss=loss, loss_interval=(loss - 0.01, loss + 0.02), perplexity=2.0, bits_per_byte=1.0, tokens=4096,
         documents=48, share={"skip": 0.25, "small": 0.25, "big": 0.5}, flops_per_token=2e6 - 1e5 * loss,
         budget_flops_per_token=budget_flops, router_flops_per_token=1e4, within_budget=True, passes=passes,
-        labels_consulted=False, seconds_per_token=1e-4, time_ratio=1.1, unexplained_time=False,
+        labels_consulted=False, seconds_per_token=1e-4, time_ratio=1.1, unexplained_time=passes > 0,
         router_parameters=1000, router_bytes=4000, promised_loss=None,
     )  # fmt: skip
     heat = [[0.0, 0.5], [1.0, 0.25], [0.1, 0.2]]

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from msgspec import Struct
-from scipy.special import stdtrit
 
 LEVEL = 0.95
 DOUBT = 4  # how far the spread of few seeds is mistrusted; at 0, intervals of 2 seeds covered 87 %, here 92 to 97 %
@@ -171,4 +170,6 @@ def t_quantile(freedom: float) -> float:
     >>> round(t_quantile(1), 3), round(t_quantile(2.5), 3), round(t_quantile(47), 3)
     (12.706, 3.575, 2.012)
     """
+    from scipy.special import stdtrit  # half a second, for which a process that scores nothing need not wait
+
     return float(stdtrit(freedom, (1 + LEVEL) / 2))

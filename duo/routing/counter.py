@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -121,13 +121,21 @@ class Counter(TorchDispatchMode):
         self.operators += 1  # what it takes to begin and end
         wait_for_device()
         start = Instant.now()
-        _here.counter = self
-        self._go_on()
         try:
+            _here.counter = self
+            self._go_on()
             yield
+        except Exception:
+            self._stop()
+            raise
+        except BaseException:  # a signal strikes anywhere, in the middle of beginning and ending too
+            with suppress(Exception):
+                self._stop()
+            raise
+        else:
+            self._stop()
         finally:
             _here.counter = None
-            self._stop()
             wait_for_device()
             past = start.past()
             self.processor += past.processor

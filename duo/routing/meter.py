@@ -54,7 +54,7 @@ class Meter:
     def __init__(self, enabled: bool = True) -> None:
         self._enabled, self._tokens, self._lost = enabled, 1, ""
         self._costs, self._seal = Costs(), hash(Costs())
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # again: a signal may strike where it is held
         self.models: set[Backbone] = set()
         """Whose passes were charged: a deployment holds them all."""
 
@@ -96,12 +96,12 @@ class Meter:
     def _add(self, more: Costs) -> None:
         with self._lock:
             costs = self._sealed()
-            self._costs = Costs(
+            costs = Costs(
                 costs.passes + more.passes, costs.layer_evaluations + more.layer_evaluations,
                 costs.pass_flops + more.pass_flops, costs.work.plus(more.work),
                 costs.labels_consulted or more.labels_consulted,
             )  # fmt: skip
-            self._seal = hash(self._costs)
+            self._costs, self._seal = costs, hash(costs)  # in one line: no signal comes in between
 
     @contextmanager
     def counting(self) -> Iterator[None]:

@@ -27,6 +27,8 @@ const signed = (value) => number(value, 4, "+");
 const loss = (value) => number(value, 4);
 const percent = (value, sign = "") => (Number.isFinite(value) ? `${number(100 * value, 1, sign)} %` : "–");
 const times = (part) => (part < 10 ? percent(part) : `${number(part, 0)} ×`);
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const short = (value) => compact.format(value).replace("K", "k");
 const between = (interval, show) => (interval ? `[${interval.map((end) => show(end)).join(", ")}]` : "");
 const plain = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 const pairs = (options) => Object.entries(options).map(([key, value]) => `${key}=${plain(value)}`).join(", ");
@@ -84,14 +86,20 @@ const COLUMNS = [
     show: ({ standing }) => [times(standing.router_flops_per_token / standing.flops_per_token)],
   },
   {
+    key: "size", label: "Size", unit: "of router",
+    value: ({ standing }) => standing.router_parameters,
+    show: ({ standing: { router_parameters: numbers, router_bytes: bytes } }) => [short(numbers), `${short(bytes)}B`],
+  },
+  {
     key: "passes", label: "Passes", unit: "extra",
     value: ({ standing }) => standing.passes,
     show: ({ standing: { passes } }) => [passes > 0 ? `+${Number(passes.toPrecision(3))}` : "0"],
   },
   {
-    key: "time", label: "Time", unit: "µs/token",
-    value: ({ standing }) => standing.seconds_per_token,
-    show: ({ standing }) => [number(1e6 * standing.seconds_per_token, standing.seconds_per_token < 1e-4 ? 1 : 0)],
+    key: "time", label: "Time", unit: "of all big’s",
+    value: ({ standing }) => standing.time_ratio,
+    show: ({ standing: { time_ratio, unexplained_time, seconds_per_token: seconds } }) =>
+      [number(time_ratio, 2) + (unexplained_time ? " ?" : ""), `${number(1e6 * seconds, seconds < 1e-4 ? 1 : 0)} µs`],
   },
   {
     key: "seeds", label: "Seeds", unit: "",
