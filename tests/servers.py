@@ -11,7 +11,8 @@ import boto3
 from moto.server import ThreadedMotoServer
 from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.handlers import FTPHandler
-from pyftpdlib.servers import ThreadedFTPServer
+from pyftpdlib.ioloop import IOLoop
+from pyftpdlib.servers import FTPServer
 
 
 @contextlib.contextmanager
@@ -21,7 +22,8 @@ def ftp(folder):
     authorizer.add_user("duo", "secret", str(folder), perm="elradfmw")
     authorizer.add_user("guest", "secret", str(folder), perm="elr")
     handler = type("Handler", (FTPHandler,), {"authorizer": authorizer, "passive_ports": None})
-    with ThreadedFTPServer(("127.0.0.1", 0), handler) as running:
+    # a loop of its own, and one thread: threads that share what pyftpdlib keeps lose connections on a busy machine
+    with FTPServer(("127.0.0.1", 0), handler, ioloop=IOLoop()) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"timeout": 0.1}, daemon=True)
         thread.start()
         yield f"ftp://duo:secret@127.0.0.1:{running.address[1]}/board"
