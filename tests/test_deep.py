@@ -153,12 +153,11 @@ def check_says_local(folder, layers, tokens):
     assert result.search == {"fixed_best": "local", "oracle": "local"}
     fixed, oracle = (result.subset[row][holdout].loss for row in ("fixed_best", "oracle"))
     assert oracle < fixed
-    value = result.gap_closed[holdout].value
-    assert value is None or math.isfinite(value)  # none of few documents
     assert len({score[holdout].tokens for score in result.subset.values()}) == 1
     assert result.subset["oracle"][holdout].sequences.used_TLM.shape[:2] == (tokens, layers)
     assert table(result, holdout, True).title.endswith("; search: local (fixed_best, oracle)")
     assert table(result, holdout).title.endswith("; search: local (fixed_best)")
+    return result.gap_closed[holdout].value
 
 
 def test_a_run_says_which_rows_searched_locally(few, small, tmp_path):
@@ -166,7 +165,7 @@ def test_a_run_says_which_rows_searched_locally(few, small, tmp_path):
     little = "router={name: random}", "data.subset_sequences=4", "data.subset_tokens=6", "stage1.steps=2"
     printed = command(*small, "backbone.layers=4", "budget.big=2", *little, *where)
     assert "search  6 patterns in 4 layers are too many to list" in printed
-    check_says_local(tmp_path / "run", 4, 6)
+    assert math.isfinite(check_says_local(tmp_path / "run", 4, 6))
 
 
 @pytest.mark.long
@@ -174,4 +173,5 @@ def test_a_deep_run_ends(small, tmp_path):
     deep = ("backbone.layers=30", "budget.big=15", "data.subset_sequences=2", "data.subset_tokens=8")
     tokens = "data.holdout_tokens=256", "data.calibration_tokens=128"
     command(*small, *deep, *tokens, f"output={tmp_path}/run", f"cache={tmp_path}/cache")
-    check_says_local(tmp_path / "run", 30, 8)
+    closed = check_says_local(tmp_path / "run", 30, 8)
+    assert closed is None or math.isfinite(closed)  # none where the gap of so few documents is not clear

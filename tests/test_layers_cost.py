@@ -3,15 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from test_operators import ATTENTION, ROWS, Q, W, X, work_of
+from test_operators import ATTENTION, QUIET, ROWS, Q, W, X, work_of
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::UserWarning"),  # torch's own, of sparse, ragged and quantised tensors
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.ao"),
-    pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning"),
-]
+pytestmark = QUIET
 
 
 @pytest.mark.parametrize("name", ["MultiheadAttention", "TransformerEncoderLayer", "attention"])

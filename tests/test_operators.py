@@ -10,7 +10,7 @@ from torch import nn
 
 from duo.routing.counter import Counter
 
-pytestmark = [
+pytestmark = QUIET = [
     pytest.mark.filterwarnings("ignore::UserWarning"),  # torch's own, of sparse, ragged and quantised tensors
     pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.ao"),
     pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning"),
