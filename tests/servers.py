@@ -22,12 +22,19 @@ def ftp(folder):
     authorizer.add_user("duo", "secret", str(folder), perm="elradfmw")
     authorizer.add_user("guest", "secret", str(folder), perm="elr")
     handler = type("Handler", (FTPHandler,), {"authorizer": authorizer, "passive_ports": None})
-    # a loop of its own, and one thread: threads that share what pyftpdlib keeps lose connections on a busy machine
-    with FTPServer(("127.0.0.1", 0), handler, ioloop=IOLoop()) as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"timeout": 0.1}, daemon=True)
-        thread.start()
-        yield f"ftp://duo:secret@127.0.0.1:{running.address[1]}/board"
+    stopped = threading.Event()
+
+    def serve():  # from the first to the last in one thread, with a loop of its own: what pyftpdlib shares is not safe
+        while not stopped.is_set():
+            running.serve_forever(timeout=0.1, blocking=False)
         running.close_all()
+
+    running = FTPServer(("127.0.0.1", 0), handler, ioloop=IOLoop())
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"ftp://duo:secret@127.0.0.1:{running.address[1]}/board"
+    stopped.set()
+    thread.join(timeout=10)
 
 
 class _SSH(asyncssh.SSHServer):
