@@ -27,6 +27,7 @@ from duo.routing.calibration import calibrated
 from duo.routing.compose import capped, one_hot, replay, straight_through, top
 from duo.routing.router import Router, Spec
 from duo.routing.trial import Trial
+from duo.storage.weights import round_to_bfloat16
 
 __all__ = [
     "Backbone",
@@ -42,6 +43,7 @@ __all__ = [
     "capped",
     "one_hot",
     "replay",
+    "round_to_bfloat16",
     "straight_through",
     "top",
 ]

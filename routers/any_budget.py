@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from duo import Gate, Router, Spec, Trial, calibrated
+from duo import Gate, Router, Spec, Trial, calibrated, round_to_bfloat16
 from duo.backbone import BIG, MODULES
 from routers.softmax_budget import best, check_ranges, mixed
 
@@ -27,7 +27,7 @@ class AnyBudget(Router):
     offset_M: Tensor
     banned_M: Tensor
 
-    def __init__(self, spec: Spec, alpha: float = 10.0, sharpness: float = 20.0, hidden: int = 32) -> None:
+    def __init__(self, spec: Spec, alpha: float = 10.0, sharpness: float = 20.0, hidden: int = 16) -> None:
         super().__init__(spec)
         check_ranges(alpha, sharpness, hidden, least_hidden=1)
         if spec.budget.skip:
@@ -59,7 +59,8 @@ class AnyBudget(Router):
         return trial.loss(run).mean() + self.alpha * (off_B**2).mean()
 
     def calibrate(self, trials: Sequence[Trial]) -> None:
-        """Finds the offset at which the hard routes keep the budget on every calibration set."""
+        """Halves the weights' bits, then finds the offset at which hard routes keep the budget on every set."""
+        round_to_bfloat16(self)
         self.offset_M.copy_(calibrated(lambda trial: self._allowed, trials, self.spec.budget))
 
     def _allowed(self, x_BSD: Tensor, layer: int) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,14 +11,14 @@ from duo.backbone import MODULES, PADDING
 from routers.softmax_budget import SoftmaxBudget
 
 FACTOR = 6_364_136_223_846_793_005  # of hashes; products wrap around
-BUCKETS = 24_576  # with the heads 345,240 numbers on the shared reference backbone: 9.7 % of its parameters
+BUCKETS = 4_096  # a larger table is better, and longer to fetch: the curve is in LOG.md (`recipe=table_sizes`)
 
 
 class NgramTable(nn.Embedding):
     """Logits for what the last tokens are, one by one and together, all 0 at first; padding counts as a token.
 
     One hashed table is looked up with each of the last `tokens` tokens, and with each sequence of 2 to `together` of
-    them; what it holds there is summed. Once trained it keeps 16 bits of each number.
+    them; what it holds there is summed.
 
     Args:
         layers: that have logits.
@@ -50,11 +48,7 @@ class NgramTable(nn.Embedding):
 
     def found(self, tokens_BT: Tensor) -> Tensor:
         """found_BTX: what the table holds for the tokens, summed over the look-ups."""
-        return self(self._rows(tokens_BT)).float().sum(2)  # summed in 32 bits, whatever is kept of them
-
-    def round(self) -> None:
-        """Keeps 16 bits of each number (bfloat16), so that saved weights take half the room; training needs all 32."""
-        self.to(torch.bfloat16)
+        return self(self._rows(tokens_BT)).float().sum(2)
 
     def _rows(self, tokens_BT: Tensor) -> Tensor:
         """Rows of the table for every look-up, row_BTX."""
@@ -85,7 +79,7 @@ class NgramBudget(SoftmaxBudget):
         spec: Spec,
         alpha: float = 10.0,
         sharpness: float = 20.0,
-        hidden: int = 32,
+        hidden: int = 16,
         tokens: int = 3,
         together: int = 3,
         buckets: int = BUCKETS,
@@ -96,8 +90,3 @@ class NgramBudget(SoftmaxBudget):
     def logits_of(self, trial: Trial) -> Gate:
         """The heads' logits plus what the table says of the trial's tokens."""
         return self.table.added_to(self.logits, trial.tokens_BT)
-
-    def calibrate(self, trials: Sequence[Trial]) -> None:
-        """Rounds the table, then finds the offsets of what is left."""
-        self.table.round()
-        super().calibrate(trials)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from duo import Gate, Router, Spec, Trial, replay, top
+from duo import Gate, Router, Spec, Trial, replay, round_to_bfloat16, top
 from routers.fixed_best import FixedBest
 from routers.ngram_budget import BUCKETS, NgramTable
 
@@ -48,8 +48,8 @@ class NgramControl(Router):
         return trial.loss(run._replace(logits_BTV=run.logits_BTV + self._moved(trial))).mean()
 
     def calibrate(self, trials: Sequence[Trial]) -> None:
-        """Rounds the table, as the router does, and finds the best fixed pattern."""
-        self.table.round()
+        """Halves the weights' bits, as the router does, and finds the best fixed pattern."""
+        round_to_bfloat16(self)
         self.fixed.calibrate(trials)
 
     def predict(self, trial: Trial) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from duo import Gate, Router, Spec, Trial, calibrated, one_hot
+from duo import Gate, Router, Spec, Trial, calibrated, one_hot, round_to_bfloat16
 from duo.backbone import MODULES, SMALL
 
 
@@ -91,5 +91,6 @@ class SoftmaxBudget(Router):
         return (self.alpha_M * ((share_BM - self.share_M) ** 2).mean(0)).sum()
 
     def calibrate(self, trials: Sequence[Trial]) -> None:
-        """Finds the offsets at which the hard routes keep the budget on every calibration set."""
+        """Halves the weights' bits, then finds the offsets at which hard routes keep the budget on every set."""
+        round_to_bfloat16(self)
         self.offset_M.copy_(calibrated(self.logits_of, trials, self.spec.budget))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -34,7 +32,7 @@ class Surrogate(SoftmaxBudget):
         self,
         spec: Spec,
         flips: int = 2,
-        hidden: int = 32,
+        hidden: int = 16,
         tokens: int = 3,
         together: int = 3,
         buckets: int = BUCKETS,
@@ -48,11 +46,6 @@ class Surrogate(SoftmaxBudget):
     def logits_of(self, trial: Trial) -> Gate:
         """The heads' logits plus what the table says of the trial's tokens."""
         return self.table.added_to(self.logits, trial.tokens_BT)
-
-    def calibrate(self, trials: Sequence[Trial]) -> None:
-        """Rounds the table, then finds the offsets of what is left."""
-        self.table.round()
-        super().calibrate(trials)
 
     def loss(self, trial: Trial) -> Tensor:
         """Mean squared error of the predicted differences, in units of `SCALE` per nat."""

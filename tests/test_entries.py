@@ -17,7 +17,7 @@ from duo.leaderboard.page import write_page
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (setting("schema", value=4), "schema"),
+        (setting("schema", value=5), "schema"),
         (setting("schema", value=1), "an older form of entries"),
         (setting("row", "budget", "big", value=2), "row.budget"),
         (setting("row", "options", value={"alpha": 3.0}), "row.options"),

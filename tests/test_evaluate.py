@@ -72,6 +72,10 @@ def test_padding_and_missing_labels_are_not_scored():
     for name in ("loss", "tokens", "flops_per_token", "budget_flops_per_token"):
         assert getattr(plain, name) == pytest.approx(getattr(wide, name), abs=1e-5)
     assert plain.share == pytest.approx(wide.share)
+    used_TLM, share_TLM = wide.sequences.used_TLM, wide.sequences.share_TLM
+    assert used_TLM.sum(-1).tolist() == [[0] * 3] * 3 + [[2] * 3] * plain.sequences.used_TLM.shape[0]
+    assert (share_TLM[3:] == used_TLM[3:] / 2).all()
+    assert (share_TLM[:3] == 0).all()
 
 
 @pytest.mark.parametrize(

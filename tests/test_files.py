@@ -12,13 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from conftest import toy_backbone
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
+from torch import nn
 
 from duo.evaluation.format import save_struct
 from duo.evaluation.intervals import Estimate
 from duo.storage.files import LEFT_OVER, naming, replacing
-from duo.storage.weights import load_weights, save_weights, weights_digest
+from duo.storage.weights import load_weights, round_to_bfloat16, save_weights, weights_digest
 
 
 def test_many_writers_of_one_file_never_break_one_another(tmp_path):
@@ -139,3 +141,28 @@ def test_weights_that_are_saved_and_loaded_are_the_same_to_the_last_bit(tmp_path
     with torch.no_grad():
         next(theirs.parameters()).view(-1)[0] += 1
     assert weights_digest(theirs) != weights_digest(ours)
+
+
+def test_weights_of_16_bits_take_16_and_come_back_in_32_also_where_two_modules_share_them(tmp_path):
+    shared = [nn.Linear(64, 64) for _ in range(2)]
+    ours, theirs = (nn.ModuleDict({"own": nn.Linear(8, 8), "one": one, "two": one}) for one in shared)
+    round_to_bfloat16(ours)
+    save_weights(ours, tmp_path / "weights")
+    saved = load_file(tmp_path / "weights")
+    assert {name: value.dtype for name, value in saved.items() if name.startswith("own")} == dict.fromkeys(
+        ("own.weight", "own.bias"), torch.bfloat16
+    )
+    assert len(saved) == 4  # what is shared is saved once
+    load_weights(theirs, tmp_path / "weights")
+    assert weights_digest(theirs) == weights_digest(ours)
+    assert theirs["own"].weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("value", [1 + 2**-8, float("inf"), 1e-40, 16_777_217.0])
+def test_no_bit_of_weights_is_lost_unasked(tmp_path, value):
+    ours, theirs = nn.Linear(4, 1), nn.Linear(4, 1)
+    ours.register_buffer("kept", torch.tensor([value]))
+    theirs.register_buffer("kept", torch.zeros(1))
+    save_weights(ours, tmp_path / "weights")
+    load_weights(theirs, tmp_path / "weights")
+    assert weights_digest(theirs) == weights_digest(ours)

@@ -108,7 +108,6 @@ class _Record(NamedTuple):
     tokens_B: np.ndarray
     bytes: int
     used_TLM: np.ndarray
-    seen_T: np.ndarray
     flops: float
     budget_flops: float
     spent: Spent
@@ -126,7 +125,6 @@ def _record(backbone: Backbone, router: Router, batch: Batch, run: Run, spent: S
         tokens_B=scored_BT.sum(1).cpu().numpy(),
         bytes=int(batch.bytes_B.sum()),
         used_TLM=weight_BTLM.sum(0).cpu().numpy(),
-        seen_T=scored_BT.sum(0).cpu().numpy(),
         flops=float(run_flops(backbone.config, run.weight_BTLM, position_BT)[scored_BT].sum()),
         budget_flops=budgeted * int(scored_BT.sum()),
         spent=spent,
@@ -173,11 +171,10 @@ def _score(router: Router, records: list[_Record], labels_consulted: bool) -> Sc
 def _join(records: list[_Record]) -> Sequences:
     """The sequences of all batches, in the order of their ids."""
     order = np.concatenate([record.sequence_B for record in records]).argsort(kind="stable")
-    used_TLM, seen_T = _total(records, "used_TLM"), _total(records, "seen_T")
     return Sequences(
         loss_ZB=np.concatenate([record.loss_B for record in records])[None, order],
         tokens_B=np.concatenate([record.tokens_B for record in records])[order],
-        used_TLM=used_TLM / np.maximum(seen_T, 1)[:, None, None],
+        used_TLM=_total(records, "used_TLM").astype(np.int64),  # whole numbers: a hard route uses one module
         sequence_B=np.concatenate([record.sequence_B for record in records])[order],
         document_B=np.concatenate([record.document_B for record in records])[order],
     )

@@ -36,7 +36,7 @@ class Sequences(NamedTuple):
     tokens_B: np.ndarray
     """Scored tokens of each sequence."""
     used_TLM: np.ndarray
-    """Share of tokens that use each module, by position and layer, averaged over seeds."""
+    """Scored tokens that use each module, by position and layer, of all seeds together."""
     sequence_B: np.ndarray
     """Ids of the sequences."""
     document_B: np.ndarray
@@ -47,6 +47,12 @@ class Sequences(NamedTuple):
         """The loss averaged over seeds, summed over the tokens of each sequence."""
         mean_B: np.ndarray = self.loss_ZB.mean(0)
         return mean_B
+
+    @property
+    def share_TLM(self) -> np.ndarray:
+        """Share of tokens that use each module, by position and layer; 0 where no token is scored."""
+        share_TLM: np.ndarray = self.used_TLM / np.maximum(self.used_TLM.sum(-1, keepdims=True), 1)
+        return share_TLM
 
     @property
     def documents(self) -> int:
@@ -87,7 +93,7 @@ def jackknife(statistic: Statistic, *routers: Sequences) -> Estimate:
     given twice is one router: minus itself it is 0, without any doubt.
 
     >>> tokens_B, document_B = np.array([1, 1, 2]), np.array([0, 1, 2])
-    >>> router = Sequences(np.array([[2.0, 2.0, 4.0]]), tokens_B, np.zeros((2, 1, 3)), document_B, document_B)
+    >>> router = Sequences(np.array([[2.0, 2.0, 4.0]]), tokens_B, np.zeros((2, 1, 3), int), document_B, document_B)
     >>> jackknife(lambda loss: loss, router)
     Estimate(value=2.0, interval=(2.0, 2.0))
     """

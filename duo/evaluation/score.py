@@ -110,7 +110,7 @@ def average_scores(scores: Sequence[Score]) -> Score:
     }
     sequences = parts[0]._replace(
         loss_ZB=np.concatenate([part.loss_ZB for part in parts]),
-        used_TLM=np.mean([part.used_TLM for part in parts], axis=0),
+        used_TLM=np.sum([part.used_TLM for part in parts], axis=0),
     )
     mean = structs.replace(
         first,
@@ -139,7 +139,7 @@ def perplexity(loss: float) -> float | None:
 
 def find_collapses(score: Score) -> list[str]:
     """Layers that always use one module, or never one that other layers use."""
-    used_LM = score.sequences.used_TLM.mean(0)
+    used_LM = score.sequences.share_TLM.mean(0)
     found = []
     for layer, used_M in enumerate(used_LM):
         # 1e-9: shares are means, and 1 may be missed by rounding

@@ -58,7 +58,7 @@ def pictures(result: Result | Comparison, curves: dict[str, Curve]) -> Mapping[s
         drawn = {"loss": partial(loss, result), "big_share": partial(layer_share, result)}
         return drawn | ({"ladder": partial(draw_ladder, result)} if has_ladder(result) else {})
     scores = result.scores or result.subset["router"]
-    shares = {holdout: score.sequences.used_TLM[..., 2] for holdout, score in scores.items()}
+    shares = {holdout: score.sequences.share_TLM[..., 2] for holdout, score in scores.items()}
     drawn = {"loss": partial(rows_of_result, result), "big_share": partial(big_share, shares)}
     logged = {stage: curve for stage, curve in curves.items() if curve}
     return drawn | ({"training_loss": partial(training_loss, logged)} if logged else {})
@@ -177,7 +177,7 @@ def layer_share(comparison: Comparison) -> Figure:
     for axis, holdout in zip(axes[:, 0], holdouts, strict=True):
         shares = sorted(
             (
-                (name, place, f"{printable(name)} {_short(group)}".strip(), score.sequences.used_TLM[..., 2].mean(0))
+                (name, place, f"{printable(name)} {_short(group)}".strip(), score.sequences.share_TLM[..., 2].mean(0))
                 for place, group in enumerate(comparison.groups)
                 for name, score in comparison.scored(group, holdout, True).items()
             ),

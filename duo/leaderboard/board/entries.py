@@ -73,6 +73,7 @@ def _check_tokens(one: Entry, backbone: BackboneHead, tokens: TokensHead) -> Non
                 and np.array_equal(part.document_B, document_N[rows])
                 and (part.tokens_B == length).all()
                 and part.used_TLM.shape[:2] == (length, backbone.config["layers"])
+                and (part.used_TLM.sum(-1) == len(rows)).all()
             ):
                 raise ValueError(f"its sequences of {holdout} are not the published ones")
 

@@ -174,7 +174,7 @@ def _is_clear(found: Estimate) -> bool:
 
 def _heat(score: Score) -> list[list[float]]:
     """Share of big by layer and by equal parts of the positions, to the three digits that an eye can tell."""
-    big_TL = score.sequences.used_TLM[..., 2]
+    big_TL = score.sequences.share_TLM[..., 2]
     parts = np.array_split(big_TL, min(BINS, len(big_TL)))
     share_LX: list[list[float]] = np.stack([part.mean(0) for part in parts], axis=1, dtype=float).round(3).tolist()
     return share_LX

@@ -124,11 +124,12 @@ def _check_arrays(score: Score, name: str) -> None:
     sequences = len(part.sequence_B)
     shapes = [(1, sequences), (sequences,), part.used_TLM.shape[:2] + (len(MODULES),), (sequences,), (sequences,)]
     forms = [(array.dtype.kind, array.shape) for array in part]
-    if forms != [*zip("fifii", shapes, strict=True)] or not 0 < part.used_TLM.size < 1 << 24:
+    if forms != [*zip("fiiii", shapes, strict=True)] or not 0 < part.used_TLM.size < 1 << 24:
         raise ValueError(f"{name}: its arrays do not belong together")
-    if not (np.isfinite(part.loss_ZB).all() and np.isfinite(part.used_TLM).all()):
+    if not np.isfinite(part.loss_ZB).all():
         raise ValueError(f"{name}: it holds what is no number")
-    if part.used_TLM.min() < 0 or part.used_TLM.max() > 1 or (np.diff(part.sequence_B) <= 0).any():
+    used_TL = part.used_TLM.sum(-1)
+    if part.used_TLM.min() < 0 or used_TL.max() > sequences or (np.diff(part.sequence_B) <= 0).any():
         raise ValueError(f"{name}: its arrays do not belong together")
     if part.tokens_B.min() < 1 or part.tokens_B.sum() != score.tokens:
         raise ValueError(f"{name}: tokens={score.tokens} are not those of its sequences")

@@ -15,7 +15,7 @@ from duo.evaluation.evaluate import OVERSPEND
 from duo.evaluation.row import Digest, Label, Row, Words
 from duo.evaluation.score import Cost
 
-SCHEMA = 3
+SCHEMA = 4
 MOST = {"recipe.yaml": 64 << 10, "router.safetensors": 1 << 30, "sequences.safetensors": 64 << 20}
 """The files of an entry, and the bytes that each may have."""
 
