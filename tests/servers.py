@@ -4,37 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import threading
 
 import asyncssh
 import boto3
 from moto.server import ThreadedMotoServer
+
+FTP = """
+import sys
 from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.handlers import FTPHandler
-from pyftpdlib.ioloop import IOLoop
 from pyftpdlib.servers import FTPServer
+
+FTPHandler.authorizer = DummyAuthorizer()
+FTPHandler.authorizer.add_user("duo", "secret", sys.argv[1], perm="elradfmw")
+FTPHandler.authorizer.add_user("guest", "secret", sys.argv[1], perm="elr")
+server = FTPServer(("127.0.0.1", 0), FTPHandler)
+print(server.address[1], flush=True)
+server.serve_forever()
+"""
 
 
 @contextlib.contextmanager
 def ftp(folder):
-    """Serves a folder; `duo` may write, `guest` may read."""
-    authorizer = DummyAuthorizer()
-    authorizer.add_user("duo", "secret", str(folder), perm="elradfmw")
-    authorizer.add_user("guest", "secret", str(folder), perm="elr")
-    handler = type("Handler", (FTPHandler,), {"authorizer": authorizer, "passive_ports": None})
-    stopped = threading.Event()
-
-    def serve():  # from the first to the last in one thread, with a loop of its own: what pyftpdlib shares is not safe
-        while not stopped.is_set():
-            running.serve_forever(timeout=0.1, blocking=False)
-        running.close_all()
-
-    running = FTPServer(("127.0.0.1", 0), handler, ioloop=IOLoop())
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    yield f"ftp://duo:secret@127.0.0.1:{running.address[1]}/board"
-    stopped.set()
-    thread.join(timeout=10)
+    """Serves a folder from a process of its own; `duo` may write, `guest` may read."""
+    running = subprocess.Popen(
+        [sys.executable, "-c", FTP, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        yield f"ftp://duo:secret@127.0.0.1:{int(running.stdout.readline())}/board"
+    finally:
+        running.kill()
+        running.communicate()
 
 
 class _SSH(asyncssh.SSHServer):

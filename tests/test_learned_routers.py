@@ -143,10 +143,11 @@ def test_a_tables_default_takes_a_tenth_of_the_reference_backbone_and_an_entry_u
     assert (tmp_path / "router.safetensors").stat().st_size < 800_000  # its numbers and its recipe take the rest
 
 
-def test_the_control_has_no_more_parameters_than_the_router_and_routes_like_the_best_fixed_pattern():
+def test_the_control_has_the_routers_table_a_little_more_besides_and_routes_like_the_best_fixed_pattern():
     spec = load("ngram_budget6").spec
     count = lambda router: sum(parameter.numel() for parameter in router.parameters())  # noqa: E731
-    assert count(NgramControl(spec)) <= count(NgramBudget(spec))
+    assert count(NgramControl(spec).table) == count(NgramBudget(spec).table)
+    assert 1 <= count(NgramControl(spec)) / count(NgramBudget(spec)) < 1.2  # so that no lead over it is one of size
     control, fixed, trial = NgramControl(SPEC).eval(), FixedBest(SPEC).eval(), trial_of()
     for router in (control, fixed):
         router.calibrate([trial])

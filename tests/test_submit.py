@@ -26,6 +26,18 @@ def test_submitting_again_adds_nothing(submitted, finished, board, capsys):
     assert "0 entries added" in capsys.readouterr().out
 
 
+def test_rows_that_are_named_are_added_alone_and_a_name_that_is_none_is_told(finished, tmp_path, capsys):
+    settings = [f"leaderboard.store={tmp_path}/new", f"cache={finished}/cache"]
+    assert main(["submit", f"{finished}/run", "--rows", "fixed", *settings]) == 1
+    assert (
+        "no row fixed; its rows are softmax_budget, all_small, all_big, random, fixed_best" in capsys.readouterr().err
+    )
+    assert not Store(f"{tmp_path}/new").exists()
+    assert main(["submit", f"{finished}/run", "--rows", "fixed_best", "all_small", *settings]) == 0
+    store = Store(f"{tmp_path}/new")
+    assert {store.head("entries", digest)["name"] for digest in store.digests("entries")} == {"fixed_best", "all_small"}
+
+
 def test_a_backbone_gets_no_name_that_cannot_be_read(finished, tmp_path, capsys):
     settings = [f"leaderboard.store={tmp_path}/new", f"cache={finished}/cache"]
     assert main(["submit", f"{finished}/run", "--backbone", "my/<b>bone</b>", *settings]) == 1

@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(required=True, metavar="submit | show | verify | page")
     submitting = commands.add_parser("submit", help="adds the rows of a finished run, after checking them")
     submitting.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    submitting.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="these alone, by name (default: all)")
     submitting.add_argument("--note", default="", help="your own words, shown beside the rows")
     submitting.add_argument("--backbone", default="default", metavar="NAME", help="what to call the run's backbone")
     submitting.add_argument("--patience", type=float, default=PATIENCE, metavar="SECONDS", help=PATIENCE_HELP)
@@ -86,7 +87,8 @@ def submit(options: argparse.Namespace) -> int:
     from duo.stages.cache import default_cache, open_cache
 
     open_cache(cache := options.cache or default_cache())
-    added, refused = Submission(options.store, cache, options.note, options.backbone, options.patience).run(options.run)
+    submission = Submission(options.store, cache, options.note, options.backbone, options.patience)
+    added, refused = submission.run(options.run, options.rows)
     print(f"{len(added)} entries added, {len(refused)} refused")
     return int(bool(refused))
 

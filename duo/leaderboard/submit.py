@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,13 +67,18 @@ class Submission:
     conform: set[str] = field(default_factory=set)
     """Routers that have passed the checks."""
 
-    def run(self, folder: Path) -> tuple[list[str], list[str]]:
+    def run(self, folder: Path, rows: Sequence[str] = ()) -> tuple[list[str], list[str]]:
         """Digests of the new entries of a finished run, and what was refused; a row that is there is not added again.
 
+        Args:
+            folder: the run's.
+            rows: names of those to add; none: all.
+
         Raises:
-            ValueError: there is no finished run, or no row may be added.
+            ValueError: there is no finished run, or no such row, or no row may be added.
         """
         recipe, result = _load_run(folder)
+        chosen = _choose(_candidates(recipe, result), rows)
         if recipe.leaderboard.store == self.store.shown:  # a run's folder keeps no password
             recipe = replace(recipe, leaderboard=replace(recipe.leaderboard, store=self.store.location))
         recipe = with_subset_for_searches(recipe)
@@ -82,7 +87,7 @@ class Submission:
         data, device = source.open_data(self.cache), join_world(recipe.trainer)
         added: list[str | None] = []
         refused = []
-        for candidate in _candidates(recipe, result):
+        for candidate in chosen:
             try:
                 ours = data.batched(candidate.recipe.data.batch_size)
                 added.append(self._add(candidate, result.provenance, ours, device))
@@ -187,6 +192,15 @@ def _load_run(folder: Path) -> tuple[Recipe, Result | Comparison]:
     if result is None:
         raise ValueError(f"{folder} holds no finished run: let python -m duo.run finish it")
     return recipe, result
+
+
+def _choose(candidates: Iterable[Candidate], rows: Sequence[str]) -> list[Candidate]:
+    """Those of these names, or all; raises ValueError where there is no such row."""
+    found = [*candidates]
+    names = dict.fromkeys(candidate.name for candidate in found)
+    if unknown := [row for row in rows if row not in names]:
+        raise ValueError(f"the run has no row {', '.join(unknown)}; its rows are {', '.join(names)}")
+    return [candidate for candidate in found if not rows or candidate.name in rows]
 
 
 def _candidates(recipe: Recipe, result: Result | Comparison) -> Iterator[Candidate]:
