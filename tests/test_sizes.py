@@ -17,6 +17,10 @@ def test_no_file_is_over_the_limit_but_the_listed_artefacts(monkeypatch):
     assert too_large(filter(None, listed)) == []
 
 
+def test_the_shipped_leaderboard_takes_at_most_40_megabytes():
+    assert sum(path.stat().st_size for path in (ROOT / "leaderboard").rglob("*") if path.is_file()) <= 40 * MOST
+
+
 def test_the_hook_refuses_a_large_file_and_names_it(tmp_path):
     (tmp_path / "large.bin").write_bytes(b"0" * (MOST + 1))
     (tmp_path / "small.bin").write_bytes(b"0" * MOST)
