@@ -5,7 +5,7 @@ from pathlib import Path
 
 from safetensors.numpy import load, save
 
-from duo.evaluation.format import _sequences_of
+from duo.evaluation.format import sequences_of
 from duo.evaluation.intervals import estimate_loss
 
 
@@ -31,7 +31,7 @@ def lower(head, files):
     sequences = load(files["sequences.safetensors"])
     for part in ("scores", "subset"):
         sequences[f"{part}/held/loss_ZB"] = sequences[f"{part}/held/loss_ZB"] - 1
-        found = estimate_loss(_sequences_of(sequences, f"{part}/held/"))
+        found = estimate_loss(sequences_of(sequences, f"{part}/held/"))
         head["row"][part]["held"] |= {"loss": found.value, "loss_interval": found.interval}
     files["sequences.safetensors"] = save(sequences)
 

@@ -133,8 +133,7 @@ def _record(backbone: Backbone, router: Router, batch: Batch, run: Run, spent: S
 
 def _score(router: Router, records: list[_Record], labels_consulted: bool) -> Score:
     sequences, spent = _join(records), [record.spent for record in records]
-    used_TLM = _total(records, "used_TLM")
-    used_M, tokens = used_TLM.sum((0, 1)), int(sequences.tokens_B.sum())
+    used_M, tokens = sequences.used_TLM.sum((0, 1)), int(sequences.tokens_B.sum())
     loss, bytes_of_text = float(sequences.loss_B.sum() / tokens), _total(records, "bytes")
     if not math.isfinite(loss):
         raise FloatingPointError(f"the loss under {describe(type(router))} is {loss}: {hint(router)}")

@@ -60,7 +60,7 @@ def _in_few_bytes(array: np.ndarray) -> np.ndarray:
 def attach_arrays(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:
     """The same structs, dicts and scores, each score with what it is made of; raises KeyError where that is missing."""
     if isinstance(value, Score):
-        return value.made_of(_sequences_of(arrays, path))
+        return value.made_of(sequences_of(arrays, path))
     if isinstance(value, dict):
         return {name: attach_arrays(part, arrays, f"{path}{name}/") for name, part in value.items()}
     if isinstance(value, Struct):
@@ -68,7 +68,7 @@ def attach_arrays(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> 
     return value
 
 
-def _sequences_of(arrays: dict[str, np.ndarray], path: str) -> Sequences:
+def sequences_of(arrays: dict[str, np.ndarray], path: str) -> Sequences:
     """One score's arrays as they were before they were packed: whole numbers in 64 bits, ids of sequences whole."""
     fields = {name.removeprefix(path): array for name, array in arrays.items() if name.startswith(path)}
     used = [fields.get(f"used_{name}") for name in MODULES]

@@ -13,7 +13,7 @@ from duo.routing.compose import even_patterns, one_hot
 from duo.routing.trial import Trial
 from duo.search.patterns import flips, promising_swaps, swaps
 
-FORMAT = 2
+FORMAT = 2  # raise it with every change of duo that alters trained or calibrated routers
 UNDER = 0.005  # calibrated routes spend this share less than the budget, so that hold-outs stay within it
 SWAPS = 8  # of the most promising ones, tried in a round
 

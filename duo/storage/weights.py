@@ -36,14 +36,14 @@ def save_weights(module: nn.Module, path: Path) -> None:
     state = module.state_dict()
     names = Counter(value.untyped_storage().data_ptr() for value in state.values())
     for name, value in state.items():
-        if names[value.untyped_storage().data_ptr()] == 1 and is_bfloat16(value):
+        if names[value.untyped_storage().data_ptr()] == 1 and _is_bfloat16(value):
             state[name] = value.bfloat16()
     # save_file refuses tensors that share memory; save_model asks a module for nothing but its state
     with replacing(path) as temporary:
         save_model(cast(nn.Module, SimpleNamespace(state_dict=lambda: state)), str(temporary))
 
 
-def is_bfloat16(value: Tensor) -> bool:
+def _is_bfloat16(value: Tensor) -> bool:
     """Whether a tensor of 32 bits holds nothing but what 16 bits hold too."""
     return value.dtype == torch.float32 and value.bfloat16().to(value.dtype).equal(value)
 
