@@ -78,10 +78,10 @@ class Submission:
             ValueError: there is no finished run, or no such row, or no row may be added.
         """
         recipe, result = _load_run(folder)
-        chosen = _choose(_candidates(recipe, result), rows)
         if recipe.leaderboard.store == self.store.shown:  # a run's folder keeps no password
             recipe = replace(recipe, leaderboard=replace(recipe.leaderboard, store=self.store.location))
         recipe = with_subset_for_searches(recipe)
+        chosen = _choose(_candidates(recipe, result), rows)
         source = backbone_source(recipe)
         check_about(self._about(recipe, source))  # before the checks, which take minutes
         data, device = source.open_data(self.cache), join_world(recipe.trainer)
