@@ -6,8 +6,8 @@ import pytest
 from duo.data.datamodule import Stream
 
 
-def stream(share=slice(None), total=8, length=40, rows=50):
-    return Stream(lambda rows: rows, rows, seed=(3,), length=length, total=total, share=share)
+def stream(share=slice(None), total=8, length=40, rows=50, first=0):
+    return Stream(lambda rows: rows, rows, seed=(3,), length=length, total=total, share=share, first=first)
 
 
 def test_every_sequence_is_trained_on_once_before_any_is_again():

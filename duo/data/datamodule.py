@@ -34,8 +34,9 @@ class Stream:
         length: int,
         total: int,
         share: slice,
+        first: int = 0,
     ) -> None:
-        self._batch, self._rows = batch, rows
+        self._batch, self._rows, self._first = batch, rows, first
         self._length, self._given = length, 0
         self._total, self._share = total, share
         # of seed and epoch, since checkpoints keep no generator; 2: a batch may reach into the next epoch
@@ -54,6 +55,7 @@ class Stream:
 
     def rows(self, index: int) -> np.ndarray:
         """Rows of this process in batch `index`: its share of `total` rows of the stream."""
+        index += self._first
         place = np.arange(index * self._total, (index + 1) * self._total)[self._share]
         return np.array([self._shuffled(int(at) // self._rows)[at % self._rows] for at in place])
 
@@ -81,6 +83,7 @@ class TextData(L.LightningDataModule):
         self.config, self.batch_size = config, config.batch_size
         self.vocabulary, self.cache = vocabulary, Path(cache)
         self._order: tuple[int, ...] = (config.seed,)
+        self._done = 0  # optimizer steps whose data another training has had
         self._folder = folder
 
     def prepare_data(self) -> None:
@@ -101,6 +104,12 @@ class TextData(L.LightningDataModule):
         other = copy.copy(self)
         # by the router's seed too: seeds should differ even where first weights are alike
         other.batch_size, other._order = batch_size, (self.config.seed, seed)
+        return other
+
+    def behind(self, steps: int) -> TextData:
+        """The same data in the same order, but training begins with what comes behind so many optimizer steps."""
+        other = copy.copy(self)
+        other._done = self._done + steps
         return other
 
     def batched(self, batch_size: int) -> TextData:
@@ -166,8 +175,10 @@ class TextData(L.LightningDataModule):
         steps = trainer.max_steps if trainer else -1
         # all steps in one epoch, so that no end of an epoch comes between them
         length = steps * accumulate if steps >= 0 else max(rows // total, 1)
-        share = slice(rank, None, world)
-        return Stream(self._batch_of("train"), rows, seed=self._order, length=length, total=total, share=share)
+        return Stream(
+            self._batch_of("train"), rows, seed=self._order, length=length, total=total,
+            share=slice(rank, None, world), first=self._done * accumulate,
+        )  # fmt: skip
 
     def _names(self, kind: str) -> list[str]:
         self.setup()

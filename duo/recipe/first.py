@@ -71,6 +71,8 @@ FIRST: dict[str, Any] = {
     "compare.knowledge": {},
     "leaderboard.backbone": None,
     "seed": 0,
+    "stage1.learn": "all",
+    "stage1.before": None,
 }
 
 NOW_CALLED: dict[str, str] = {}
@@ -112,6 +114,7 @@ WHOLE = (
     "compare.over",
     "compare.knowledge",
     "stage3.budget",
+    "stage1.before",
 )
 """Keys that are one value each, though they hold keys: those are somebody else's, or belong together."""
 

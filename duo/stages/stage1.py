@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from duo.stages.cache import Made, finish, hold, load
 from duo.stages.identity import backbone_digest
 from duo.storage.processes import agree
 from duo.storage.weights import weights_digest
+from duo.training.config import Stage1Config
 from duo.training.lightning_module import DuoModule
 from duo.training.trainer import fit
 
@@ -33,7 +34,18 @@ class TrainedBackbone:
     @property
     def train_tokens(self) -> int:
         """Tokens of all steps."""
-        return self.recipe.stage1.steps * self.recipe.data.batch_size * self.recipe.data.tokens
+        return self._steps * self.recipe.data.batch_size * self.recipe.data.tokens
+
+    @property
+    def _steps(self) -> int:
+        """Optimizer steps, those of a first part among them."""
+        return self.recipe.stage1.steps + (self._before._steps if self._before else 0)
+
+    @property
+    def _before(self) -> TrainedBackbone | None:
+        """What the first part of the training gives, which is a backbone like any other."""
+        part = self.recipe.stage1.before
+        return None if part is None else TrainedBackbone(replace(self.recipe, stage1=Stage1Config(**asdict(part))))
 
     def open_data(self, cache: Path) -> TextData:
         """The recipe's documents as tokens."""
@@ -60,17 +72,23 @@ class TrainedBackbone:
             if agree(weights.exists()):
                 log.info("stage 1  reusing the trained backbone in %s", folder)
             else:
-                self._train(backbone, data, folder)
+                self._train(backbone, data, device, folder)
                 finish(backbone, weights)
         load(backbone, weights)
         # identity by weights: elsewhere the same recipe trains others, by rounding
         return Made(backbone.to(device), folder, weights_digest(backbone))
 
-    def _train(self, backbone: Backbone, data: TextData, folder: Path) -> None:
+    def _train(self, backbone: Backbone, data: TextData, device: torch.device, folder: Path) -> None:
         """Trains under a router that throws a coin per token and layer."""
         recipe, stage = self.recipe, self.recipe.stage1
+        if before := self._before:
+            backbone.load_state_dict(before.train_or_load(data, device).module.state_dict())
+            data = data.behind(before._steps)
+        for name, parameter in backbone.named_parameters():
+            parameter.requires_grad_(stage.learn == "all" or ("ffn.small." in name) == (stage.learn == "small"))
         parameters = sum(backbone.parameter_counts().values())
         log.info("stage 1  training a backbone of %s parameters in %s", f"{parameters:,}", folder)
         coin = registry.build("random", recipe.spec, {"p_big": stage.p_big, "p_skip": stage.p_skip})
         module = DuoModule(backbone, coin, stage, recipe.backbone.seed, STAGE_1)
         fit(module, data, folder, "stage 1", recipe.trainer)
+        backbone.requires_grad_(True)

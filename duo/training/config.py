@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from duo.backbone import Budget
 
+LEARN = ("all", "big", "small")
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -58,21 +60,40 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
-class Stage1Config(TrainingConfig):
-    """Stage 1: the backbone under random routing (section 2 of the paper)."""
+class Stage1Part(TrainingConfig):
+    """A backbone under random routing."""
 
-    section: ClassVar[str] = "stage1"
+    section: ClassVar[str] = "stage1.before"
 
     p_big: float = 0.5
     """Probability of the big FFN at each layer of each token."""
     p_skip: float = 0.0
     """Probability of a skip at each layer of each token; what is left is small."""
+    learn: str = "all"
+    """Which parameters learn: `all`; `big`: all but the small FFNs; `small`: the small FFNs alone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.p_big + self.p_skip > 1 or min(self.p_big, self.p_skip) < 0:
-            chances = f"stage1.p_big={self.p_big} and stage1.p_skip={self.p_skip}"
+            chances = f"{self.section}.p_big={self.p_big} and {self.section}.p_skip={self.p_skip}"
             raise ValueError(f"{chances} must be probabilities of sum at most 1")
+        if self.learn not in LEARN:
+            raise ValueError(f"{self.section}.learn={self.learn!r} is unknown: choose one of {', '.join(LEARN)}")
+        if self.learn == "small" and self.p_big + self.p_skip == 1:
+            raise ValueError(
+                f"{self.section}.learn=small trains nothing where no token runs a small FFN: "
+                f"lower {self.section}.p_big={self.p_big}"
+            )
+
+
+@dataclass(frozen=True)
+class Stage1Config(Stage1Part):
+    """Stage 1: the backbone under random routing (section 2 of the paper), in one part or in two (figure 8c)."""
+
+    section: ClassVar[str] = "stage1"
+
+    before: Stage1Part | None = None
+    """A first part of the training: this one begins with its weights, and behind its data (null: none)."""
 
 
 @dataclass(frozen=True)
