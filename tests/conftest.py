@@ -167,9 +167,12 @@ def board(submitted, tmp_path):
     return Store(str(shutil.copytree(submitted, tmp_path / "board")))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def strangers(tmp_path_factory):
-    """Registers the evaders as a package of their own, as pip would."""
+    """Registers the evaders as a package of their own, as pip would.
+
+    For one file alone: some of them end the process they run in, as that of a test that runs all routers there are.
+    """
     folder = tmp_path_factory.mktemp("site")
     info = folder / "strange_evaders-1.0.dist-info"
     info.mkdir()
@@ -181,9 +184,10 @@ def strangers(tmp_path_factory):
     importlib.invalidate_caches()
     yield folder
     sys.path.remove(str(folder))
+    importlib.invalidate_caches()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def subject_of(strangers, small, finished):
     """An evader's name to the evader on the finished run's backbone, as the board has it, and the data."""
     from duo.leaderboard.sealed.scoring import Subject  # here: Lightning takes seconds, and few tests need it

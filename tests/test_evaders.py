@@ -14,7 +14,7 @@ from duo.stages.score import score_row
 from duo.storage.store import Store
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def honest(subject_of):
     """The scores of a router that decides by the token alone."""
     subject, data = subject_of("parity")

@@ -86,7 +86,7 @@ def estimate_gap_closed(ours: Sequences, fixed: Sequences, oracle: Sequences) ->
     return jackknife(lambda ours, fixed, oracle: (fixed - ours) / (fixed - oracle), ours, fixed, oracle)
 
 
-def jackknife(statistic: Statistic, *routers: Sequences) -> Estimate:
+def jackknife(statistic: Statistic, *routers: Sequences, level: float = LEVEL) -> Estimate:
     """A statistic of routers' losses on the same tokens, with its interval over their documents and seeds.
 
     Of a router with one seed no spread over seeds is known, and the interval is of documents alone. A router that is
@@ -112,7 +112,30 @@ def jackknife(statistic: Statistic, *routers: Sequences) -> Estimate:
                 for other, loss_ZW, mean_1W in zip(routers, sums, means, strict=True)
             ]
             spreads.append(_over_seeds(statistic(*_whole(left, tokens_W)), statistic(*_without_each(left, tokens_W))))
-    return Estimate(value, _interval(value, spreads))
+    return Estimate(value, _interval(value, spreads, level))
+
+
+def jackknife_documents(
+    statistic: Callable[[np.ndarray], float], document_B: np.ndarray, tokens_B: np.ndarray, level: float = LEVEL
+) -> Estimate:
+    """Any statistic of sequences, with its interval over their documents.
+
+    Args:
+        statistic: of the sequences where its argument, keep_B, is true.
+        document_B: number of the document that each sequence lies in.
+        tokens_B: tokens of each sequence: long documents tell more.
+        level: how often the interval is to hold the truth.
+
+    >>> value_B, document_B = np.array([1.0, 3.0, 5.0]), np.array([0, 1, 1])
+    >>> jackknife_documents(lambda keep_B: value_B[keep_B].mean(), document_B, np.ones(3)).value
+    3.0
+    """
+    names_W, document_B = np.unique(document_B, return_inverse=True)
+    value = float(statistic(np.ones(len(document_B), dtype=bool)))
+    if len(names_W) < 2:
+        return Estimate(value, None)
+    left_W = np.array([statistic(document_B != document) for document in range(len(names_W))])
+    return Estimate(value, _interval(value, [_over_documents(left_W, np.bincount(document_B, tokens_B))], level))
 
 
 def _whole(sums: Sequence[np.ndarray], tokens_W: np.ndarray) -> list[np.ndarray]:
@@ -149,7 +172,7 @@ def _over_seeds(left_Z: np.ndarray, left_ZW: np.ndarray) -> _Spread:
     return _Spread(max(float(variance), 0.0), seeds - 1, 0.0)
 
 
-def _interval(value: float, spreads: Sequence[_Spread]) -> tuple[float, float]:
+def _interval(value: float, spreads: Sequence[_Spread], level: float) -> tuple[float, float]:
     """The interval around a value: Student's, and wider on the side to which the documents are skewed (Hall 1992)."""
     variance = sum(spread.variance for spread in spreads)
     if not variance:
@@ -158,7 +181,7 @@ def _interval(value: float, spreads: Sequence[_Spread]) -> tuple[float, float]:
     # the spread of few seeds often comes out too small: then the degrees of freedom must not be those of documents
     doubted = [documents, *(part._replace(variance=part.variance * (1 + DOUBT / part.freedom)) for part in seeds)]
     freedom = sum(part.variance for part in doubted) ** 2 / sum(part.variance**2 / part.freedom for part in doubted)
-    quantile, error = t_quantile(freedom), math.sqrt(variance)
+    quantile, error = t_quantile(freedom, level), math.sqrt(variance)
     skewness = documents.skewness * (documents.variance / variance) ** 1.5
     return value - error * _stretch(quantile, skewness), value + error * _stretch(quantile, -skewness)
 
@@ -170,12 +193,12 @@ def _stretch(quantile: float, skewness: float) -> float:
     return max(quantile, 3 / skewness * (float(np.cbrt(1 + skewness * (quantile - skewness / 6))) - 1))
 
 
-def t_quantile(freedom: float) -> float:
-    """How far on both sides LEVEL of Student's distribution reaches, of 1 and more degrees of freedom.
+def t_quantile(freedom: float, level: float = LEVEL) -> float:
+    """How far on both sides `level` of Student's distribution reaches, of 1 and more degrees of freedom.
 
     >>> round(t_quantile(1), 3), round(t_quantile(2.5), 3), round(t_quantile(47), 3)
     (12.706, 3.575, 2.012)
     """
     from scipy.special import stdtrit  # half a second, for which a process that scores nothing need not wait
 
-    return float(stdtrit(freedom, (1 + LEVEL) / 2))
+    return float(stdtrit(freedom, (1 + level) / 2))
