@@ -1,0 +1,14 @@
+"""The paper's figures and claims, from what was measured on one backbone.
+
+evidence      comparisons by part, routes token by token
+statement     a claim before it is measured; judging all of them
+about_losses  claims of figures 4 and 8
+about_routes  claims of figures 2, 3, 5 and 6
+shares        what routes look like, as numbers
+"""
+
+from duo.report.paper import about_losses, about_routes
+from duo.report.paper.evidence import Evidence, Missing
+from duo.report.paper.statement import STATEMENTS, judge
+
+__all__ = ["STATEMENTS", "Evidence", "Missing", "about_losses", "about_routes", "judge"]

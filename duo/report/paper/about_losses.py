@@ -1,0 +1,175 @@
+"""Claims about losses: figures 4 and 8, and what a search promises."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from duo.evaluation.intervals import Estimate, jackknife
+from duo.evaluation.trace import Candidates
+from duo.evaluation.verdict import Part, above, below, within
+from duo.report.paper.evidence import Evidence, Missing
+from duo.report.paper.statement import claim
+
+CLOSE = 0.1  # nats between models that are called close
+KEPT = 1e-3  # nats by which a promise that is kept may be missed
+
+
+@claim(
+    "oracle_below_random",
+    "The oracle loses less than the best of 100 random patterns, and that less than random routes.",
+    "figure 4a",
+)
+def _oracle_below_random(evidence: Evidence, holdout: str) -> list[Part]:
+    oracle, best, random = (
+        evidence.budget(name, evidence.layers // 2) for name in ("oracle", "best_of_random", "random")
+    )
+    return [
+        below("oracle minus the best of 100", evidence.minus(oracle, best, holdout)),
+        below("best of 100 minus random", evidence.minus(best, random, holdout)),
+    ]
+
+
+@claim(
+    "router_near_fixed",
+    "The learned router is nearer to the best of 100 and to fixed than to the oracle.",
+    "figure 4a",
+)
+def _router_near_fixed(evidence: Evidence, holdout: str) -> list[Part]:
+    half, parts = evidence.layers // 2, []
+    router, oracle = evidence.budget("softmax_budget", half, "routers"), evidence.budget("oracle", half)
+    for title, name in (("the best of 100", "best_of_random"), ("fixed", "fixed_best")):
+        found = evidence.of(_nearer, holdout, router, oracle, evidence.budget(name, half))
+        parts.append(above(f"distance to the oracle minus that to {title}", found))
+    return parts
+
+
+def _nearer(router: np.ndarray, oracle: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.asarray(np.abs(router - oracle) - np.abs(router - other))
+
+
+@claim("interior_minimum", "The oracle's loss is lowest between no and all big layers.", "figure 4b")
+def _interior_minimum(evidence: Evidence, holdout: str) -> list[Part]:
+    half, oracle = evidence.layers // 2, partial(evidence.budget, "oracle")
+    return [
+        below(f"oracle at {half} minus at {end}", evidence.minus(oracle(half), oracle(end), holdout))
+        for end in (0, evidence.layers)
+    ]
+
+
+@claim("one_big_beats_all", "With one big layer a token, an oracle loses less than all big.", "figure 4b")
+def _one_big_beats_all(evidence: Evidence, holdout: str) -> list[Part]:
+    one, all_big = (evidence.budget("oracle", big) for big in (1, evidence.layers))
+    return [below("oracle with one big layer minus all big", evidence.minus(one, all_big, holdout))]
+
+
+@claim("more_big_helps", "The best fixed pattern and the router lose less, the more big layers they have.", "figure 4b")
+def _more_big_helps(evidence: Evidence, holdout: str) -> list[Part]:
+    budgets, parts = _trained_budgets(evidence), []
+    weight_K = np.array(budgets) - np.mean(budgets)
+    weight_K /= (weight_K**2).sum()
+
+    def slope(*losses: np.ndarray) -> np.ndarray:
+        return np.asarray(sum(weight * loss for weight, loss in zip(weight_K, losses, strict=True)))
+
+    for title, name in (("fixed", "fixed_best"), ("router", "softmax_budget")):
+        rows = [evidence.budget(name, big, "routers") for big in budgets]
+        where = f"{budgets[0]} to {budgets[-1]}"
+        parts.append(below(f"{title}: nats a further big layer, {where}", evidence.of(slope, holdout, *rows)))
+    return parts
+
+
+def _trained_budgets(evidence: Evidence) -> list[int]:
+    if "routers" not in evidence.comparisons:
+        raise Missing("part routers is not there")
+    return [int(group.partition("=")[2]) for group in evidence.comparisons["routers"].groups]
+
+
+@claim(
+    "number_of_candidates",
+    "The oracle's gain follows the number of routes to choose from, twice as much as that of big layers and more.",
+    "section 3.2.1",
+)
+def _number_of_candidates(evidence: Evidence, holdout: str) -> list[Part]:
+    found, layers, half = evidence.candidates.get(holdout), evidence.layers, evidence.layers // 2
+    if found is None or half < 2:
+        raise Missing(f"no losses of candidates on {holdout}")
+
+    def share(first: tuple[int, int | None], second: int) -> Estimate:
+        """How much more the first choice gains than the second, as a part of what more candidates gain."""
+
+        def of(keep_B: np.ndarray) -> float:
+            more = _gain(found, keep_B, half) - _gain(found, keep_B, half, 1)
+            return (_gain(found, keep_B, *first) - _gain(found, keep_B, second)) / more
+
+        return evidence.over_candidates(of, found)
+
+    more = evidence.over_candidates(lambda keep_B: _gain(found, keep_B, half) - _gain(found, keep_B, half, 1), found)
+    parts = [above(f"gain at {half} of all candidates minus that of {layers} (M)", more)]
+    for big in range(1, half):
+        title = f"gain at {half} minus at {big}, with as many candidates, over M"
+        parts.append(within(title, share((half, big), big), 0.5))
+    for big in range(1, half):
+        title = f"gain at {layers - big} minus at {big}, over M"
+        parts.append(within(title, share((layers - big, None), big), 0.5))
+    return parts
+
+
+def _gain(found: Candidates, keep_B: np.ndarray, big: int, few: int | None = None) -> float:
+    """How much less the best candidate loses than a random one; of as few as there are with `few` big layers."""
+    best_B = found.best_BG[:, big] if few is None else found.few_BN[:, few - 1]
+    return float((found.mean_BG[:, big] - best_B)[keep_B].sum() / found.tokens_B[keep_B].sum())
+
+
+@claim("constant_budget", "A constant budget loses less than one that falls or rises along the sequence.", "figure 4c")
+def _constant_budget(evidence: Evidence, holdout: str) -> list[Part]:
+    constant = evidence.row("schedules", "constant")
+    return [
+        above(f"{name} minus constant", evidence.minus(evidence.row("schedules", name), constant, holdout))
+        for name in ("falling", "rising")
+    ]
+
+
+@claim(
+    "near_dense",
+    f"All big, the duo backbone is close to its dense twin ({CLOSE} nats); all small, it loses more than its twin.",
+    "figure 8a-b",
+)
+def _near_dense(evidence: Evidence, holdout: str) -> list[Part]:
+    rows = {name: evidence.row("dense", name) for name in ("duo_100", "dense_big", "duo_0", "dense_small")}
+    big = evidence.minus(rows["duo_100"], rows["dense_big"], holdout)
+    small = evidence.minus(rows["duo_0"], rows["dense_small"], holdout)
+    return [within("all big minus its dense twin", big, CLOSE), above("all small minus its dense twin", small)]
+
+
+@claim(
+    "joint_beats_freezing",
+    "Training both modules jointly loses less than the big one first, frozen, then the small.",
+    "figure 8c",
+)
+def _joint_beats_freezing(evidence: Evidence, holdout: str) -> list[Part]:
+    joint, frozen = evidence.row("dense", "duo_50"), evidence.row("dense", "big_first_50")
+    return [below("half big: jointly minus big first", evidence.minus(joint, frozen, holdout))]
+
+
+@claim(
+    "promises",
+    f"No pass attains what the literal oracle promises; the committed one keeps its promise ({KEPT} nats).",
+    "duo",
+)
+def _promises(evidence: Evidence, holdout: str) -> list[Part]:
+    half, found = evidence.layers // 2, evidence.candidates.get(holdout)
+    if found is None:
+        raise Missing(f"no losses of candidates on {holdout}")
+    literal = evidence.budget("same", half).subset[holdout].sequences
+    promised = literal._replace(loss_ZB=found.best_BG[None, :, half])
+    broken = jackknife(np.subtract, literal, promised, level=evidence.level)
+    score = evidence.budget("oracle", half).subset[holdout]
+    if score.promised_loss is None:
+        raise Missing("the oracle promised nothing")
+    kept = score.loss - score.promised_loss  # of the same pass, so that nothing varies
+    return [
+        above("literal oracle: replayed minus promised", broken),
+        within("committed oracle: replayed minus promised", Estimate(kept, (kept, kept)), KEPT),
+    ]

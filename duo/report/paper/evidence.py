@@ -1,0 +1,97 @@
+"""What a report of the paper knows: comparisons by part, routes token by token, and what candidates are worth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from duo.evaluation.comparison import Comparison
+from duo.evaluation.intervals import LEVEL, Estimate, Sequences, jackknife, jackknife_documents
+from duo.evaluation.row import Row
+from duo.evaluation.trace import Candidates, Trace
+
+Statistic = Callable[[np.ndarray], float]
+"""A number of the sequences where keep_B is true."""
+
+
+class Missing(ValueError):
+    """A part of the report is not there."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured on one backbone."""
+
+    layers: int
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
+    """By part."""
+    traces: dict[str, dict[str, Trace]] = field(default_factory=dict)
+    """By name (`oracle at half`, `router at half`, `all small`, ...) and hold-out."""
+    candidates: dict[str, Candidates] = field(default_factory=dict)
+    """By hold-out."""
+    words: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    """By hold-out, facts of the traced labels, as `line_start_BT`."""
+    level: float = LEVEL
+    """Of every interval."""
+
+    @property
+    def budgets(self) -> dict[str, int]:
+        """Big modules where the paper's model of 12 layers has 4, 6 and 8."""
+        return {"few": self.layers // 3, "half": self.layers // 2, "many": self.layers - self.layers // 3}
+
+    @property
+    def holdouts(self) -> list[str]:
+        """Names of the hold-outs, in order."""
+        found = [comparison.holdouts for comparison in self.comparisons.values()] + [
+            [*of] for of in self.traces.values()
+        ]
+        return [*dict.fromkeys(name for names in found for name in names)]
+
+    def row(self, part: str, name: str, **group: object) -> Row:
+        """A row of a part's group, as in `row("budgets", "oracle", **{"budget.big": 6})`; none named: of its only one.
+
+        Raises:
+            Missing: there is none, or it failed.
+        """
+        if part not in self.comparisons:
+            raise Missing(f"part {part} is not there")
+        groups = self.comparisons[part].groups
+        wanted = ", ".join(f"{key}={json.dumps(value)}" for key, value in group.items()) or next(iter(groups))
+        found = groups.get(wanted, {}).get(name)
+        if found is None:
+            raise Missing(f"part {part} has no row {name} at {wanted or 'all'}")
+        if found.failed:
+            raise Missing(f"row {name} of part {part} failed: {found.failed}")
+        return found
+
+    def budget(self, name: str, big: int, part: str = "budgets") -> Row:
+        """The row of so many big modules."""
+        return self.row(part, name, **{"budget.big": big})
+
+    def trace(self, name: str, holdout: str) -> Trace:
+        """Raises Missing where there is none."""
+        if holdout not in self.traces.get(name, {}):
+            raise Missing(f"no routes of {name} on {holdout}")
+        return self.traces[name][holdout]
+
+    def minus(self, row: Row, other: Row, holdout: str) -> Estimate:
+        """How much more a row loses than another, on the subset of searches, paired."""
+        return jackknife(np.subtract, *self._pair(row, other, holdout), level=self.level)
+
+    def of(self, statistic: Callable[..., np.ndarray], holdout: str, *rows: Row) -> Estimate:
+        """A statistic of the rows' mean losses on the subset, which takes arrays."""
+        return jackknife(statistic, *(row.subset[holdout].sequences for row in rows), level=self.level)
+
+    def over(self, statistic: Statistic, trace: Trace) -> Estimate:
+        """A statistic of a trace's sequences."""
+        return jackknife_documents(statistic, trace.document_B, trace.scored_BT.sum(1), self.level)
+
+    def over_candidates(self, statistic: Statistic, found: Candidates) -> Estimate:
+        """A statistic of what candidates are worth."""
+        return jackknife_documents(statistic, found.document_B, found.tokens_B, self.level)
+
+    def _pair(self, row: Row, other: Row, holdout: str) -> list[Sequences]:
+        return [each.subset[holdout].sequences for each in (row, other)]
