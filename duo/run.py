@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from duo.evaluation.comparison import Comparison
     from duo.evaluation.result import Result
+    from duo.report.reproduce import Report
 
 USAGE = "python -m duo.run recipe=NAME [key=value ...]"
 WIDTH = 165  # of the tables, also where the output is no terminal
@@ -40,7 +41,10 @@ def main(arguments: Sequence[str]) -> int:
     def work() -> int:
         launched_as()  # Lightning reads the variables as soon as it is imported
         recipe = load(name, [argument for argument in arguments if argument not in named])
-        run(recipe, Path(name).stem, shlex.join(["python", "-m", "duo.run", *arguments]))
+        command = shlex.join(["python", "-m", "duo.run", *arguments])
+        if recipe.report.names:
+            return int(bool(report(recipe, Path(name).stem, command).failed))
+        run(recipe, Path(name).stem, command)
         return 0
 
     return run_command(work)
@@ -60,8 +64,7 @@ def run(recipe: Recipe, name: str, command: str = "") -> Result | Comparison:
 
     quieten()
     device, folder = join_world(recipe.trainer), folder_of(recipe, name)
-    console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True, quiet=not is_chief())
-    console.width = max(console.width, WIDTH)
+    console = _console()
     with messages(console):
         if not is_chief():
             return compute(recipe, name, command, folder, device)
@@ -69,6 +72,39 @@ def run(recipe: Recipe, name: str, command: str = "") -> Result | Comparison:
             result = compute(recipe, name, command, folder, device)
     show(result, folder, console)
     return result
+
+
+def report(recipe: Recipe, name: str, command: str = "") -> Report:
+    """Makes a report of several comparisons, shows its verdicts and what failed, and returns it.
+
+    Raises:
+        ValueError: an impossible recipe, or an output folder that belongs to something else.
+    """
+    from duo.report.reproduce import reproduce  # Lightning takes seconds: mistakes show before
+    from duo.stages.cache import open_cache
+    from duo.stages.output import cache_of, folder_of, hold_output
+    from duo.training.trainer import join_world, quieten
+
+    for row in recipe.rows():
+        row.new_router()
+    quieten()
+    device, folder = join_world(recipe.trainer), folder_of(recipe, name)
+    console = _console()
+    with messages(console), hold_output(recipe, name, folder):
+        open_cache(cache := cache_of(recipe, folder))
+        found = reproduce(recipe, command, folder, cache, device)
+    for claim in found.claims:
+        console.print(f"{claim.verdict:14} {claim.place:14} {claim.holdout}: {claim.says}")
+    for what, why in found.failed.items():
+        console.print(f"failed  {what}: {why}")
+    console.print(str(found.page))
+    return found
+
+
+def _console() -> Console:
+    console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True, quiet=not is_chief())
+    console.width = max(console.width, WIDTH)
+    return console
 
 
 def compute(recipe: Recipe, name: str, command: str, folder: Path, device: torch.device) -> Result | Comparison:

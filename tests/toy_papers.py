@@ -15,7 +15,7 @@ from duo.report.paper import Evidence
 LAYERS, TOKENS = 12, 24
 BUDGETS = range(LAYERS + 1)
 PLANTED = {
-    "oracle": lambda big: 4.2 + 0.01 * (big - 6) ** 2,
+    "committed": lambda big: 4.2 + 0.01 * (big - 6) ** 2,
     "same": lambda big: 4.25 + 0.01 * (big - 6) ** 2,
     "best_of_random": lambda big: 4.55 - 0.01 * big,
     "fixed_best": lambda big: 4.65 - 0.01 * big,
@@ -39,7 +39,7 @@ class World:
             dict(DENSE),
             {"constant": 4.2, "falling": 4.3, "rising": 4.3},
         )
-        self.promised = {"oracle": 4.2}
+        self.promised = {"committed": 4.2}
         self.big = {"oracle at few": 1 / 3 + LATE, "oracle at half": 0.5 + 0 * LATE, "oracle at many": 2 / 3 - LATE}
         self.big |= {
             f"router at {name}": share + LATE * 0.8 for name, share in (("few", 1 / 3), ("half", 0.5), ("many", 2 / 3))
@@ -159,14 +159,14 @@ def _big(name, share_L):
 AGAINST = {
     "oracle_below_random": _losses(best_of_random=lambda big: 4.0),
     "router_near_fixed": _losses(softmax_budget=lambda big: 4.25),
-    "interior_minimum": _losses(oracle=lambda big: 4.5 - 0.05 * big),
-    "one_big_beats_all": _losses(oracle=lambda big: 5 if big == 1 else 4.2),
+    "interior_minimum": _losses(committed=lambda big: 4.5 - 0.05 * big),
+    "one_big_beats_all": _losses(committed=lambda big: 5 if big == 1 else 4.2),
     "more_big_helps": _losses(fixed_best=lambda big: 4.5 + 0.01 * big),
     "number_of_candidates": _set(gain_of=lambda candidates, big: 0.1 * big + 0.01 * np.log(candidates)),
     "constant_budget": _in("schedules", falling=4.1),
     "near_dense": _in("dense", dense_big=4.2),
     "joint_beats_freezing": _in("dense", big_first_50=4.4),
-    "promises": _in("promised", oracle=4.1),
+    "promises": _in("promised", committed=4.1),
     "late_at_few": _big("oracle at few", 1 / 3 - LATE),
     "even_at_half": _big("oracle at half", 0.5 + LATE),
     "early_at_many": _big("oracle at many", 2 / 3 + LATE),

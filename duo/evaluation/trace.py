@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -135,13 +135,16 @@ def _sum(column: Sequence[np.ndarray], scored_BT: np.ndarray) -> np.ndarray:
     )
 
 
-def save_arrays(found: NamedTuple, path: Path) -> None:
+Arrays = TypeVar("Arrays", Trace, Candidates)
+
+
+def save_arrays(found: Trace | Candidates, path: Path) -> None:
     """Writes a trace, or what candidates are worth."""
     with replacing(path) as temporary:
         save_file({name: np.ascontiguousarray(part) for name, part in found._asdict().items()}, temporary)
 
 
-def load_arrays(kind: type, path: Path) -> NamedTuple:
+def load_arrays(kind: type[Arrays], path: Path) -> Arrays:
     """Reads what `save_arrays` wrote.
 
     Raises:

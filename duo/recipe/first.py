@@ -73,6 +73,8 @@ FIRST: dict[str, Any] = {
     "seed": 0,
     "stage1.learn": "all",
     "stage1.before": None,
+    "report.parts": {},
+    "report.traces": {},
 }
 
 NOW_CALLED: dict[str, str] = {}
@@ -115,6 +117,8 @@ WHOLE = (
     "compare.knowledge",
     "stage3.budget",
     "stage1.before",
+    "report.parts",
+    "report.traces",
 )
 """Keys that are one value each, though they hold keys: those are somebody else's, or belong together."""
 

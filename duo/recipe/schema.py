@@ -16,17 +16,19 @@ from omegaconf.errors import OmegaConfBaseException
 
 from duo.backbone import Budget
 from duo.data.config import DataConfig
-from duo.recipe.first import flatten, identity_of
+from duo.recipe.first import flatten, identity_of, unflatten
 from duo.recipe.kinds import split_key
 from duo.recipe.read import check_keys, merge, nest, overlay, parse_overrides, read
-from duo.recipe.sections import CompareConfig, LeaderboardConfig, SeededBackboneConfig
+from duo.recipe.sections import CompareConfig, LeaderboardConfig, ReportConfig, SeededBackboneConfig
 from duo.routing import registry
 from duo.routing.registry import check_options
 from duo.routing.router import Router, Spec
 from duo.training.config import Stage1Config, Stage3Config
 from duo.training.options import check_trainer
 
-NOT_IN_ROWS = {"output", "cache", "compare", "leaderboard"}
+NOT_IN_ROWS = {"output", "cache", "compare", "report", "leaderboard"}
+SHARED = ("backbone", "data", "stage1", "stage3", "trainer", "leaderboard", "cache", "seed")
+"""What all parts of a report have in common, unless they say otherwise."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Recipe:
     full_holdout: bool = True
     """Whether the router is scored on full hold-outs (false: on their subset alone, for routers that search)."""
     compare: CompareConfig = field(default_factory=CompareConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
     leaderboard: LeaderboardConfig = field(default_factory=LeaderboardConfig)
     seed: int = 0
     """Seed of the router's initial weights and of every draw in evaluation."""
@@ -112,8 +115,30 @@ class Recipe:
         return registry.build(self.router["name"], self.spec, self.router_options)
 
     def rows(self) -> list[Recipe]:
-        """The recipes of all rows of a comparison; else this one."""
-        return [row for rows in self.groups.values() for row in rows.values()] or [self]
+        """The recipes of all rows of a comparison, or of a report's comparisons; else this one."""
+        parts = [row for part in self.parts.values() for row in part.rows()]
+        return parts or [row for rows in self.groups.values() for row in rows.values()] or [self]
+
+    @cached_property
+    def parts(self) -> dict[str, Recipe]:
+        """The recipes of a report's parts: each its base, what the report changes of the defaults, and its own keys.
+
+        Raises:
+            ValueError: a part's recipe is impossible; the part is named.
+        """
+        ours, defaults = flatten(self.settings), flatten(Recipe().settings)
+        changed = {key: value for key, value in ours.items() if value != defaults[key] and key.split(".")[0] in SHARED}
+        return {name: self._part(name, unflatten(changed)) for name in self.report.names}
+
+    def _part(self, name: str, shared: dict[str, Any]) -> Recipe:
+        own = dict(self.report.parts[name])
+        try:
+            part = build(merge(merge(read(own.pop("base"), Recipe), shared), own))
+            if part.report.names or not part.compare.names:
+                raise ValueError("a part is a comparison: give it compare.rows, and no report")
+            return part
+        except ValueError as error:
+            raise ValueError(f"report.parts.{name}: {error}") from error
 
     @cached_property
     def groups(self) -> dict[str, dict[str, Recipe]]:

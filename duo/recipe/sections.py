@@ -76,6 +76,40 @@ class CompareConfig:
 
 
 @dataclass(frozen=True)
+class ReportConfig:
+    """A report of several comparisons: what figures and claims of the paper are made of.
+
+    Raises:
+        ValueError: a part or a trace lacks what it needs.
+    """
+
+    parts: dict[str, Any] = field(default_factory=dict)
+    """Comparisons by name (null leaves one out): the recipe that each begins with (`base`), and what it changes."""
+    traces: dict[str, Any] = field(default_factory=dict)
+    """Rows whose routes are kept token by token, by name: `part`, `row`, `at` (keys of its group), `on` (subset or
+    holdout)."""
+
+    def __post_init__(self) -> None:
+        for name, values in self.parts.items():
+            if values is not None and not (isinstance(values, dict) and isinstance(values.get("base"), str)):
+                raise ValueError(f"report.parts.{name}={values!r} must hold `base`, a recipe's name, or be null")
+        for name, values in self.traces.items():
+            if values is None:
+                continue
+            if not isinstance(values, dict) or not {"part", "row"} <= {*values} <= {"part", "row", "at", "on"}:
+                raise ValueError(f"report.traces.{name}={values!r} must hold part and row, and may hold at and on")
+            if values.get("on", "subset") not in ("subset", "holdout"):
+                raise ValueError(f"report.traces.{name}.on={values['on']!r} must be subset or holdout")
+            if values["part"] not in self.parts:
+                raise ValueError(unknown(f"report.traces.{name}.part:", values["part"], self.parts))
+
+    @property
+    def names(self) -> list[str]:
+        """The parts that are there."""
+        return [name for name, values in self.parts.items() if values is not None]
+
+
+@dataclass(frozen=True)
 class LeaderboardConfig:
     """Where shared results are, and a shared backbone to use.
 

@@ -5,6 +5,8 @@ messages    what duo says while it works
 tables      results and comparisons as tables and sentences
 figures     the same as pictures
 ladder      the rungs of a ladder of information, as a table, a picture and sentences
+paper       the paper's figures and claims (a folder)
+reproduce   a report of the paper, from its recipe
 numbers     numbers with their intervals, and empty tables
 canvas      what figures are made on
 names       names of the user's choice as they can be shown

@@ -7,14 +7,19 @@ stage3      trains and calibrates a router
 score       a router's row, and those of its baselines and bounds
 single      a run of one router
 compare     a run of many rows
+report      a report's comparisons, and its routes token by token
 identity    what is made depends on these, as digests
 cache       what is made is kept and reused: lock, finish, load
 output      a run's own folder
 """
 
 from duo.stages.compare import run_comparison
+from duo.stages.report import Measured, measure_report
 from duo.stages.single import run_single
 from duo.stages.source import BackboneSource, backbone_source
 from duo.stages.stage3 import calibrate, train_or_load
 
-__all__ = ["BackboneSource", "backbone_source", "calibrate", "run_comparison", "run_single", "train_or_load"]
+__all__ = [
+    "BackboneSource", "Measured", "backbone_source", "calibrate", "measure_report", "run_comparison", "run_single",
+    "train_or_load",
+]  # fmt: skip

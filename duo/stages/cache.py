@@ -19,7 +19,7 @@ from duo.storage.processes import is_chief, is_distributed
 from duo.storage.weights import check_finite, load_weights, save_weights
 
 LAYOUT = 2  # raise it with every change of how digests in a cache are taken
-KINDS = ("data", "backbones", "routers", "rows")
+KINDS = ("data", "backbones", "routers", "rows", "traces")
 
 Module = TypeVar("Module", bound=nn.Module)
 log = logging.getLogger(__name__)

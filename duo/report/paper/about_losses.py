@@ -23,7 +23,7 @@ KEPT = 1e-3  # nats by which a promise that is kept may be missed
 )
 def _oracle_below_random(evidence: Evidence, holdout: str) -> list[Part]:
     oracle, best, random = (
-        evidence.budget(name, evidence.layers // 2) for name in ("oracle", "best_of_random", "random")
+        evidence.budget(name, evidence.layers // 2) for name in ("committed", "best_of_random", "random")
     )
     return [
         below("oracle minus the best of 100", evidence.minus(oracle, best, holdout)),
@@ -38,7 +38,7 @@ def _oracle_below_random(evidence: Evidence, holdout: str) -> list[Part]:
 )
 def _router_near_fixed(evidence: Evidence, holdout: str) -> list[Part]:
     half, parts = evidence.layers // 2, []
-    router, oracle = evidence.budget("softmax_budget", half, "routers"), evidence.budget("oracle", half)
+    router, oracle = evidence.budget("softmax_budget", half, "routers"), evidence.budget("committed", half)
     for title, name in (("the best of 100", "best_of_random"), ("fixed", "fixed_best")):
         found = evidence.of(_nearer, holdout, router, oracle, evidence.budget(name, half))
         parts.append(above(f"distance to the oracle minus that to {title}", found))
@@ -51,7 +51,7 @@ def _nearer(router: np.ndarray, oracle: np.ndarray, other: np.ndarray) -> np.nda
 
 @claim("interior_minimum", "The oracle's loss is lowest between no and all big layers.", "figure 4b")
 def _interior_minimum(evidence: Evidence, holdout: str) -> list[Part]:
-    half, oracle = evidence.layers // 2, partial(evidence.budget, "oracle")
+    half, oracle = evidence.layers // 2, partial(evidence.budget, "committed")
     return [
         below(f"oracle at {half} minus at {end}", evidence.minus(oracle(half), oracle(end), holdout))
         for end in (0, evidence.layers)
@@ -60,7 +60,7 @@ def _interior_minimum(evidence: Evidence, holdout: str) -> list[Part]:
 
 @claim("one_big_beats_all", "With one big layer a token, an oracle loses less than all big.", "figure 4b")
 def _one_big_beats_all(evidence: Evidence, holdout: str) -> list[Part]:
-    one, all_big = (evidence.budget("oracle", big) for big in (1, evidence.layers))
+    one, all_big = (evidence.budget("committed", big) for big in (1, evidence.layers))
     return [below("oracle with one big layer minus all big", evidence.minus(one, all_big, holdout))]
 
 
@@ -137,7 +137,7 @@ def _constant_budget(evidence: Evidence, holdout: str) -> list[Part]:
     "figure 8a-b",
 )
 def _near_dense(evidence: Evidence, holdout: str) -> list[Part]:
-    rows = {name: evidence.row("dense", name) for name in ("duo_100", "dense_big", "duo_0", "dense_small")}
+    rows = {name: evidence.seeds("dense", name) for name in ("duo_100", "dense_big", "duo_0", "dense_small")}
     big = evidence.minus(rows["duo_100"], rows["dense_big"], holdout)
     small = evidence.minus(rows["duo_0"], rows["dense_small"], holdout)
     return [within("all big minus its dense twin", big, CLOSE), above("all small minus its dense twin", small)]
@@ -149,7 +149,7 @@ def _near_dense(evidence: Evidence, holdout: str) -> list[Part]:
     "figure 8c",
 )
 def _joint_beats_freezing(evidence: Evidence, holdout: str) -> list[Part]:
-    joint, frozen = evidence.row("dense", "duo_50"), evidence.row("dense", "big_first_50")
+    joint, frozen = evidence.seeds("dense", "duo_50"), evidence.seeds("dense", "big_first_50")
     return [below("half big: jointly minus big first", evidence.minus(joint, frozen, holdout))]
 
 
@@ -165,7 +165,7 @@ def _promises(evidence: Evidence, holdout: str) -> list[Part]:
     literal = evidence.budget("same", half).subset[holdout].sequences
     promised = literal._replace(loss_ZB=found.best_BG[None, :, half])
     broken = jackknife(np.subtract, literal, promised, level=evidence.level)
-    score = evidence.budget("oracle", half).subset[holdout]
+    score = evidence.budget("committed", half).subset[holdout]
     if score.promised_loss is None:
         raise Missing("the oracle promised nothing")
     kept = score.loss - score.promised_loss  # of the same pass, so that nothing varies

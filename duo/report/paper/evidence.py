@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from duo.evaluation.comparison import Comparison
-from duo.evaluation.intervals import LEVEL, Estimate, Sequences, jackknife, jackknife_documents
-from duo.evaluation.row import Row
+from duo.evaluation.intervals import LEVEL, Estimate, jackknife, jackknife_documents
+from duo.evaluation.row import Row, average_rows, pair_scores
 from duo.evaluation.trace import Candidates, Trace
 
 Statistic = Callable[[np.ndarray], float]
@@ -32,6 +32,8 @@ class Evidence:
     """By name (`oracle at half`, `router at half`, `all small`, ...) and hold-out."""
     candidates: dict[str, Candidates] = field(default_factory=dict)
     """By hold-out."""
+    texts: list[str] = field(default_factory=list)
+    """What each token is written as."""
     words: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     """By hold-out, facts of the traced labels, as `line_start_BT`."""
     level: float = LEVEL
@@ -56,8 +58,7 @@ class Evidence:
         Raises:
             Missing: there is none, or it failed.
         """
-        if part not in self.comparisons:
-            raise Missing(f"part {part} is not there")
+        self.groups(part)
         groups = self.comparisons[part].groups
         wanted = ", ".join(f"{key}={json.dumps(value)}" for key, value in group.items()) or next(iter(groups))
         found = groups.get(wanted, {}).get(name)
@@ -66,6 +67,32 @@ class Evidence:
         if found.failed:
             raise Missing(f"row {name} of part {part} failed: {found.failed}")
         return found
+
+    def rows(self, part: str) -> list[str]:
+        """Names of a part's rows; raises Missing."""
+        return [*dict.fromkeys(name for group in self.groups(part) for name in self.comparisons[part].groups[group])]
+
+    def groups(self, part: str) -> list[str]:
+        """Names of a part's groups; raises Missing."""
+        if part not in self.comparisons:
+            raise Missing(f"part {part} is not there")
+        return [*self.comparisons[part].groups]
+
+    def seeds(self, part: str, name: str) -> Row:
+        """A row of all groups of a part, which are its seeds, as one.
+
+        Raises:
+            Missing: it is not there, or failed.
+        """
+        rows = [self.comparisons[part].groups[group].get(name) for group in self.groups(part)]
+        found = [row for row in rows if row and not row.failed]
+        if not found:
+            raise Missing(f"part {part} has no row {name}")
+        return average_rows(found)
+
+    def text(self, token: int) -> str:
+        """What a token is written as."""
+        return self.texts[token] if token < len(self.texts) else f"<{token}>"
 
     def budget(self, name: str, big: int, part: str = "budgets") -> Row:
         """The row of so many big modules."""
@@ -78,8 +105,9 @@ class Evidence:
         return self.traces[name][holdout]
 
     def minus(self, row: Row, other: Row, holdout: str) -> Estimate:
-        """How much more a row loses than another, on the subset of searches, paired."""
-        return jackknife(np.subtract, *self._pair(row, other, holdout), level=self.level)
+        """How much more a row loses than another, paired: on the full hold-out where both have it, else its subset."""
+        ours, theirs = (score.sequences for score in pair_scores(row, other, holdout))
+        return jackknife(np.subtract, ours, theirs, level=self.level)
 
     def of(self, statistic: Callable[..., np.ndarray], holdout: str, *rows: Row) -> Estimate:
         """A statistic of the rows' mean losses on the subset, which takes arrays."""
@@ -92,6 +120,3 @@ class Evidence:
     def over_candidates(self, statistic: Statistic, found: Candidates) -> Estimate:
         """A statistic of what candidates are worth."""
         return jackknife_documents(statistic, found.document_B, found.tokens_B, self.level)
-
-    def _pair(self, row: Row, other: Row, holdout: str) -> list[Sequences]:
-        return [each.subset[holdout].sequences for each in (row, other)]

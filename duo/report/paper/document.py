@@ -1,0 +1,192 @@
+"""The report: its figures with their numbers, its claims, and both as one page and as markdown."""
+
+from __future__ import annotations
+
+import logging
+import math
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import msgspec
+
+from duo.evaluation.verdict import Claim, Part
+from duo.report.names import printable
+from duo.report.paper.evidence import Evidence
+from duo.report.paper.figures import DRAW
+from duo.report.paper.statement import judge
+from duo.report.paper.tables import FIGURES, collect, to_csv
+from duo.report.paper.words import tell
+from duo.storage.files import replacing
+
+PAGE = Path(__file__).parent / "page"
+STYLE: Any = {"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "duo", "savefig.facecolor": "white"}
+MARKS = {"holds": "\u2713 holds", "does not hold": "\u2717 does not hold", "undecided": "? undecided"}
+CLASSES = {"holds": "holds", "does not hold": "fails", "undecided": "open"}
+
+log = logging.getLogger(__name__)
+
+
+class Shown(NamedTuple):
+    """A figure as a report shows it."""
+
+    number: str
+    title: str
+    sentences: list[str]
+    png: Path | None
+    """Nothing where it could not be drawn."""
+    missing: dict[str, str]
+    """By hold-out, why it is not in it."""
+
+
+def write_report(folder: Path, evidence: Evidence, facts: Mapping[str, str], failed: Mapping[str, str]) -> list[Claim]:
+    """Writes `figures/`, `claims.json`, `report.md` and `report.html`; returns the claims.
+
+    Args:
+        folder: where to.
+        evidence: what was measured.
+        facts: what is told of the run.
+        failed: why something is not there, by name.
+    """
+    shown = [*_draw(folder / "figures", evidence)]
+    claims = judge(evidence)
+    texts = {
+        "claims.json": to_json(claims),
+        "report.md": to_markdown(claims, shown, facts, failed),
+        "report.html": to_html(claims, shown, facts, failed),
+    }
+    for name, text in texts.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, "utf-8", newline="\n")
+    return claims
+
+
+def _draw(folder: Path, evidence: Evidence) -> Iterable[Shown]:
+    """Every figure with its numbers: drawn from the rows that are written as CSV."""
+    for numbers in FIGURES:
+        rows, missing = collect(numbers, evidence)
+        path = folder / f"figure_{numbers.figure}.png"
+        if rows:
+            with replacing(path.with_suffix(".csv")) as temporary:
+                temporary.write_text(to_csv(rows), "utf-8")
+            with mpl.rc_context(STYLE):
+                drawn = DRAW[numbers.figure](rows)
+                for ending in ("png", "svg"):
+                    with replacing(path.with_suffix(f".{ending}")) as temporary:
+                        about = {"Date": None} if ending == "svg" else None  # the same numbers, the same bytes
+                        drawn.savefig(temporary, format=ending, dpi=110, metadata=about)
+        yield Shown(numbers.figure, numbers.title, tell(numbers.figure, rows), path if rows else None, missing)
+
+
+def to_json(claims: Sequence[Claim]) -> str:
+    """Claims with their verdicts."""
+    plain = [
+        {
+            "name": claim.name, "says": claim.says, "place": claim.place, "holdout": claim.holdout,
+            "verdict": claim.verdict, "tests": claim.tests, "why": claim.why,
+            "parts": [_plain(part) for part in claim.parts],
+        }
+        for claim in claims
+    ]  # fmt: skip
+    return msgspec.json.format(msgspec.json.encode(plain).decode(), indent=1) + "\n"
+
+
+def _plain(part: Part) -> dict[str, object]:
+    bounds = {"above": part.low, "below": part.high}
+    return {
+        "says": part.says, "value": part.found.value, "interval": part.found.interval,
+        "claimed": {name: bound for name, bound in bounds.items() if math.isfinite(bound)}, "verdict": part.verdict,
+    }  # fmt: skip
+
+
+def _number(part: Part) -> str:
+    """A number with its interval, and where the claim says that it lies."""
+    value = "none" if part.found.value is None else f"{part.found.value:+.4f}"
+    interval = "" if part.found.interval is None else " [{:+.4f}, {:+.4f}]".format(*part.found.interval)
+    wanted = [f"above {part.low:g}"] * math.isfinite(part.low) + [f"below {part.high:g}"] * math.isfinite(part.high)
+    return f"{part.says}: {value}{interval}, claimed {' and '.join(wanted)}: {part.verdict}"
+
+
+def _by_statement(claims: Sequence[Claim]) -> tuple[list[str], dict[str, dict[str, Claim]]]:
+    """The hold-outs, and the claims by name and hold-out."""
+    found: dict[str, dict[str, Claim]] = {}
+    for claim in claims:
+        found.setdefault(claim.name, {})[claim.holdout] = claim
+    return [*dict.fromkeys(claim.holdout for claim in claims)], found
+
+
+def to_markdown(
+    claims: Sequence[Claim], shown: Sequence[Shown], facts: Mapping[str, str], failed: Mapping[str, str]
+) -> str:
+    """The report as text with pictures beside it."""
+    holdouts, statements = _by_statement(claims)
+    lines = ["# Duo-LLM, reproduced", "", *(f"- {name}: {value}" for name, value in facts.items())]
+    lines += [f"- **failed** {name}: {why}" for name, why in failed.items()]
+    lines += ["", "## Claims", "", f"| claim | in the paper | {' | '.join(map(printable, holdouts))} |"]
+    lines += ["|---|---|" + "---|" * len(holdouts)]
+    for by_holdout in statements.values():
+        first = next(iter(by_holdout.values()))
+        verdicts = [by_holdout[name].verdict if name in by_holdout else "" for name in holdouts]
+        lines.append(f"| {first.says} | {first.place} | {' | '.join(verdicts)} |")
+    for figure in shown:
+        lines += ["", f"## Figure {figure.number}", "", f"{figure.title}.", ""]
+        lines += [f"{sentence}  " for sentence in [*figure.sentences, *_missing(figure)]]
+        if figure.png:
+            lines += ["", f"![Figure {figure.number}](figures/{figure.png.name})"]
+    lines += ["", "## Numbers of the claims", ""]
+    for claim in claims:
+        lines.append(f"- {claim.name}, {printable(claim.holdout)}: **{claim.verdict}**")
+        lines += [f"  - {said}" for said in map(_number, claim.parts)] or [f"  - {claim.why}"]
+    return "\n".join(lines) + "\n"
+
+
+def _missing(figure: Shown) -> list[str]:
+    return [f"{printable(holdout)}: not drawn, for {why}." for holdout, why in figure.missing.items()]
+
+
+def to_html(
+    claims: Sequence[Claim], shown: Sequence[Shown], facts: Mapping[str, str], failed: Mapping[str, str]
+) -> str:
+    """The report as one page that needs nothing but itself; it holds no script, and all text in it is escaped."""
+    holdouts, statements = _by_statement(claims)
+    return Template((PAGE / "index.html").read_text("utf-8")).substitute(
+        style=(PAGE / "page.css").read_text("utf-8"),
+        tests=max((claim.tests for claim in claims), default=0),
+        facts="".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items()),
+        failed="".join(f'<p class="failed">failed: {escape(f"{name}: {why}")}</p>' for name, why in failed.items()),
+        holdouts="".join(f"<th>{escape(printable(name))}</th>" for name in holdouts),
+        claims="\n".join(_claim_row(by_holdout, holdouts) for by_holdout in statements.values()),
+        figures="\n".join(map(_figure, shown)),
+    )
+
+
+def _claim_row(by_holdout: Mapping[str, Claim], holdouts: Sequence[str]) -> str:
+    first = next(iter(by_holdout.values()))
+    cells = [_verdict(by_holdout[name]) if name in by_holdout else "" for name in holdouts]
+    told = f"<td>{escape(first.says)}</td><td>{escape(first.place)}</td>"
+    return f"<tr>{told}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _verdict(claim: Claim) -> str:
+    items = "".join(f"<li>{escape(said)}</li>" for said in map(_number, claim.parts)) or f"<li>{escape(claim.why)}</li>"
+    return (
+        f'<details class="{CLASSES[claim.verdict]}"><summary>{MARKS[claim.verdict]}</summary><ul>{items}</ul></details>'
+    )
+
+
+def _figure(figure: Shown) -> str:
+    said = " ".join([f"{figure.title}.", *figure.sentences, *_missing(figure)])
+    picture, links = "", ""
+    if figure.png:
+        data = b64encode(figure.png.read_bytes()).decode()
+        picture = f'<div class="wide"><img alt="{escape(figure.title)}" src="data:image/png;base64,{data}"></div>'
+        names = [figure.png.with_suffix(ending).name for ending in (".csv", ".svg", ".png")]
+        links = " Beside this page: " + ", ".join(f'<a href="figures/{name}">{name}</a>' for name in names) + "."
+    return (
+        f'<h2 id="figure-{figure.number}">Figure {figure.number}</h2>'
+        f"<figure>{picture}<figcaption>{escape(said)}{links}</figcaption></figure>"
+    )

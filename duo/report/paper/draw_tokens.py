@@ -1,0 +1,78 @@
+"""Figures 5 and 6: losses token by token."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from duo.report.canvas import new_panels
+from duo.report.names import printable
+from duo.report.paper.canvas import COLORS, MARKS, split_rows
+from duo.report.paper.tables import Rows
+
+PER_LINE = 88  # characters of a passage in figure 6
+PANELS = {"small": "a: loss under all small", "gap": "b: gap to the oracle"}
+
+
+def draw_passage(rows: Rows) -> Figure:
+    """Figure 5: loss token by token under four routes, a panel for each hold-out."""
+    holdouts = split_rows(rows, "holdout")
+    figure, axes = new_panels(len(holdouts), 1, 12, 3.4 * len(holdouts))
+    for axis, (holdout, part) in zip(axes[:, 0], holdouts.items(), strict=True):
+        for name, style, color in zip(("small", "big", "router", "oracle"), MARKS, COLORS, strict=False):
+            axis.plot([row[name] for row in part], style, color=color, markersize=4, linewidth=1, label=name)
+        tokens = [_shown(row["token"]) for row in part]
+        axis.set_xticks(range(len(part)), tokens, rotation=90, fontsize=8, family="monospace")
+        axis.set(title=printable(holdout), ylabel="loss (nats)")
+        axis.legend(fontsize=8, ncols=4)
+        axis.grid(alpha=0.3)
+    return figure
+
+
+def _shown(token: str) -> str:
+    """A token as it can be seen."""
+    return printable(token.replace("\n", "\u21b5").replace("\t", "\u21e5").replace(" ", "\u00b7"), 24)
+
+
+def draw_difficulty(rows: Rows) -> Figure:
+    """Figure 6: a passage, its tokens darker the harder they are (a), and the more the oracle gains on them (b)."""
+    holdouts = split_rows(rows, "holdout")
+    lines = {name: _lay_out(part) for name, part in holdouts.items()}
+    heights = [max(line for line, _ in lines[name]) + 2 for name in holdouts]
+    figure, axes = new_panels(len(holdouts), 2, 17, 0.21 * sum(heights) + 1, height_ratios=heights)
+    for line, (holdout, part) in zip(axes, holdouts.items(), strict=True):
+        for axis, (panel, column) in zip(
+            line, (("a: loss under all small", "small"), ("b: gap to the oracle", "gap")), strict=True
+        ):
+            _write(axis, part, lines[holdout], column)
+            axis.set_title(f"{panel}, {printable(holdout)}", fontsize=10)
+    return figure
+
+
+def _lay_out(rows: Rows) -> list[tuple[int, int]]:
+    """Line and column at which each token begins."""
+    places, line, column = [], 0, 0
+    for row in rows:
+        text = row["token"]
+        if column + len(text) > PER_LINE:
+            line, column = line + 1, 0
+        places.append((line, column))
+        breaks = text.count("\n")
+        line, column = line + breaks, len(text.rpartition("\n")[2]) if breaks else column + len(text)
+    return places
+
+
+def _write(axis: Axes, rows: Rows, places: list[tuple[int, int]], column: str) -> None:
+    """Tokens on a ground whose darkness is their number, up to the 95th percentile."""
+    values = np.array([row[column] for row in rows])
+    most = max(float(np.quantile(values, 0.95)), 1e-9)
+    for row, (line, start), value in zip(rows, places, np.clip(values / most, 0, 1), strict=True):
+        text = row["token"].partition("\n")[0] or "\u21b5"
+        ground = (1 - 0.85 * value, 1 - 0.55 * value, 1 - 0.15 * value)
+        axis.text(
+            start, line, printable(text, 40), family="monospace", fontsize=7, va="center", parse_math=False,
+            color="white" if value > 0.7 else "black", bbox={"facecolor": ground, "edgecolor": "none", "pad": 0.8},
+        )  # fmt: skip
+    axis.set(xlim=(0, PER_LINE), ylim=(max(line for line, _ in places) + 1, -1))
+    axis.axis("off")
