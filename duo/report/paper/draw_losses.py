@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from duo.report.canvas import new_panels
 from duo.report.names import printable
@@ -57,8 +58,9 @@ def draw_budgets(rows: Rows) -> Figure:
         axis.set(
             title=printable(holdout), xlabel="big layers per token", ylabel="loss minus all big's (nats per token)"
         )
-        axis.legend(fontsize=8)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
     return figure
 
 
@@ -76,8 +78,9 @@ def draw_trainings(rows: Rows) -> Figure:
     holdouts = split_rows(rows, "holdout")
     figure, axes = new_panels(1, len(holdouts), 6.5 * len(holdouts), 4.5)
     for axis, (holdout, part) in zip(axes[0], holdouts.items(), strict=True):
-        for (name, line), style, color in zip(split_rows(part, "training").items(), MARKS, COLORS, strict=False):
-            at = [row["p_big"] for row in line]
+        lines = zip(split_rows(part, "training").items(), MARKS, COLORS, strict=False)
+        for number, ((name, line), style, color) in enumerate(lines):
+            at = [row["p_big"] + 0.012 * (number - 1) for row in line]  # beside one another, not on top
             found = [row["difference"] for row in line]
             axis.errorbar(at, found, yerr=_bars(line), fmt=style, color=color, capsize=3, markersize=5, label=name)
         axis.axhline(0, color="grey", linewidth=0.8)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from duo.backbone import MODULES
 from duo.report.canvas import new_panels
@@ -28,6 +32,7 @@ def draw_shares(rows: Rows) -> Figure:
             image = axis.imshow(to_grid(of_panel, "share"), vmin=0, vmax=1, cmap="cividis", **PIXELS)
             axis.set(title=f"{panel}, {printable(holdout)}", xlabel="position in the sequence")
             axis.title.set_fontsize(10)
+            _number_layers(axis.yaxis)
         line[0].set_ylabel("layer")
     figure.colorbar(image, ax=axes, label="share of tokens that use the module", shrink=0.8)
     return figure
@@ -44,11 +49,11 @@ def draw_sequences(rows: Rows) -> Figure:
             numbered = [row | {"number": MODULES.index(row["module"])} for row in part]
             axis.imshow(to_grid(numbered, "number"), vmin=0, vmax=2, cmap=colors, **PIXELS)
             axis.set_title(f"{panel}, {printable(holdout)}", fontsize=10)
+            _number_layers(axis.yaxis)
         line[0].set_ylabel("layer")
     for axis in axes[-1]:
         axis.set_xlabel("position in the sequence")
-    handles = [Patch(facecolor=color, edgecolor="grey", label=name) for name, color in NAMED]
-    figure.legend(handles=handles, loc="outside upper right", ncols=3, fontsize=8)
+    figure.legend(handles=_legend(), loc="outside upper right", ncols=3, fontsize=8)
     return figure
 
 
@@ -56,18 +61,36 @@ def draw_mixtures(rows: Rows) -> Figure:
     """Figure 9: shares of the modules by layer, and by position, a line of panels for each mixture and hold-out."""
     panels = split_rows(rows, "panel")
     holdouts = [*split_rows(rows, "holdout")]
-    figure, axes = new_panels(len(panels), 2 * len(holdouts), 8 * len(holdouts), 2.6 * len(panels))
+    figure, axes = new_panels(len(panels), 2 * len(holdouts), 8 * len(holdouts), 2.6 * len(panels), sharey=True)
     for line, (panel, part) in zip(axes, panels.items(), strict=True):
         for number, (holdout, of_holdout) in enumerate(split_rows(part, "holdout").items()):
-            grids = {
-                module: to_grid(of_module, "share") for module, of_module in split_rows(of_holdout, "module").items()
-            }
-            for axis, over, name in zip(line[2 * number :], (1, 0), ("layer", "position"), strict=False):
-                heights = [grids[module].mean(over) for module in MODULES]
-                axis.stackplot(range(len(heights[0])), heights, colors=MODULE_COLORS, labels=MODULES)
-                axis.set(title=f"{panel.removeprefix('opt, ')}, {printable(holdout)}", xlabel=name, ylim=(0, 1))
-                axis.title.set_fontsize(9)
-                axis.margins(x=0)
+            grids = {name: to_grid(found, "share") for name, found in split_rows(of_holdout, "module").items()}
+            by_layer, by_position = line[2 * number : 2 * number + 2]
+            _stack(by_layer, {name: grid_LT.mean(1) for name, grid_LT in grids.items()})
+            _stack(by_position, {name: grid_LT.mean(0) for name, grid_LT in grids.items()}, width=1.0)
+            by_layer.set(title=f"{panel.removeprefix('opt, ')}, {printable(holdout)}", xlabel="layer")
+            by_layer.title.set_fontsize(9)
+            by_position.set(xlabel="position in the sequence")
+            _number_layers(by_layer.xaxis)
         line[0].set_ylabel("share of modules")
-    axes[0][-1].legend(fontsize=7, loc="lower right")
+    figure.legend(handles=_legend(), loc="outside upper right", ncols=3, fontsize=8)
     return figure
+
+
+def _stack(axis: Axes, shares: dict[str, np.ndarray], width: float = 0.85) -> None:
+    """Bars that add up to 1: skip below, big on top."""
+    bottom = np.zeros(len(next(iter(shares.values()))))
+    for name, color in NAMED:
+        axis.bar(np.arange(len(bottom)), shares[name], width, bottom, color=color)
+        bottom = bottom + shares[name]
+    axis.margins(x=0)
+    axis.set_ylim(0, 1)
+
+
+def _legend() -> list[Patch]:
+    return [Patch(facecolor=color, edgecolor="grey", label=name) for name, color in NAMED]
+
+
+def _number_layers(axis: Axis) -> None:
+    """Ticks at whole numbers alone."""
+    axis.set_major_locator(MaxNLocator(integer=True))

@@ -18,7 +18,7 @@ from duo.report.paper.evidence import Evidence, Missing
 Rows = list[dict[str, Any]]
 """Rows of a table: column to value."""
 PASSAGE = 32  # tokens of figure 5
-CODE = 256  # tokens of figure 6
+CODE = 128  # tokens of figure 6
 BUDGET_ROWS = {
     "oracle": ("budgets", "committed"), "oracle, literal": ("budgets", "same"), "fixed": ("budgets", "fixed_best"),
     "best of 100": ("budgets", "best_of_random"), "random": ("budgets", "random"),
@@ -125,8 +125,7 @@ def _figure_4c(evidence: Evidence, holdout: str) -> Rows:
 
 def _losses(evidence: Evidence, holdout: str, tokens: int, sequence: int) -> Rows:
     """Losses token by token, of the first tokens of a sequence."""
-    names = {"small": "all small", "big": "all big", "oracle": "oracle at half", "router": "router at half"}
-    traces = {column: evidence.trace(name, holdout) for column, name in names.items()}
+    traces = {column: evidence.trace(f"passage, {column}", holdout) for column in ("small", "big", "oracle", "router")}
     labels_T = traces["small"].labels_BT[sequence]
     return [
         {"place": place, "token": evidence.text(int(label))}
@@ -147,7 +146,7 @@ def _figure_6(evidence: Evidence, holdout: str) -> Rows:
 
 def _typical(evidence: Evidence, holdout: str) -> int:
     """The sequence whose loss under all small is the median: neither easy nor hard, and nobody's choice."""
-    loss_B = evidence.trace("all small", holdout).loss_BT.mean(1)
+    loss_B = evidence.trace("passage, small", holdout).loss_BT.mean(1)
     return int(np.argsort(loss_B, kind="stable")[len(loss_B) // 2])
 
 
