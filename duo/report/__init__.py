@@ -5,6 +5,8 @@ messages    what duo says while it works
 tables      results and comparisons as tables and sentences
 figures     the same as pictures
 ladder      the rungs of a ladder of information, as a table, a picture and sentences
+passage     one text as a page, token by token
+html        pages that need nothing but themselves
 numbers     numbers with their intervals, and empty tables
 canvas      what figures are made on
 names       names of the user's choice as they can be shown
