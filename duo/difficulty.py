@@ -1,4 +1,4 @@
-"""python -m duo.difficulty FILE|- [key=value ...]: which tokens of a text are hard, and which more compute would help."""
+"""python -m duo.difficulty FILE|- [key=value ...]: which tokens of a text are hard, and which compute would help."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from rich.console import Console
 from duo.recipe import Recipe, load
 from duo.report.command import run_command
 from duo.report.messages import messages
-from duo.search.patterns import can_list, counts_of
+from duo.report.passage import About, write_page
 from duo.storage.files import expand
+from duo.storage.processes import is_chief
 
 if TYPE_CHECKING:
-    from duo.evaluation.passage import Passage, Reader
+    from duo.stages.passage import ReadText
 
 USAGE = "python -m duo.difficulty FILE|- [tokens=2000] [output=PAGE.html] [recipe=router_budget6] [key=value ...]"
 HELP = f"""{USAGE}
@@ -27,7 +28,7 @@ HELP = f"""{USAGE}
 Writes one page that shows a text or source file (- is the standard input) token by token: what each token loses under
 the small modules, the big ones, the recipe's router and the oracle; and its potential, what the oracle gains.
 
-  tokens=2000             tokens that are read, from the beginning on (all: the whole file, about 2 ms a token and more)
+  tokens=2000             tokens that are read, from the beginning on (all: the whole file)
   output=PAGE.html        the page (default: the file's name and .difficulty.html, in the present folder)
   recipe=router_budget6   whose backbone, budget and router; trained first if the cache lacks them
   leaderboard.backbone=DIGEST and every other setting are the recipe's: see python -m duo.run --help"""
@@ -75,8 +76,10 @@ def parse(file: str, settings: Sequence[str]) -> Request:
             if value != "all" and not (value.isdecimal() and int(value) >= 2):
                 raise ValueError(f"tokens={value} must be a number from 2 on, or all")
             found = found._replace(tokens=None if value == "all" else int(value))
-        elif key in ("recipe", "output"):
-            found = found._replace(**{key: value})
+        elif key == "recipe":
+            found = found._replace(recipe=value)
+        elif key == "output":
+            found = found._replace(output=value)
         else:
             rest.append(setting)
     return found._replace(settings=tuple(rest))
@@ -88,14 +91,24 @@ def show_difficulty(request: Request) -> Path:
     Raises:
         ValueError: a file that is no text, an impossible recipe, or a page that cannot be written.
     """
-    text, recipe, page = read_text(request.file), _recipe(request), _page(request)
-    from duo.training.trainer import join_world, quieten  # Lightning takes seconds: mistakes show before
+    text, page = read_text(request.file), _page(request)
+    recipe = load(request.recipe, request.settings)
+    from duo.stages.cache import open_cache  # Lightning takes seconds: mistakes show before
+    from duo.stages.output import cache_of
+    from duo.stages.passage import check_readable, read_with_recipe
+    from duo.training.trainer import join_world, quieten
 
+    check_readable(recipe, request.recipe)
     quieten()
-    device = join_world(recipe.trainer)
+    device, cache = join_world(recipe.trainer), cache_of(recipe, page.parent)
     console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True)
     with messages(console):
-        _write(request, recipe, text, page, str(device))
+        open_cache(cache)
+        found = read_with_recipe(recipe, text, request.file, request.tokens, cache, device)
+        if is_chief():
+            write_page(found.passage, _about(request, recipe, text, found), found.count_V, page)
+            if not found.passage.tokens.whole:
+                log.info("text  its first %s tokens alone are shown: give tokens=all for all", request.tokens)
     console.print(str(page))
     return page
 
@@ -127,16 +140,6 @@ def read_text(file: str) -> str:
         raise ValueError(f"{name} is no text in UTF-8: byte {error.start:,}; convert it (iconv -t utf-8)") from error
 
 
-def _recipe(request: Request) -> Recipe:
-    recipe = load(request.recipe, request.settings)
-    if recipe.compare.names:
-        raise ValueError(f"recipe={request.recipe} compares rows: give a recipe of one router")
-    if recipe.cache == "none":
-        raise ValueError("cache=none would train anew for every page: give cache=DIR")
-    recipe.new_router()  # impossible options show before any work
-    return recipe
-
-
 def _page(request: Request) -> Path:
     """Where the page goes; raises ValueError where that is the text itself, or a folder."""
     file = Path("stdin") if request.file == "-" else expand(request.file)
@@ -148,43 +151,17 @@ def _page(request: Request) -> Path:
     return page
 
 
-def _write(request: Request, recipe: Recipe, text: str, page: Path, device: str) -> None:
-    import torch
-
-    from duo import stages
-    from duo.evaluation.difficulty import start_patterns
-    from duo.evaluation.passage import Reader, read_passage
-    from duo.report.passage import About, write_page
-    from duo.stages.cache import open_cache
-    from duo.stages.output import cache_of
-    from duo.stages.stage3 import calibration_trials
-
-    open_cache(cache := cache_of(recipe, page.parent))
-    source = stages.backbone_source(recipe)
-    data = source.open_data(cache)
-    backbone, router = stages.train_or_load(recipe, source, data, torch.device(device))
-    starts, count_CM = None, counts_of(recipe.backbone.layers, recipe.spec.budget)
-    if listed := can_list(count_CM):
-        log.info("oracle  every pattern of %s, on every token", recipe.spec.budget)
-    else:
-        log.info("oracle  %s has too many patterns to list: local search", recipe.spec.budget)
-        starts = start_patterns(calibration_trials(backbone.module, data, recipe.seed), count_CM)
-    reader = Reader(
-        backbone.module, router.module, data.tokenizer, recipe.data.tokens, recipe.data.batch_size, recipe.seed,
-        starts, lambda done, of: log.info("oracle  %s of %s windows", done, of),
-    )  # fmt: skip
-    passage = read_passage(reader, text, request.file, request.tokens)
-    about = About(
+def _about(request: Request, recipe: Recipe, text: str, found: ReadText) -> About:
+    return About(
         name=request.file,
         bytes=len(text.encode()),
         recipe=request.recipe,
         router=recipe.router["name"],
-        backbone=backbone.digest,
+        backbone=found.backbone,
         budget=recipe.spec.budget._asdict(),
         context=recipe.data.tokens,
-        search=None if listed else "local",
+        search=found.search,
     )
-    write_page(passage, about, data.count_tokens("train"), page)
 
 
 if __name__ == "__main__":

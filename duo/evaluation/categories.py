@@ -39,8 +39,8 @@ class Labels(NamedTuple):
 
     category_N: np.ndarray
     """Its place in CATEGORIES."""
-    fact_NF: np.ndarray
-    """Which of FACTS are true."""
+    facts: dict[str, np.ndarray]
+    """Of which tokens each of FACTS is true, (N,)."""
 
 
 def label(byte_N: Sequence[bytes], text: str, python: bool) -> Labels:
@@ -58,13 +58,14 @@ def label(byte_N: Sequence[bytes], text: str, python: bool) -> Labels:
     behind = SPACE.search(text, spans[-1][1]) if spans else None
     found = _Characters(text[: behind.start() if behind else None], python)
     category_N = np.array([found.category(start, end) for start, end in spans])
-    return Labels(category_N, np.array([found.facts(start, end) for start, end in spans]))
+    true_by_token = np.array([found.facts(start, end) for start, end in spans])
+    return Labels(category_N, dict(zip(FACTS, true_by_token.T, strict=True)))
 
 
 def is_python(text: str, name: str = "") -> bool:
-    """Whether a text is taken for Python: by its name's ending, or by a statement in 50 lines that no prose has.
+    r"""Whether a text is taken for Python: by its name's ending, or by a statement in 50 lines that no prose has.
 
-    >>> is_python("import os\\n\\nos.getcwd()\\n"), is_python("I import tea.\\nFor what?\\n"), is_python("", "a.py")
+    >>> is_python("import os\n\nos.getcwd()\n"), is_python("I import tea.\nFor what?\n"), is_python("", "a.py")
     (True, False, True)
     """
     lines = [line[:200] for line in text[:LOOKED_AT].splitlines() if line.strip()]

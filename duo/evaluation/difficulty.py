@@ -134,19 +134,19 @@ def average(groups: Mapping[str, np.ndarray], losses: Losses) -> list[Means]:
 
 
 def by_frequency(token_N: np.ndarray, count_V: np.ndarray) -> dict[str, np.ndarray]:
-    """Groups of tokens by how often they stand in the training data; `count_V` says how often each one does.
+    """Groups of tokens by how often they stand in a million tokens; `count_V` says how often each one was counted.
 
     >>> [*by_frequency(np.array([0, 1]), np.array([0, 5]))]
-    ['never', 'below 10', '10 to 99', '100 to 999', '1,000 to 9,999', '10,000 and more']
+    ['never', 'below 10', '10 to 100', '100 to 1,000', '1,000 to 10,000', '10,000 and more']
     """
     per_million_N = count_V[token_N] * (1e6 / max(count_V.sum(), 1))
-    edges = [0, *PER_MILLION, np.inf]
-    names = [f"below {edges[1]}", *[f"{low:,} to {high - 1:,}" for low, high in zip(edges[1:-2], edges[2:-1])]]
-    names.append(f"{edges[-2]:,} and more")
-    groups = {"never": per_million_N == 0}
-    for name, low, high in zip(names, edges, edges[1:]):
-        groups[name] = (per_million_N >= low) & (per_million_N < high) & (per_million_N > 0)
-    return groups
+    inner = zip(PER_MILLION[:-1], PER_MILLION[1:], strict=True)
+    return {
+        "never": per_million_N == 0,
+        f"below {PER_MILLION[0]}": (per_million_N > 0) & (per_million_N < PER_MILLION[0]),
+        **{f"{low:,} to {high:,}": (per_million_N >= low) & (per_million_N < high) for low, high in inner},
+        f"{PER_MILLION[-1]:,} and more": per_million_N >= PER_MILLION[-1],
+    }
 
 
 def by_context(front_N: np.ndarray) -> dict[str, np.ndarray]:

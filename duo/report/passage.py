@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct, to_builtins
 
 from duo.data.windows import Tokens
-from duo.evaluation.categories import CATEGORIES, FACTS
+from duo.evaluation.categories import CATEGORIES
 from duo.evaluation.difficulty import (
     BOUND,
     TOP,
@@ -82,8 +82,7 @@ def _data(passage: Passage, about: About, count_V: np.ndarray) -> dict[str, Any]
         "seen": np.round(per_million_V[passage.tokens.id_N], 1).tolist(),
         "categories": CATEGORIES,
         "category": passage.labels.category_N.tolist(),
-        "facts": FACTS,
-        "fact": [[int(place) for place in fact_F.nonzero()[0]] for fact_F in passage.labels.fact_NF],
+        "fact": {fact: true_N.tolist() for fact, true_N in passage.labels.facts.items()},
         "oracle_route": [None, *_digits(passage.oracle_NL)],
         "router_route": [None, *_digits(passage.router_NL)],
         "most": (1 + order_N[:LISTED]).tolist(),
@@ -99,10 +98,10 @@ def _data(passage: Passage, about: About, count_V: np.ndarray) -> dict[str, Any]
 
 def tables(passage: Passage, count_V: np.ndarray) -> dict[str, list[Means]]:
     """Mean losses of the scored tokens, by what they are and where they stand."""
-    category_N, fact_NF = passage.labels.category_N[1:], passage.labels.fact_NF[1:]
+    category_N, facts = passage.labels.category_N[1:], passage.labels.facts
     groups = {
         "What a token is": {name: category_N == place for place, name in enumerate(CATEGORIES)},
-        "Where it stands": {name: fact_NF[:, place] for place, name in enumerate(FACTS)},
+        "Where it stands": {fact: true_N[1:] for fact, true_N in facts.items()},
         "How often it stands in a million training tokens": by_frequency(passage.tokens.id_N[1:], count_V),
         "How many tokens the model saw in front of it": by_context(passage.front_N),
     }

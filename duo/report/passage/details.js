@@ -14,7 +14,7 @@ function showDetails(index) {
 
 function kind(index) {
   const { line, column } = places[index];
-  const facts = data.fact[index].map((place) => data.facts[place]);
+  const facts = Object.keys(data.fact).filter((fact) => data.fact[fact][index]);
   const seen = data.seen[index];
   const often = seen === 0 ? "never in the training data" : `${whole(seen)} in a million training tokens`;
   const front = data.front[index];

@@ -40,8 +40,8 @@ function drawPlot() {
   const bottom = HEIGHT - EDGE.bottom;
   const values = LINES.flatMap((name) => curves[name]);
   const gaps = data.gap.slice(1);
-  const above = scale(0, Math.max(...values, 0.1), EDGE.middle, EDGE.top);
-  const below = scale(Math.min(...gaps, 0), Math.max(...gaps, 0.1), bottom, EDGE.middle + EDGE.gap);
+  const above = scale(Math.floor(Math.min(...values)), Math.max(...values) + 0.1, EDGE.middle, EDGE.top);
+  const below = scale(Math.min(...gaps, -0.1), Math.max(...gaps, 0.1), bottom, EDGE.middle + EDGE.gap);
   plot.replaceChildren(
     ...axis(above, right, "loss"), ...axis(below, right, "potential"), ...along(right, bottom),
     draw("path", { class: "bars", d: gaps.map((gap, place) => `M${x1(place + 1)} ${below.y(0).toFixed(1)}V${below.y(gap).toFixed(1)}`).join("") }),
@@ -59,7 +59,7 @@ function scale(low, high, bottom, top) {
 
 function axis({ low, high, y }, right, name) {
   const lines = ticks(low, high).flatMap((tick) => [
-    draw("line", { class: tick === 0 ? "zero" : "grid", x1: EDGE.left, x2: right, y1: y(tick), y2: y(tick) }),
+    draw("line", { class: tick === 0 && low < 0 ? "zero" : "grid", x1: EDGE.left, x2: right, y1: y(tick), y2: y(tick) }),
     draw("text", { x: EDGE.left - 5, y: y(tick) + 4, "text-anchor": "end" }, String(Number(tick.toPrecision(3))).replace("-", "−")),
   ]);
   const middle = (y(low) + y(high)) / 2;
