@@ -30,7 +30,6 @@ from duo.evaluation.difficulty import (
 from duo.evaluation.passage import read_passage
 from duo.report.passage import tables, token_strings
 from duo.routing.trial import NoLabels
-from duo.search.patterns import counts_of
 
 
 def losses_of(backbone, tokens_BT, labels_BT, route_BTL):
@@ -181,8 +180,9 @@ IN_CODE = [
 IN_PROSE = [
     ("The", "word", LINE, START), (" for", "word", START), (" Con", "word", START), ("gress", "word", INSIDE),
     ("'s", "word", INSIDE), (" '", "punctuation"), ("end", "word", START), ("'", "punctuation"), (" -", "punctuation"),
-    ("-", "punctuation"), (" +", "operator"), (" 18", "number", START), ("90", "number", INSIDE), ("th", "number", INSIDE),
-    (".", "punctuation"), ("\r\n\n", "whitespace"), ("  — ", "punctuation", LINE), ("漢", "word", START), (" 🦜", "punctuation"),
+    ("-", "punctuation"), (" +", "operator"), (" 18", "number", START), ("90", "number", INSIDE),
+    ("th", "number", INSIDE), (".", "punctuation"), ("\r\n\n", "whitespace"), ("  — ", "punctuation", LINE),
+    ("漢", "word", START), (" 🦜", "punctuation"),
 ]  # fmt: skip
 
 

@@ -39,6 +39,7 @@ class Informed(ByPlace):
         return super().route(trial)
 
 
-def toy_reader(budget=Budget(1), router=ByPlace, length=16, **changes):
+def toy_reader(budget=None, router=ByPlace, length=16, **changes):
+    budget = budget or Budget(1)
     backbone = toy_backbone(vocabulary=330, positions=512, **changes)
     return Reader(backbone, router(Spec(backbone.config.layers, 16, budget)), toy_tokenizer(), length, batch_size=4)

@@ -18,9 +18,9 @@ function smooth(values) {
 
 const curves = Object.fromEntries(LINES.map((name) => [name, smooth(data[name].slice(1))]));
 
-// About three round numbers from low to high.
-function ticks(low, high) {
-  const rough = (high - low) / 3 || 1;
+// About so many round numbers from low to high.
+function ticks(low, high, count = 3) {
+  const rough = (high - low) / count || 1;
   const unit = 10 ** Math.floor(Math.log10(rough));
   const width = [1, 2, 5, 10].map((part) => part * unit).find((part) => part >= rough);
   const found = [];
@@ -67,7 +67,7 @@ function axis({ low, high, y }, right, name) {
 }
 
 function along(right, bottom) {
-  const numbers = ticks(0, scored).filter((tick) => tick > 0 && Number.isInteger(tick));
+  const numbers = ticks(0, scored, 6).filter((tick) => tick > 0 && Number.isInteger(tick));
   const anchor = (tick) => (across_x(tick) > right - 25 ? "end" : "middle");
   return [
     draw("text", { x: EDGE.left, y: bottom + 17 }, "token"),
