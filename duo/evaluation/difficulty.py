@@ -153,10 +153,9 @@ def by_context(front_N: np.ndarray) -> dict[str, np.ndarray]:
     """Groups of tokens by how many tokens the model sees in front of them: 1, 2 to 3, 4 to 7, and so on.
 
     >>> [*by_context(np.array([1, 5]))]
-    ['1', '2 to 3', '4 to 7']
+    ['1', '2 to 3', '4 to 5']
     """
-    power_N = np.frexp(front_N)[1] - 1  # exact, which a logarithm is not
-    return {
-        "1" if power == 0 else f"{2**power} to {2 ** (power + 1) - 1}": power_N == power
-        for power in range(int(power_N.max()) + 1)
-    }
+    power_N, most = np.frexp(front_N)[1] - 1, int(front_N.max())  # exact, which a logarithm is not
+    ends = {2**power: min(2 ** (power + 1) - 1, most) for power in range(int(power_N.max()) + 1)}
+    names = [str(first) if first == last else f"{first} to {last}" for first, last in ends.items()]
+    return {name: power_N == power for power, name in enumerate(names)}
