@@ -17,7 +17,7 @@ from toy_texts import CODE, Informed, toy_reader, toy_tokenizer
 from duo import Budget, Trial, replay
 from duo.data.windows import tokenize, windows_of
 from duo.difficulty import main
-from duo.evaluation.categories import CATEGORIES, FACTS, label
+from duo.evaluation.categories import CATEGORIES, FACTS, is_python, label
 from duo.evaluation.difficulty import (
     Losses,
     average,
@@ -122,6 +122,9 @@ def test_a_window_that_holds_the_whole_text_gives_the_numbers_of_one_pass():
     for loss_N, loss_1T in zip(passage.losses, found, strict=False):
         np.testing.assert_allclose(loss_N, loss_1T[0], atol=1e-5)
     assert (passage.oracle_NL == found.route_BTL[0].numpy()).all()
+    router_1TL = torch.from_numpy(passage.router_NL)[None]
+    routed_1T = losses_of(reader.backbone, id_1T[:, :-1], id_1T[:, 1:], router_1TL)
+    np.testing.assert_allclose(passage.router_N, routed_1T[0], atol=1e-5)
     assert passage.front_N.tolist() == [*range(1, id_1T.shape[1])]
 
 
@@ -137,6 +140,12 @@ def test_each_token_of_a_long_text_has_the_numbers_of_its_window():
         assert passage.losses.small_N[token - 1] == pytest.approx(float(loss_1T[0, -1]), abs=1e-4)
     assert ((passage.router_NL == 2).sum(1) == 1).all()
     assert not (passage.router_NL == passage.oracle_NL).all()
+
+
+def test_a_fractional_budget_gives_some_tokens_one_big_module_more():
+    passage = read_passage(toy_reader(Budget(0.5), length=12), CODE, most=60)
+    assert {*(passage.oracle_NL == 2).sum(1)} == {1, 2}
+    assert ((passage.oracle_NL == 2).sum(1) == (passage.router_NL == 2).sum(1)).all()  # by the same hash
 
 
 def test_a_router_that_asks_for_labels_is_a_bound():
@@ -184,6 +193,14 @@ IN_PROSE = [
     ("th", "number", INSIDE), (".", "punctuation"), ("\r\n\n", "whitespace"), ("  — ", "punctuation", LINE),
     ("漢", "word", START), (" 🦜", "punctuation"),
 ]  # fmt: skip
+
+
+def test_what_is_taken_for_python():
+    assert is_python(CODE)
+    assert is_python("", "a.py")
+    assert not is_python(CODE, "a.md")
+    assert not is_python("From here we import what we need.\n" * 9)
+    assert not is_python("import tea\n" + "and so on\n" * 100)
 
 
 @pytest.mark.parametrize(("python", "expected"), [(True, IN_CODE), (False, IN_PROSE)])

@@ -191,6 +191,10 @@ def test_the_plot_follows_the_text_and_leads_into_it(look):
     assert float(find(look, "#plot .mark").get_attribute("x1")) == pytest.approx(box["width"] - 9, abs=9)
 
 
+def test_a_long_text_has_more_values_than_a_function_takes(look):
+    assert look.execute_script("return [highest(Array(300000).fill(2), 0), lowest(Array(300000).fill(2), 9)]") == [2, 2]
+
+
 @pytest.mark.parametrize("page", ["code", "strange"])
 def test_a_phone_never_scrolls_sideways(look, page):
     view(look, 360, 740)

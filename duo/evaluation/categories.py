@@ -31,6 +31,7 @@ SIGNS = frozenset("-*/%!&^@")  # that only code means as operators; +, <, =, >, 
 STATEMENT = re.compile(r"[^\S\n]*(?:def \w+\(.*|class \w+.*:|import [\w.]+(?: as \w+)?|from [\w.]+ import .+)\s*")
 SPACE = re.compile(r"\s")
 LOOKED_AT = 1 << 17  # characters that tell whether a text is code
+CODE, PROSE = (".py", ".pyi"), (".md", ".rst", ".txt")  # endings of names
 PROSE_LINES = 50  # among which one statement makes no code
 
 
@@ -63,14 +64,14 @@ def label(byte_N: Sequence[bytes], text: str, python: bool) -> Labels:
 
 
 def is_python(text: str, name: str = "") -> bool:
-    r"""Whether a text is taken for Python: by its name's ending, or by a statement in 50 lines that no prose has.
+    r"""Whether a text is taken for Python: by its name's ending, else by a statement in 50 lines that no prose has.
 
     >>> is_python("import os\n\nos.getcwd()\n"), is_python("I import tea.\nFor what?\n"), is_python("", "a.py")
     (True, False, True)
     """
     lines = [line[:200] for line in text[:LOOKED_AT].splitlines() if line.strip()]
     statements = sum(map(bool, map(STATEMENT.fullmatch, lines)))
-    return name.endswith((".py", ".pyi")) or statements > len(lines) // PROSE_LINES
+    return name.endswith(CODE) or (not name.endswith(PROSE) and statements > len(lines) // PROSE_LINES)
 
 
 class _Characters:

@@ -1,7 +1,7 @@
 // The numbers of one token.
 
 const LOSSES = { small: "small", big: "big", router: "router", oracle: "oracle" };
-const most = Math.max(...[data.small, data.big, data.router, data.oracle].flatMap((losses) => losses.map((loss) => loss ?? 0)));
+const longest = highest([data.small, data.big, data.router, data.oracle].flatMap((losses) => losses.slice(1)), 1e-9);
 
 function showDetails(index) {
   const head = make("p", undefined, "token");
@@ -30,7 +30,7 @@ function lossTable(index) {
     const row = table.insertRow();
     row.append(make("th", label), make("td", number(data[name][index])));
     const bar = make("i", undefined, `bar ${name}`);
-    bar.style.width = `${(100 * data[name][index]) / (most || 1)}%`;
+    bar.style.width = `${(100 * data[name][index]) / longest}%`;
     const cell = make("td", undefined, "track");
     cell.append(bar);
     row.append(cell);

@@ -24,6 +24,9 @@ function number(value, digits = 3, sign = "") {
   return ((value > 0 ? sign : "") + text).replace("-", "−");
 }
 
+// Not Math.max(...values): a long text has more values than a function may have arguments.
+const highest = (values, least) => values.reduce((one, other) => Math.max(one, other), least);
+const lowest = (values, most) => values.reduce((one, other) => Math.min(one, other), most);
 const whole = (value) => value.toLocaleString("en");
 const share = (route, module) => [...route].filter((digit) => digit === String(module)).length / route.length;
 

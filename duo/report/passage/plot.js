@@ -40,8 +40,8 @@ function drawPlot() {
   const bottom = HEIGHT - EDGE.bottom;
   const values = LINES.flatMap((name) => curves[name]);
   const gaps = data.gap.slice(1);
-  const above = scale(Math.floor(Math.min(...values)), Math.max(...values) + 0.1, EDGE.middle, EDGE.top);
-  const below = scale(Math.min(...gaps, -0.1), Math.max(...gaps, 0.1), bottom, EDGE.middle + EDGE.gap);
+  const above = scale(Math.floor(lowest(values, Infinity)), highest(values, 0) + 0.1, EDGE.middle, EDGE.top);
+  const below = scale(lowest(gaps, -0.1), highest(gaps, 0.1), bottom, EDGE.middle + EDGE.gap);
   plot.replaceChildren(
     ...axis(above, right, "loss"), ...axis(below, right, "potential"), ...along(right, bottom),
     draw("path", { class: "bars", d: gaps.map((gap, place) => `M${x1(place + 1)} ${below.y(0).toFixed(1)}V${below.y(gap).toFixed(1)}`).join("") }),
