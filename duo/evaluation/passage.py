@@ -10,9 +10,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from duo.backbone import Backbone
+from duo.backbone import Backbone, Run
 from duo.data.batch import Batch
-from duo.data.windows import Tokens, batch_of, tokenize, windows_of
+from duo.data.windows import Tokens, Windows, batch_of, tokenize, windows_of
 from duo.evaluation.categories import Labels, is_python, label
 from duo.evaluation.decide import asks_for_labels
 from duo.evaluation.difficulty import Difficulty, Losses, difficulty
@@ -74,27 +74,16 @@ def read_passage(reader: Reader, text: str, name: str = "", most: int | None = N
         raise ValueError(f"{name or 'the text'} has {len(tokens.id_N)} token: the first one is never scored, give more")
     reader.backbone.eval(), reader.router.eval()
     windows = windows_of(len(tokens.id_N), reader.length)
-    found, routed, bounds = [], [], []
-    for first in range(0, len(windows.start_B), reader.batch_size):
-        rows = np.arange(len(windows.start_B))[first : first + reader.batch_size]
-        batch = batch_of(reader.tokenizer, tokens.id_N, windows, rows, reader.length)
-        found.append(_searched(reader, batch))
-        loss_BT, route_BTL, bound = _routed(reader, batch)
-        routed.append((loss_BT, route_BTL))
-        bounds.append(bound)
-        reader.say(first + len(rows), len(windows.start_B))
-    at = (windows.window_N, windows.place_N)
-    whole = Difficulty(*(torch.cat(parts).cpu() for parts in zip(*found, strict=True)))
-    router_BT, router_BTL = (torch.cat(parts).cpu().numpy() for parts in zip(*routed, strict=True))
-    losses = (whole.loss_small_BT, whole.loss_big_BT, whole.loss_oracle_BT)
-    python = is_python(text, name)
+    found, routed = _read_windows(reader, tokens, windows)
+    at, python = (windows.window_N, windows.place_N), is_python(text, name)
+    losses = (found.loss_small_BT, found.loss_big_BT, found.loss_oracle_BT)
     return Passage(
         tokens=tokens,
         losses=Losses(*(loss_BT.double().numpy()[at] for loss_BT in losses)),
-        router_N=router_BT.astype(np.float64)[at],
-        oracle_NL=whole.route_BTL.numpy()[at],
-        router_NL=router_BTL[at],
-        bound=any(bounds),
+        router_N=routed.loss_BT.double().numpy()[at],
+        oracle_NL=found.route_BTL.numpy()[at],
+        router_NL=routed.route_BTL.numpy()[at],
+        bound=routed.bound,
         front_N=windows.place_N + 1,
         windows=len(windows.start_B),
         python=python,
@@ -102,24 +91,46 @@ def read_passage(reader: Reader, text: str, name: str = "", most: int | None = N
     )
 
 
+class _Routed(NamedTuple):
+    """What a router made of some windows."""
+
+    loss_BT: Tensor
+    route_BTL: Tensor
+    bound: bool
+    """Whether it asked for labels, of which it has none at first."""
+
+
+def _read_windows(reader: Reader, tokens: Tokens, windows: Windows) -> tuple[Difficulty, _Routed]:
+    """All windows, under the oracle and under the router, on the CPU."""
+    reader.backbone.eval(), reader.router.eval()
+    found, routed, count = [], [], len(windows.start_B)
+    for rows in np.split(np.arange(count), range(reader.batch_size, count, reader.batch_size)):
+        batch = batch_of(reader.tokenizer, tokens.id_N, windows, rows, reader.length)
+        found.append(_searched(reader, batch))
+        routed.append(_routed(reader, batch))
+        reader.say(int(rows[-1]) + 1, count)
+    loss, route, bounds = zip(*routed, strict=True)
+    whole = Difficulty(*(torch.cat(parts).cpu() for parts in zip(*found, strict=True)))
+    return whole, _Routed(torch.cat(loss).cpu(), torch.cat(route).cpu(), any(bounds))
+
+
 def _searched(reader: Reader, batch: Batch) -> Difficulty:
     trial = _trial(reader, batch, Trial.of)
     return difficulty(trial, reader.router.spec.budget, reader.start_CL)
 
 
-def _routed(reader: Reader, batch: Batch) -> tuple[Tensor, Tensor, bool]:
-    """loss_BT and route_BTL of the router, and whether it asked for labels, of which it has none at first."""
+def _routed(reader: Reader, batch: Batch) -> _Routed:
     try:
-        run = _run(reader, batch, Trial.without_labels)
-        bound = False
+        run, bound = _run(reader, batch, Trial.without_labels), False
     except ValueError as error:
         if not asks_for_labels(error):
             raise
         run, bound = _run(reader, batch, Trial.of), True
-    return token_loss(run.logits_BTV, batch.labels_BT.to(run.logits_BTV.device)), run.weight_BTLM.argmax(-1), bound
+    loss_BT = token_loss(run.logits_BTV, batch.labels_BT.to(run.logits_BTV.device))
+    return _Routed(loss_BT, run.weight_BTLM.argmax(-1), bound)
 
 
-def _run(reader: Reader, batch: Batch, of: Callable[..., Trial]) -> Any:
+def _run(reader: Reader, batch: Batch, of: Callable[..., Trial]) -> Run:
     with blame(reader.router, "route"):
         return route_and_run(reader.backbone, reader.router, _trial(reader, batch, of))
 

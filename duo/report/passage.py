@@ -61,11 +61,8 @@ def write_page(passage: Passage, about: About, count_V: np.ndarray, path: Path) 
 
 
 def _data(passage: Passage, about: About, count_V: np.ndarray) -> dict[str, Any]:
-    """All that the page shows, by token: null for the first one, which nothing predicts."""
-    gap_N, losses = passage.losses.gap_N, passage.losses
-    order_N, hard_R = rank_by_potential(gap_N), hard_without_potential(losses)
-    columns = {"small": losses.small_N, "big": losses.big_N, "oracle": losses.oracle_N, "router": passage.router_N}
-    per_million_V = count_V * (1e6 / max(count_V.sum(), 1))
+    """All that the page shows."""
+    gap_N, hard_R = passage.losses.gap_N, hard_without_potential(passage.losses)
     return {
         "about": to_builtins(about),
         "whole": passage.tokens.whole,
@@ -73,19 +70,8 @@ def _data(passage: Passage, about: About, count_V: np.ndarray) -> dict[str, Any]
         "windows": passage.windows,
         "python": passage.python,
         "bound": passage.bound,
-        "texts": token_strings(passage.tokens),
-        "bytes": [text.hex(" ") for text in passage.tokens.byte_N],
-        **{name: [None, *np.round(loss_N, 4).tolist()] for name, loss_N in columns.items()},
-        "gap": [None, *np.round(gap_N, 4).tolist()],
-        "rank": [None, *(1 + order_N.argsort()).tolist()],
-        "front": [None, *passage.front_N.tolist()],
-        "seen": np.round(per_million_V[passage.tokens.id_N], 1).tolist(),
         "categories": CATEGORIES,
-        "category": passage.labels.category_N.tolist(),
-        "fact": {fact: true_N.tolist() for fact, true_N in passage.labels.facts.items()},
-        "oracle_route": [None, *_digits(passage.oracle_NL)],
-        "router_route": [None, *_digits(passage.router_NL)],
-        "most": (1 + order_N[:LISTED]).tolist(),
+        "most": (1 + rank_by_potential(gap_N)[:LISTED]).tolist(),
         "hard": {
             "tokens": (1 + hard_R[:LISTED]).tolist(),
             "count": len(hard_R),
@@ -93,6 +79,24 @@ def _data(passage: Passage, about: About, count_V: np.ndarray) -> dict[str, Any]
             "bound": BOUND,
         },
         "tables": {name: to_builtins(rows) for name, rows in tables(passage, count_V).items()},
+        **_by_token(passage, count_V * (1e6 / max(count_V.sum(), 1))),
+    }
+
+
+def _by_token(passage: Passage, per_million_V: np.ndarray) -> dict[str, Any]:
+    """What is told of every token: null for the first one's losses and routes, for nothing predicts it."""
+    losses, rank_N = passage.losses, 1 + rank_by_potential(passage.losses.gap_N).argsort()
+    columns = {"small": losses.small_N, "big": losses.big_N, "oracle": losses.oracle_N, "router": passage.router_N}
+    columns |= {"gap": losses.gap_N, "rank": rank_N, "front": passage.front_N}
+    return {
+        **{name: [None, *np.round(value_N, 4).tolist()] for name, value_N in columns.items()},
+        "texts": token_strings(passage.tokens),
+        "bytes": [text.hex(" ") for text in passage.tokens.byte_N],
+        "seen": np.round(per_million_V[passage.tokens.id_N], 1).tolist(),
+        "category": passage.labels.category_N.tolist(),
+        "fact": {fact: true_N.tolist() for fact, true_N in passage.labels.facts.items()},
+        "oracle_route": [None, *_digits(passage.oracle_NL)],
+        "router_route": [None, *_digits(passage.router_NL)],
     }
 
 
