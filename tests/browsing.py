@@ -1,4 +1,4 @@
-"""A real browser, headless, for the tests of the leaderboard's page."""
+"""A real browser, headless, for the tests of pages."""
 
 import shutil
 import time
@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 
 import pytest
 
-pytest.importorskip("plotly", reason="the page draws with plotly: pip install 'duo-llm[leaderboard]'")
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium drives the browser: pip install selenium")
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -41,7 +40,7 @@ def opened(profile):
 
 @contextmanager
 def watched(browser, written):
-    """Gives what opens the page at a track; afterwards nothing has run, was asked for or has complained."""
+    """Gives what opens the board's page at a track; see `silent`."""
 
     def at(track="one", part="held", path=written):
         browser.get_log("performance")
@@ -51,13 +50,20 @@ def watched(browser, written):
             browser.refresh()
         return browser
 
+    with silent(browser, written.name):
+        yield at
+
+
+@contextmanager
+def silent(browser, name):
+    """Afterwards nothing but the page of that name was asked for, nothing has complained, no stranger's script run."""
     view(browser)
-    yield at
+    yield
     assert browser.execute_script("return window.hacked === undefined")
     assert browser.get_log("browser") == []
     requests = [entry["message"] for entry in browser.get_log("performance") if "requestWillBeSent" in entry["message"]]
     assert len(requests) == 1
-    assert "index.html" in requests[0]
+    assert name in requests[0]
 
 
 def view(browser, width=1280, height=900, scheme="light"):

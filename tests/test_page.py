@@ -14,6 +14,8 @@ from toy_boards import HOSTILE, large_board, toy_board
 from duo.leaderboard.board.board import Board
 from duo.leaderboard.page import write_page
 
+pytest.importorskip("plotly", reason="the page draws with plotly: pip install 'duo-llm[leaderboard]'")
+
 ANSWER = """const [act, done] = arguments, start = performance.now();
 new Function(act)();
 requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - start)));"""

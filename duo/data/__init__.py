@@ -9,6 +9,7 @@ excerpts     sequences of held-out documents, a few of each
 tokenizer    a byte-pair tokenizer, trained on the training documents
 tokens       packed sequences: made, written, read, digested
 prepare      from documents to tokens, once
+windows      one text of any length, in windows that overlap
 batch        what training and evaluation are fed
 datamodule   TextData: the LightningDataModule
 """

@@ -17,7 +17,7 @@ from duo.data.config import DataConfig
 from duo.data.excerpts import spread_rows, subset_rows
 from duo.data.prepare import prepare
 from duo.data.tokenizer import token_bytes, tokenizer_digest
-from duo.data.tokens import read
+from duo.data.tokens import ROWS, read
 
 
 class Stream:
@@ -127,6 +127,14 @@ class TextData(L.LightningDataModule):
         """document_N: the number of the document that each sequence of a split lies in; -1 in training."""
         self.setup()
         return np.asarray(self._splits[split]["document"][:])
+
+    def count_tokens(self, split: str) -> np.ndarray:
+        """count_V: how often each token of the vocabulary stands in a split."""
+        self.setup()
+        count_V = np.zeros(len(self._bytes_V), dtype=np.int64)
+        for rows in self._splits[split].iter(batch_size=ROWS):
+            count_V += np.bincount(np.asarray(rows["tokens"]).ravel(), minlength=len(count_V))
+        return count_V
 
     @property
     def holdouts(self) -> list[str]:

@@ -22,6 +22,26 @@ def token_bytes(tokenizer: Tokenizer) -> np.ndarray:
     return np.array([0 if token == END else len(token) for token, _ in tokens])
 
 
+def token_texts(tokenizer: Tokenizer) -> list[bytes]:
+    """The bytes that each token stands for, by its number; none for the end of a document.
+
+    A token may be a part of a word, or of a character: bytes that are no text on their own.
+    """
+    byte_of = _bytes_of_characters()
+    tokens = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return [b"" if token == END else bytes(byte_of.get(sign, 0) for sign in token) for token, _ in tokens]
+
+
+def _bytes_of_characters() -> dict[str, int]:
+    """The byte behind each character of a byte-level token.
+
+    As GPT-2 wrote them: what Latin-1 shows stands for itself, the other bytes follow one another from 256 on.
+    """
+    shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    hidden = [byte for byte in range(256) if byte not in shown]
+    return {chr(byte): byte for byte in shown} | {chr(256 + place): byte for place, byte in enumerate(hidden)}
+
+
 def train_tokenizer(documents: Iterable[str], vocabulary: int) -> Tokenizer:
     """Byte-level BPE of at most `vocabulary` tokens, the end of a document among them.
 

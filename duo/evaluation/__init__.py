@@ -10,6 +10,9 @@ intervals    over documents and seeds: of losses, paired differences, gap closed
 trace        token by token: routes, losses, what candidates are worth
 verdict      claims, and whether intervals decide them
 knowable     what knowledge is worth as a prediction, and what routes make of it
+difficulty   how hard tokens are, and what compute can do about it
+categories   what kind of thing a token is
+passage      one text, token by token
 row          one router on every hold-out, and beside others
 result       what a run of one router found
 comparison   what a run of many rows found

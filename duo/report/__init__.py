@@ -7,6 +7,8 @@ figures     the same as pictures
 ladder      the rungs of a ladder of information, as a table, a picture and sentences
 paper       the paper's figures and claims (a folder)
 reproduce   a report of the paper, from its recipe
+passage     one text as a page, token by token
+html        pages that need nothing but themselves
 numbers     numbers with their intervals, and empty tables
 canvas      what figures are made on
 names       names of the user's choice as they can be shown

@@ -104,12 +104,17 @@ def _train_elsewhere(recipe: Recipe, router: Router, backbone: Made[Backbone], d
 @torch.no_grad()
 def calibrate(router: Router, backbone: Backbone, data: TextData, seed: int = 0) -> None:
     """Calibrates a router on all calibration sets, the same on every process."""
+    backbone.eval(), router.eval().to(next(backbone.parameters()).device)
+    trials = calibration_trials(backbone, data, seed)
+    with blame(router, "calibrate"):
+        router.calibrate(trials)
+
+
+def calibration_trials(backbone: Backbone, data: TextData, seed: int = 0) -> list[Trial]:
+    """The calibration sets' batches on a backbone."""
     device = next(backbone.parameters()).device
-    backbone.eval(), router.eval().to(device)
-    trials = [
+    return [
         Trial.of(batch.to(device), backbone, seed=seed, purpose=CALIBRATE, meter=Meter(enabled=False))
         for name in data.calibration
         for batch in data.calibration_set(name)
     ]
-    with blame(router, "calibrate"):
-        router.calibrate(trials)

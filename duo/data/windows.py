@@ -1,0 +1,85 @@
+"""One text of any length: its tokens, the bytes that they stand for, and the windows in which a model reads them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from duo.data.batch import Batch, sequence_ids
+from duo.data.tokenizer import pieces, token_texts, tokenizer_digest
+
+SPLIT = "text"
+
+
+class Tokens(NamedTuple):
+    """The tokens of a text from its beginning on."""
+
+    id_N: np.ndarray
+    byte_N: list[bytes]
+    """The bytes that each token stands for; one after another they are the beginning of the text, in UTF-8."""
+    whole: bool
+    """Whether they are all of the text's tokens."""
+
+
+class Windows(NamedTuple):
+    """Where a text is read: in windows of T tokens that overlap by half, the last one moved back to end with it."""
+
+    start_B: np.ndarray
+    """Token that each window begins with."""
+    window_N: np.ndarray
+    """Of every token but the first, which nothing predicts: the window in which most tokens stand in front of it."""
+    place_N: np.ndarray
+    """Its label's place in that window; so many tokens and one more stand in front of it."""
+
+
+def tokenize(tokenizer: Tokenizer, text: str, most: int | None = None) -> Tokens:
+    """The text's first tokens, at most so many (None: all); what lies behind them is not read.
+
+    Raises:
+        ValueError: the tokenizer's tokens are not bytes.
+    """
+    byte_V, found = token_texts(tokenizer), list[int]()
+    for piece in pieces(text):
+        if most is not None and len(found) > most:  # one more says whether there are more
+            break
+        found += tokenizer.encode(piece, add_special_tokens=False).ids
+    kept = found[:most]
+    byte_N = [byte_V[token] for token in kept]
+    if not text.encode().startswith(b"".join(byte_N)):
+        raise ValueError("the backbone's tokenizer is no byte-level one: its tokens do not give the text again")
+    return Tokens(np.array(kept, dtype=np.int64), byte_N, whole=len(kept) == len(found))
+
+
+def windows_of(tokens: int, length: int) -> Windows:
+    """The windows of at most `length` tokens in which so many tokens (2 or more) are read.
+
+    >>> windows = windows_of(tokens=8, length=4)
+    >>> windows.start_B.tolist(), windows.window_N.tolist(), windows.place_N.tolist()
+    ([0, 2, 3], [0, 0, 0, 0, 1, 1, 2], [0, 1, 2, 3, 2, 3, 3])
+    """
+    assert tokens >= 2, tokens
+    last = max(tokens - 1 - length, 0)
+    start_B = np.append(np.arange(0, last, max(length // 2, 1)), last)
+    label_N = np.arange(1, tokens)
+    window_N = np.searchsorted(start_B + min(length, tokens - 1), label_N)
+    return Windows(start_B, window_N, label_N - 1 - start_B[window_N])
+
+
+def batch_of(tokenizer: Tokenizer, id_N: np.ndarray, windows: Windows, rows: np.ndarray, length: int) -> Batch:
+    """Some of a text's windows as a batch, with the token behind each token as its label."""
+    at_BT = windows.start_B[rows, None] + np.arange(min(length, len(id_N) - 1))
+    byte_V = torch.tensor([len(text) for text in token_texts(tokenizer)])
+    labels_BT: Tensor = torch.from_numpy(id_N[at_BT + 1])
+    return Batch(
+        tokens_BT=torch.from_numpy(id_N[at_BT]),
+        labels_BT=labels_BT,
+        sequence_B=torch.from_numpy(sequence_ids(SPLIT, rows)),
+        document_B=torch.zeros(len(rows), dtype=torch.long),
+        bytes_B=byte_V[labels_BT].sum(1),
+        domain=SPLIT,
+        tokenizer=tokenizer_digest(tokenizer),
+    )
