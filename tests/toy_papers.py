@@ -19,6 +19,7 @@ PLANTED = {
     "same": lambda big: 4.25 + 0.01 * (big - 6) ** 2,
     "best_of_random": lambda big: 4.55 - 0.01 * big,
     "fixed_best": lambda big: 4.65 - 0.01 * big,
+    "any_budget": lambda big: 4.645 - 0.01 * big,
     "softmax_budget": lambda big: 4.64 - 0.01 * big,
     "random": lambda big: 4.75 - 0.01 * big,
 }
@@ -125,10 +126,18 @@ class World:
             self.document_B,
         )
 
+    def shown(self, traces):
+        """Traces that figures show and no claim needs: passages, and mixtures."""
+        named = {"small": "all small", "big": "all small", "oracle": "oracle at half", "router": "router at half"}
+        passages = {f"passage, {column}": traces[name] for column, name in named.items()}
+        mixtures = {name: traces["router with skips"] for name in ("70 % small", "50 % skip", "opt, 70 % small")}
+        return traces | passages | mixtures
+
     def evidence(self):
         traces, line_T = self.traces()
         words = {"code": {"line_start_BT": np.broadcast_to(line_T, (self.documents, TOKENS))}}
-        return Evidence(LAYERS, self.comparisons(), traces, {"code": self.candidates()}, words)
+        candidates = {"code": self.candidates()}
+        return Evidence(LAYERS, self.comparisons(), self.shown(traces), candidates, ["a\n"], words)
 
 
 def score_of(loss, promised=None):

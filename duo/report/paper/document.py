@@ -145,7 +145,7 @@ def to_markdown(
 
 
 def _missing(figure: Shown) -> list[str]:
-    return [f"{printable(holdout)}: not drawn, for {why}." for holdout, why in figure.missing.items()]
+    return [f"{printable(holdout)}: not drawn: {why}." for holdout, why in figure.missing.items()]
 
 
 def to_html(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ Rows = list[dict[str, Any]]
 """Rows of a table: column to value."""
 PASSAGE = 32  # tokens of figure 5
 CODE = 128  # tokens of figure 6
+LACKS = "lacks"
 BUDGET_ROWS = {
     "oracle": ("budgets", "committed"), "oracle, literal": ("budgets", "same"), "fixed": ("budgets", "fixed_best"),
     "best of 100": ("budgets", "best_of_random"), "random": ("budgets", "random"),
@@ -38,13 +40,16 @@ class Numbers(NamedTuple):
 
 
 def collect(numbers: Numbers, evidence: Evidence) -> tuple[Rows, dict[str, str]]:
-    """The rows on all hold-outs, and by hold-out why there are none."""
+    """The rows on all hold-outs, and by hold-out why some are not there."""
     rows, missing = Rows(), {}
     for holdout in evidence.holdouts:
         try:
-            rows += [{"holdout": holdout} | row for row in numbers.of(evidence, holdout)]
+            found = numbers.of(evidence, holdout)
         except Missing as error:
-            missing[holdout] = str(error)
+            found = [{LACKS: str(error)}]
+        rows += [{"holdout": holdout} | row for row in found if LACKS not in row]
+        if why := dict.fromkeys(row[LACKS] for row in found if LACKS in row):
+            missing[holdout] = "; ".join(why)
     return rows, missing
 
 
@@ -58,21 +63,30 @@ def to_csv(rows: Rows) -> str:
     return text.getvalue()
 
 
+def _gather(parts: Iterable[Callable[[], Rows]]) -> Rows:
+    """The rows of those parts of a figure that were measured, and for each other part one that says why it is not."""
+    rows = Rows()
+    for part in parts:
+        try:
+            rows += part()
+        except Missing as error:
+            rows.append({LACKS: str(error)})
+    return rows
+
+
 def _shares(names: dict[str, str]) -> Callable[[Evidence, str], Rows]:
     """Shares by panel, layer and position, of the traces that panels name."""
 
     def of(evidence: Evidence, holdout: str) -> Rows:
-        rows = Rows()
-        for panel, name in names.items():
-            module = SKIP if "skips" in name else BIG
-            title = f"{panel}: {_budget_title(evidence, name)}"
-            rows += [
-                {"panel": title, "module": MODULES[module]} | row
-                for row in _by_place(evidence.trace(name, holdout), module)
-            ]  # noqa: E501
-        return rows
+        return _gather(partial(_panel, evidence, holdout, panel, name) for panel, name in names.items())
 
     return of
+
+
+def _panel(evidence: Evidence, holdout: str, panel: str, name: str) -> Rows:
+    module = SKIP if "skips" in name else BIG
+    told = {"panel": f"{panel}: {_budget_title(evidence, name)}", "module": MODULES[module]}
+    return [told | row for row in _by_place(evidence.trace(name, holdout), module)]
 
 
 def _budget_title(evidence: Evidence, name: str) -> str:
@@ -101,20 +115,28 @@ def _against(evidence: Evidence, row: Row, other: Row, holdout: str) -> dict[str
 
 def _figure_4a(evidence: Evidence, holdout: str) -> Rows:
     half = evidence.layers // 2
-    fixed = evidence.budget("fixed_best", half)
-    names = ("random", "fixed", "best of 100", "router", "oracle")
-    rows = {name: evidence.budget(BUDGET_ROWS[name][1], half, BUDGET_ROWS[name][0]) for name in names}
-    return [{"row": name} | _against(evidence, row, fixed, holdout) for name, row in rows.items()]
+
+    def row(name: str) -> Rows:
+        part, row = BUDGET_ROWS[name]
+        against = _against(evidence, evidence.budget(row, half, part), evidence.budget("fixed_best", half), holdout)
+        return [{"row": name} | against]
+
+    return _gather(partial(row, name) for name in ("random", "fixed", "best of 100", "router", "oracle"))
 
 
 def _figure_4b(evidence: Evidence, holdout: str) -> Rows:
-    all_big, rows = evidence.budget("committed", evidence.layers), Rows()
-    for title, (part, name) in BUDGET_ROWS.items():
-        for group in evidence.groups(part):
-            row = evidence.row(part, name, **{"budget.big": (big := int(group.partition("=")[2]))})
-            promised = row.subset[holdout].promised_loss
-            rows.append({"row": title, "big": big} | _against(evidence, row, all_big, holdout) | {"promised": promised})
-    return rows
+    all_big = evidence.budget("committed", evidence.layers)
+
+    def line(title: str) -> Rows:
+        part, name = BUDGET_ROWS[title]
+        rows = Rows()
+        for big in (int(group.partition("=")[2]) for group in evidence.groups(part)):
+            row = evidence.budget(name, big, part)
+            told = {"row": title, "big": big} | _against(evidence, row, all_big, holdout)
+            rows.append(told | {"promised": row.subset[holdout].promised_loss})
+        return rows
+
+    return _gather(partial(line, title) for title in BUDGET_ROWS)
 
 
 def _figure_4c(evidence: Evidence, holdout: str) -> Rows:
