@@ -97,6 +97,21 @@ def test_verdicts_are_written_with_their_numbers(written):
             assert part["claimed"].get("above", low - 1) < low <= high < part["claimed"].get("below", high + 1)
 
 
+def test_a_token_begins_a_line_if_it_holds_the_lines_first_sign():
+    from duo.data.tokenizer import END
+    from duo.evaluation.trace import Trace
+    from duo.report.reproduce import mark_line_starts
+
+    texts = [b"if", b"\n    ", b"\n", b"    ", b" x", b":\n\n  y", b"\xc3", b"\xa9", END.encode()]
+    tokens = [1, 0, 4, 5, 4, 2, 3, 4, 0, 2, 6, 7, 0]
+    tokens_BT, labels_BT = np.array([tokens[:-1]]), np.array([[*tokens[1:-1], -1]])
+    trace = Trace(tokens_BT, labels_BT, *[np.zeros((1, len(tokens) - 1))] * 4)
+    marked = mark_line_starts(trace, texts)[0]
+    assert [texts[token] for token, mark in zip(labels_BT[0], marked, strict=True) if mark] == [
+        b"if", b":\n\n  y", b" x", b"\xc3"
+    ]  # fmt: skip
+
+
 def test_what_is_missing_is_said_in_place_of_the_figure(tmp_path):
     lacking = world().evidence()
     del lacking.comparisons["dense"], lacking.traces["router at half"]

@@ -137,7 +137,7 @@ class World:
         traces, line_T = self.traces()
         words = {"code": {"line_start_BT": np.broadcast_to(line_T, (self.documents, TOKENS))}}
         candidates = {"code": self.candidates()}
-        return Evidence(LAYERS, self.comparisons(), self.shown(traces), candidates, ["a\n"], words)
+        return Evidence(LAYERS, self.comparisons(), self.shown(traces), candidates, [b"a\n"], words)
 
 
 def score_of(loss, promised=None):

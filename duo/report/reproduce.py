@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from duo.evaluation.provenance import provenance
+from duo.evaluation.trace import Trace
 from duo.evaluation.verdict import Claim
 from duo.recipe import Recipe
 from duo.report.paper import Evidence, write_report
@@ -43,16 +44,25 @@ def reproduce(recipe: Recipe, command: str, folder: Path, cache: Path, device: t
 
 def mark_words(found: Measured) -> dict[str, dict[str, np.ndarray]]:
     """By hold-out, which of the traced labels begin a line."""
-    ends_line_V = np.array([text.rstrip(" \t").endswith("\n") for text in found.texts], dtype=bool)
-    if not len(ends_line_V):
-        return {}
-    # padding begins no line, and nobody scores it
-    return {
-        holdout: {"line_start_BT": ends_line_V[np.maximum(trace.tokens_BT, 0)]}
-        for traces in found.traces.values()
-        for holdout, trace in traces.items()
-        if "all small" in found.traces and trace is found.traces["all small"][holdout]
-    }
+    traces = found.traces.get("all small", {})
+    return {holdout: {"line_start_BT": mark_line_starts(trace, found.texts)} for holdout, trace in traces.items()}
+
+
+def mark_line_starts(trace: Trace, texts: list[bytes]) -> np.ndarray:
+    """line_start_BT: labels that hold the first sign of their line that is no white space.
+
+    Where a sequence begins in the middle of a line, nothing of that line begins one.
+    """
+    marked_BT = np.zeros(trace.labels_BT.shape, dtype=bool)
+    for row, (tokens_T, labels_T) in enumerate(zip(trace.tokens_BT, trace.labels_BT, strict=True)):
+        fresh = False
+        for place, token in enumerate([tokens_T[0], *labels_T]):
+            for sign in texts[token] if token >= 0 else b"":  # padding says nothing
+                if chr(sign).isspace():
+                    fresh = fresh or sign == ord("\n")
+                elif fresh:
+                    fresh, marked_BT[row, max(place - 1, 0)] = False, place > 0
+    return marked_BT
 
 
 def _facts(recipe: Recipe, found: Measured, command: str, device: torch.device) -> dict[str, str]:

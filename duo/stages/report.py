@@ -16,6 +16,7 @@ import torch
 from duo.backbone import Backbone
 from duo.data.batch import Batch
 from duo.data.datamodule import TextData
+from duo.data.tokenizer import token_texts
 from duo.evaluation.comparison import Comparison
 from duo.evaluation.trace import Candidates, Trace, compare_candidates, load_arrays, save_arrays, trace
 from duo.recipe import Recipe, digest
@@ -45,8 +46,8 @@ class Measured:
     """By name and hold-out."""
     candidates: dict[str, Candidates] = field(default_factory=dict)
     """By hold-out."""
-    texts: list[str] = field(default_factory=list)
-    """What each token of the vocabulary is written as."""
+    texts: list[bytes] = field(default_factory=list)
+    """What each token of the vocabulary stands for."""
     failed: dict[str, str] = field(default_factory=dict)
     """Why something is not there, by part, row or trace."""
 
@@ -86,9 +87,7 @@ def measure_report(recipe: Recipe, folder: Path, cache: Path, command: str, devi
     if BUDGETS in found.comparisons:
         with _noting(found, "candidates"):
             data = opened(BUDGETS)
-            found.texts = [
-                data.tokenizer.decode([token], skip_special_tokens=False) for token in range(data.vocabulary)
-            ]
+            found.texts = token_texts(data.tokenizer)
             found.candidates = dict(_compare_candidates(recipe.parts[BUDGETS], data, device))
     return found
 

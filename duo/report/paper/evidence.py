@@ -32,8 +32,8 @@ class Evidence:
     """By name (`oracle at half`, `router at half`, `all small`, ...) and hold-out."""
     candidates: dict[str, Candidates] = field(default_factory=dict)
     """By hold-out."""
-    texts: list[str] = field(default_factory=list)
-    """What each token is written as."""
+    texts: list[bytes] = field(default_factory=list)
+    """What each token stands for."""
     words: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     """By hold-out, facts of the traced labels, as `line_start_BT`."""
     level: float = LEVEL
@@ -91,8 +91,8 @@ class Evidence:
         return average_rows(found)
 
     def text(self, token: int) -> str:
-        """What a token is written as."""
-        return self.texts[token] if token < len(self.texts) else f"<{token}>"
+        """A token as it is shown; bytes that are no whole sign are shown as one that is unknown."""
+        return self.texts[token].decode(errors="replace") if token < len(self.texts) else f"<{token}>"
 
     def budget(self, name: str, big: int, part: str = "budgets") -> Row:
         """The row of so many big modules."""
