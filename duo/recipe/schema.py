@@ -6,8 +6,8 @@ import hashlib
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -69,7 +69,7 @@ class Recipe:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """All values, as plain data."""
-        return OmegaConf.to_container(OmegaConf.structured(self))  # type: ignore[return-value]
+        return asdict(self)
 
     def identity(self, *parts: str) -> dict[str, Any]:
         """What alters what a run finds, by dotted key, as far as it differs from the first defaults.
@@ -194,11 +194,17 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     return build(merge(read(name, Recipe), parse_overrides(overrides, Recipe)))
 
 
+@lru_cache(1)
+def _defaults() -> Any:
+    """The structured config that recipes are merged over, which changes nothing in it; it takes long to make."""
+    return OmegaConf.structured(Recipe)
+
+
 def build(values: dict[str, Any]) -> Recipe:
     """A recipe from plain values, checked; raises as `load` does."""
     check_keys(values, Recipe)
     try:
-        recipe = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Recipe), values))
+        recipe = OmegaConf.to_object(OmegaConf.merge(_defaults(), values))
     except OmegaConfBaseException as error:
         raise ValueError(f"{error.full_key}: {str(error.msg).splitlines()[0] if error.msg else error}") from error
     except TypeError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import msgspec
+from matplotlib.figure import Figure
 
 from duo.evaluation.verdict import Claim, Part
 from duo.report.names import printable
 from duo.report.paper.evidence import Evidence
 from duo.report.paper.figures import DRAW
 from duo.report.paper.statement import judge
-from duo.report.paper.tables import FIGURES, collect, to_csv
+from duo.report.paper.tables import FIGURES, Rows, collect, to_csv
 from duo.report.paper.words import tell
 from duo.storage.files import replacing
 
@@ -66,20 +67,28 @@ def write_report(folder: Path, evidence: Evidence, facts: Mapping[str, str], fai
 
 
 def _draw(folder: Path, evidence: Evidence) -> Iterable[Shown]:
-    """Every figure with its numbers: drawn from the rows that are written as CSV."""
+    """Every figure with its numbers: drawn from the rows that are written as CSV, where these have changed."""
     for numbers in FIGURES:
         rows, missing = collect(numbers, evidence)
-        path = folder / f"figure_{numbers.figure}.png"
+        png = folder / f"figure_{numbers.figure}.png"
         if rows:
-            with replacing(path.with_suffix(".csv")) as temporary:
-                temporary.write_text(to_csv(rows), "utf-8")
-            with mpl.rc_context(STYLE):
-                drawn = DRAW[numbers.figure](rows)
-                for ending in ("png", "svg"):
-                    with replacing(path.with_suffix(f".{ending}")) as temporary:
-                        about = {"Date": None} if ending == "svg" else None  # the same numbers, the same bytes
-                        drawn.savefig(temporary, format=ending, dpi=110, metadata=about)
-        yield Shown(numbers.figure, numbers.title, tell(numbers.figure, rows), path if rows else None, missing)
+            _draw_one(png, to_csv(rows), rows, DRAW[numbers.figure])
+        yield Shown(numbers.figure, numbers.title, tell(numbers.figure, rows), png if rows else None, missing)
+
+
+def _draw_one(png: Path, text: str, rows: Rows, draw: Callable[[Rows], Figure]) -> None:
+    """Writes a figure as PNG and SVG, then its numbers, which say that both are drawn."""
+    svg, numbers = png.with_suffix(".svg"), png.with_suffix(".csv")
+    if png.exists() and svg.exists() and numbers.exists() and numbers.read_text("utf-8") == text:
+        return
+    with mpl.rc_context(STYLE):
+        drawn = draw(rows)
+        with replacing(png) as temporary:
+            drawn.savefig(temporary, format="png", dpi=110)
+        with replacing(svg) as temporary:
+            drawn.savefig(temporary, format="svg", metadata={"Date": None})  # the same numbers, the same bytes
+    with replacing(numbers) as temporary:
+        temporary.write_text(text, "utf-8")
 
 
 def to_json(claims: Sequence[Claim]) -> str:
