@@ -126,11 +126,12 @@ def stream(
         check_tokens(tokens, config.vocabulary, f"prompt {number}")
     check_tokens(stop_tokens, config.vocabulary, "stop_tokens")
     _check(most, stop, seed, tokenizer)
-    check_length(config, [*map(len, ids)], most)
-    if sequences is not None and len(sequences) != len(ids):
+    sequences = range(len(ids)) if sequences is None else sequences
+    if len(sequences) != len(ids):
         raise ValueError(f"sequences={[*sequences]} must name {len(ids)} sequences, one for each prompt")
+    check_length(config, [*map(len, ids)], most)
     prompt_BT = pad(ids, device)
-    sequence_B = torch.tensor([*(range(len(ids)) if sequences is None else sequences)], device=device)
+    sequence_B = torch.tensor([*sequences], device=device)
     digest = "" if tokenizer is None else tokenizer_digest(tokenizer)
     decoder = Decoder(backbone, router, sequence_B, prompt_BT.shape[1] + most - 1, seed=seed, tokenizer=digest)
     byte_V = [] if tokenizer is None else token_texts(tokenizer)
@@ -161,7 +162,7 @@ def _write(decoder: Decoder, prompt_BT: Tensor, rows: list[_Row], sampling: Samp
         run = decoder.read(tokens_BS)
         uniform_B = draw(seed, decoder.sequence_B, position_B)
         token_B = sampling.choose(run.logits_BTV[:, -1], seen_BX[:, :-1], uniform_B)
-        weight_B1LM = run.weight_BTLM[:, -1:]
+        weight_B1LM = run.weight_BTLM[:, -1:].clone()  # a view would keep all of the run, at every token
         flops_B = run_flops(config, weight_B1LM, position_B[:, None] - 1)[:, 0].tolist()
         for row, token, weight_LM, flops in zip(rows, token_B.tolist(), weight_B1LM[:, 0], flops_B, strict=True):
             yield from row.take(Written(row.number, token, "", weight_LM, flops))
