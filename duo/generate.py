@@ -222,13 +222,16 @@ def show(request: Request, writer: Writer, prompt: str, recipe: Recipe) -> list[
             "data.tokens=%s, and behind that it may write worse", len(ids), options.tokens, recipe.data.tokens,
         )  # fmt: skip
     screen, written, begun = Screen(), list[Written](), time.perf_counter()
-    for one in coming:
-        if not written:  # only now: what cannot be continued is not shown
-            screen.show_prompt(prompt)
-        written.append(one)
-        screen.show(one)
-    seconds = time.perf_counter() - begun
-    screen.end()
+    try:
+        for one in coming:
+            if not written:  # only now: what cannot be continued is not shown
+                screen.show_prompt(prompt)
+            written.append(one)
+            screen.show(one)
+    finally:
+        seconds = time.perf_counter() - begun
+        if written:
+            screen.end()
     lines = [str(Totals.of(written, seconds))]
     if options.check:
         lines.append(check(writer, ids, [one.token for one in written], options.sampling_seed))

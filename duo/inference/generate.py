@@ -67,7 +67,15 @@ def generate(
     seed: int = 0,
     sequences: Sequence[int] | None = None,
 ) -> list[Continuation]:
-    """Continues prompts, all at once; arguments and errors as of `stream`."""
+    """Continues prompts, all at once; arguments and errors as of `stream`.
+
+    >>> from duo import BackboneConfig, Budget, Spec
+    >>> from duo.routing import registry
+    >>> backbone = Backbone(BackboneConfig(layers=2, width=8, big=16, small=4, vocabulary=32))
+    >>> router = registry.build("fixed", Spec(2, 8, Budget(1).of(2)))
+    >>> [len(one.tokens) for one in generate(backbone, router, [[1, 2, 3], [4]], most=5)]
+    [5, 5]
+    """
     written: list[list[Written]] = [[] for _ in prompts]
     for one in stream(
         backbone, router, prompts, most, sampling,
