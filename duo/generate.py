@@ -172,10 +172,8 @@ def write(request: Request) -> None:
     with messages(console):
         open_cache(cache)
         with contextlib.redirect_stdout(sys.stderr):  # Lightning's bar goes to the standard output
-            if folder is None:
-                writer = writer_of_recipe(recipe, cache, device)
-            else:
-                writer = writer_of_run(folder, recipe, cache, device)
+            made_of = (recipe, cache, device)
+            writer = writer_of_recipe(*made_of) if folder is None else writer_of_run(folder, *made_of)
         for line in show(request, writer, prompt, recipe):
             console.print(line)
 
@@ -240,11 +238,11 @@ def show(request: Request, writer: Writer, prompt: str, recipe: Recipe) -> list[
 
 def check(writer: Writer, prompt: list[int], written: list[int], seed: int) -> str:
     """How the steps compare with one pass over the whole text, in one line."""
-    found = compare_with_whole_pass(
-        writer.backbone, writer.router, pad([prompt + written], writer.backbone.embedding.weight.device),
-        len(prompt), seed=seed, tokenizer=tokenizer_digest(writer.tokenizer),
-    )  # fmt: skip
-    return describe_agreement(found)
+    tokens_1T = pad([prompt + written], writer.backbone.embedding.weight.device)
+    digest = tokenizer_digest(writer.tokenizer)
+    return describe_agreement(
+        compare_with_whole_pass(writer.backbone, writer.router, tokens_1T, len(prompt), seed=seed, tokenizer=digest)
+    )
 
 
 if __name__ == "__main__":
