@@ -16,7 +16,7 @@ class Text:
 
     >>> text = Text(stop=["##"])
     >>> text.add("é".encode()[:1]), text.add("é".encode()[1:]), text.add(b"a#"), text.add(b"b##c")
-    ([], ['', 'é'], [], ['a#', 'b'])
+    ([''], ['é'], [], ['a#', 'b'])
     >>> text.stopped
     True
     """
@@ -47,8 +47,7 @@ class Text:
             if certain < 0:
                 break
             tokens += 1
-        begun = bool(self._decoder.getstate()[0])  # a character: its token waits for it
-        return self._give(min(tokens, len(self._held) - begun))
+        return self._give(tokens)
 
     def _beginning(self, text: str) -> int:
         """Characters at the end of the text that may become a stop string."""
