@@ -33,7 +33,8 @@ ROOT = Path(__file__).parents[1]
 os.fsync = lambda file: None  # milliseconds a file, thousands of times: no test outlives a power cut
 
 
-SHARE_A_BOARD = ("advised", "entries", "leaderboard", "sealed", "submit", "verify")  # which takes a minute to make
+# a finished run and a board of it take a minute to make
+SHARE_A_BOARD = ("advised", "entries", "generate_command", "leaderboard", "sealed", "submit", "verify")
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -8,11 +8,11 @@ from conftest import ROOT
 import duo
 
 ORDER = [  # a folder imports from its own line or from lines below, a command from all that stand below it
-    {"run", "difficulty", "leaderboard", "plugins", "doctor"},
+    {"run", "difficulty", "generate", "leaderboard", "plugins", "doctor"},
     {"report"},
     {"stages"},
     {"recipe", "testing"},
-    {"training", "evaluation"},
+    {"training", "evaluation", "inference"},
     {"routing"},
     {"search"},
     {"backbone", "data", "storage"},

@@ -3,8 +3,10 @@
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 from conftest import ROOT, random_tokens, toy_backbone
+from toy_texts import toy_reader
 
 from duo import Budget, Spec, Trial
 
@@ -22,9 +24,16 @@ def test_the_readmes_script_runs(tmp_path):
     assert "loss=" in done.stdout
 
 
+def test_the_readmes_prompts_are_continued(capsys):
+    reader = toy_reader()
+    data = SimpleNamespace(tokenizer=reader.tokenizer)
+    exec(readme_blocks()[1], names := {"backbone": reader.backbone, "router": reader.router, "data": data})
+    assert capsys.readouterr().out == names["texts"][0].text.partition("\n\n")[0]
+
+
 def test_the_readmes_router_spends_its_budget():
     names = {}
-    exec(readme_blocks()[1], names)
+    exec(readme_blocks()[2], names)
     router = names["EarlyFirst"](Spec(3, 16, Budget(1))).eval()
     trial = Trial(toy_backbone(), random_tokens(2, 5))
     assert trial.run(router.route(trial)).weight_BTLM.argmax(-1).tolist() == [[[2, 1, 1]] * 5] * 2

@@ -1,6 +1,7 @@
 """The duo backbone: a decoder whose every layer holds a big and a small FFN, and may be skipped.
 
 config       its shape; the order of the modules
+room         keys and values, in memory that is allocated once
 block        one layer: attention, FFNs, what a skip bypasses
 model        embedding, layers, head; what a pass leaves behind
 watch        who is told of passes

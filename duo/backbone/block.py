@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from duo.backbone.attention import Attention, Places
 from duo.backbone.config import BIG, MODULES, SKIP, SMALL, BackboneConfig
+from duo.backbone.room import Pair, extend
 
 Gate = Callable[[Tensor, int], Tensor]
 """gate(x_BSD, layer) -> weight_BSM over (skip, small, big), asked once a layer with the tokens of the present step."""
@@ -102,15 +103,14 @@ class GatedTokens:
     gate: Gate
     layer: int
     places: Places
-    past: tuple[Tensor, Tensor] | None
+    past: Pair | None
     weight_BSM: Tensor = field(init=False)  # what the gate said
-    keys_values: tuple[Tensor, Tensor] = field(init=False)  # the tokens' own
+    keys_values: Pair = field(init=False)  # of the past, then the tokens' own
 
     def look(self, attention: Attention, x_BSD: Tensor) -> Draw:
         """Keys and values of the past, then the tokens' own."""
-        self.keys_values = key, value = attention.keys_values(x_BSD, self.places)
-        if self.past is not None:
-            key, value = (torch.cat(pair, dim=2) for pair in zip(self.past, self.keys_values, strict=True))
+        own = attention.keys_values(x_BSD, self.places)
+        self.keys_values = key, value = own if self.past is None else extend(self.past, own)
         return partial(attention.draw, x_BSD, key, value, self.places)
 
     def choose(self, x_BSD: Tensor) -> None:
@@ -145,9 +145,9 @@ class Block(nn.Module):
         self.ffn = DuoFFN(config)
 
     def forward(
-        self, x_BSD: Tensor, gate: Gate, layer: int, places: Places, past: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-        """The stream after this layer, the gate's weight_BSM, and this step's own keys and values."""
+        self, x_BSD: Tensor, gate: Gate, layer: int, places: Places, past: Pair | None
+    ) -> tuple[Tensor, Tensor, Pair]:
+        """The stream after this layer, the gate's weight_BSM, and the keys and values of the past and this step's."""
         tokens = GatedTokens(gate, layer, places, past)
         y_BSD = self.layer(x_BSD, tokens)
         return y_BSD, tokens.weight_BSM, tokens.keys_values

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from duo.backbone.attention import Places
 from duo.backbone.block import Block, Gate
 from duo.backbone.config import BackboneConfig
+from duo.backbone.room import Pair, keep
 from duo.backbone.watch import watcher
 
 PADDING = -1
@@ -32,7 +33,7 @@ class Run(NamedTuple):
     """Logits of this pass's own positions."""
     weight_BTLM: Tensor
     """What the gate really said; 0 for padding."""
-    keys_values: list[tuple[Tensor, Tensor]]
+    keys_values: list[Pair]
     """Per layer the keys and values, after rotation, (B, H, T, K) each; H counts key/value heads."""
 
 
@@ -100,14 +101,15 @@ class Backbone(nn.Module):
     def _run(self, tokens_BT: Tensor, gate: Gate, context: Run | None, start: int) -> Run:
         _check_context(tokens_BT, context, start)
         all_tokens_BT = tokens_BT if context is None else torch.cat((context.tokens_BT[:, :start], tokens_BT), dim=1)
-        places = self.places(all_tokens_BT, start, 0 if context is None else context.tokens_BT.shape[1])
+        held = 0 if context is None else context.tokens_BT.shape[1]
+        places = self.places(all_tokens_BT, start, held)
         x_BSD = self.embed(tokens_BT, places)
         weights, keys_values = [], []
         for layer, block in enumerate(self.blocks):
             past = None if context is None else context.keys_values[layer]
-            x_BSD, weight_BSM, own = block(x_BSD, gate, layer, places, past)
+            x_BSD, weight_BSM, seen = block(x_BSD, gate, layer, places, past)
             weights.append(weight_BSM)
-            keys_values.append(own if past is None else _joined(past, own, start))
+            keys_values.append(keep(seen, start, held))
         weight_BTLM = torch.stack(weights, dim=2)
         if context is not None:
             weight_BTLM = torch.cat((context.weight_BTLM[:, :start].to(weight_BTLM), weight_BTLM), dim=1)
@@ -183,11 +185,6 @@ def _mask(real_BT: Tensor, start: int, held: int) -> Tensor:
     mask_BSU = torch.cat((past_SC, own_SS), dim=1) & torch.cat((past_C, step_S)).ge(first_B[:, None])[:, None]
     itself_SU = torch.cat((torch.zeros_like(past_SC), torch.eye(len(step_S), dtype=torch.bool, device=device)), dim=1)
     return mask_BSU | itself_SU  # padding attends to itself: its row is never empty
-
-
-def _joined(past: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], start: int) -> tuple[Tensor, Tensor]:
-    key, value = (torch.cat((before[:, :, :start], after), dim=2) for before, after in zip(past, own, strict=True))
-    return key, value
 
 
 def _check_context(tokens_BT: Tensor, context: Run | None, start: int) -> None:

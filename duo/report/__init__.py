@@ -8,6 +8,7 @@ ladder      the rungs of a ladder of information, as a table, a picture and sent
 paper       the paper's figures and claims (a folder)
 reproduce   a report of the paper, from its recipe
 passage     one text as a page, token by token
+written     a text as it is written, in the terminal
 html        pages that need nothing but themselves
 numbers     numbers with their intervals, and empty tables
 canvas      what figures are made on

@@ -15,6 +15,7 @@ TRAIN = "train"
 CALIBRATE = "calibration"
 EVALUATE = "evaluate"
 ROUND_COUNTS = "counts"
+SAMPLE = "sample"
 
 
 def hash_key(seed: int, purpose: str, step: int, draw: int) -> int:

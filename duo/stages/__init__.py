@@ -8,6 +8,7 @@ score       a router's row, and those of its baselines and bounds
 single      a run of one router
 compare     a run of many rows
 report      a report's comparisons, and its routes token by token
+writer      backbone, router and tokenizer of a recipe or a run
 passage     a text read by a recipe's backbone, router and oracle
 identity    what is made depends on these, as digests
 cache       what is made is kept and reused: lock, finish, load

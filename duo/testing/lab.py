@@ -106,9 +106,9 @@ class Lab:
         router.eval().calibrate(trials)
 
     @torch.no_grad()
-    def run(self, router: Router, trial: Trial, context: Run | None = None, start: int = 0) -> Run:
-        """One pass over the trial's tokens from `start` on under the router's gate, metered as in an evaluation."""
-        return route_and_run(self.backbone, router.eval(), trial, context, start)
+    def run(self, router: Router, trial: Trial) -> Run:
+        """One pass over the trial's tokens under the router's gate, metered as in an evaluation."""
+        return route_and_run(self.backbone, router.eval(), trial)
 
     def route(self, router: Router, batch: Batch) -> Tensor:
         """route_BTL that the gate really took; -1 for padding."""
