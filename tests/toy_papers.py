@@ -101,7 +101,10 @@ class World:
         for name, share_L in self.big.items():
             found[name] = self.routes(share_L, 2, 1, self.early if name.startswith("router") else 0)
         if self.copies:
-            found |= {name: found[name.replace("router", "oracle")] for name in self.big if name.startswith("router")}
+            for name in (name for name in self.big if name.startswith("router")):
+                copied_BTL = found[name.replace("router", "oracle")]
+                kept_BTL = self.drawn.random(copied_BTL.shape) < 0.9  # but for a tenth, so that documents differ
+                found[name] = np.where(kept_BTL, copied_BTL, 3 - copied_BTL)
         for name, share_L in self.skipped.items():
             found[name] = self.routes(share_L, 0, 2, stubborn=self.stubborn)
         return {
@@ -112,15 +115,15 @@ class World:
         from math import comb
 
         counts = np.array([comb(LAYERS, big) for big in BUDGETS])
-        noise_B = self.drawn.normal(1, 0.05, self.documents)[:, None] * TOKENS
+        noise_BG = self.drawn.normal(1, 0.05, (self.documents, LAYERS + 1)) * TOKENS
         mean_BG = (4.85 + self.level_B[:, None]) * TOKENS + 0 * counts
         gain_G = np.array([self.gain_of(count, big) for big, count in zip(BUDGETS, counts, strict=True)])
         few_N = np.array([self.gain_of(counts[big], LAYERS // 2) for big in range(1, LAYERS // 2)])
         mean_B1 = mean_BG[:, LAYERS // 2, None]
         return Candidates(
             mean_BG,
-            mean_BG - gain_G * noise_B,
-            mean_B1 - few_N * noise_B,
+            mean_BG - gain_G * noise_BG,
+            mean_B1 - few_N * noise_BG[:, -len(few_N) :],
             np.full(self.documents, TOKENS),
             self.document_B,
             self.document_B,

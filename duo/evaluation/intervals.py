@@ -118,7 +118,7 @@ def jackknife(statistic: Statistic, *routers: Sequences, level: float = LEVEL) -
 def jackknife_documents(
     statistic: Callable[[np.ndarray], float], document_B: np.ndarray, tokens_B: np.ndarray, level: float = LEVEL
 ) -> Estimate:
-    """Any statistic of sequences, with its interval over their documents.
+    """Any statistic of sequences, with its interval over their documents; none where no document changes it.
 
     Args:
         statistic: of the sequences where its argument, keep_B, is true.
@@ -135,6 +135,8 @@ def jackknife_documents(
     if len(names_W) < 2:
         return Estimate(value, None)
     left_W = np.array([statistic(document_B != document) for document in range(len(names_W))])
+    if not left_W.std() > 0:
+        return Estimate(value, None)  # what never varied here may vary elsewhere: nobody knows how much
     return Estimate(value, _interval(value, [_over_documents(left_W, np.bincount(document_B, tokens_B))], level))
 
 

@@ -34,12 +34,25 @@ def reproduce(recipe: Recipe, command: str, folder: Path, cache: Path, device: t
     """
     if is_distributed():
         raise ValueError("a report is made by one process: leave out trainer.devices and trainer.num_nodes")
+    _check_budgets(recipe)
     found = measure_report(recipe, folder, cache, command, device)
     evidence = Evidence(
         recipe.backbone.layers, found.comparisons, found.traces, found.candidates, found.texts, mark_words(found)
     )
     claims = write_report(folder, evidence, _facts(recipe, found, command, device), found.failed)
     return Report(claims, found.failed, folder / "report.html")
+
+
+def _check_budgets(recipe: Recipe) -> None:
+    """Raises ValueError where traces stand at other budgets than claims of a backbone of so many layers are about."""
+    layers = recipe.backbone.layers
+    for budget, big in Evidence(layers).budgets.items():
+        for name, spec in recipe.report.traces.items():
+            if spec and name.endswith(f" at {budget}") and spec.get("at", {}).get("budget.big", big) != big:
+                at = spec["at"]["budget.big"]
+                raise ValueError(
+                    f"report.traces.{name}.at: budget.big={at}, but of backbone.layers={layers} `{budget}` are {big}"
+                )
 
 
 def mark_words(found: Measured) -> dict[str, dict[str, np.ndarray]]:

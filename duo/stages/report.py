@@ -94,12 +94,12 @@ def measure_report(recipe: Recipe, folder: Path, cache: Path, command: str, devi
 
 @contextmanager
 def _noting(found: Measured, name: str) -> Iterator[None]:
-    """A block whose failure is noted, if a user can mend it, and ends nothing else."""
+    """A block whose failure is noted, and ends nothing else: a full disk, no memory left, a mistake of ours."""
     try:
         yield
-    except (ValueError, FloatingPointError) as error:
+    except Exception as error:
         log.warning("failed  %s: %s", name, error)
-        found.failed[name] = str(error)
+        found.failed[name] = str(error) or type(error).__name__
 
 
 def _compare(part: Recipe, name: str, place: _Place) -> Comparison:

@@ -33,7 +33,7 @@ def _oracle_below_random(evidence: Evidence, holdout: str) -> list[Part]:
 
 @claim(
     "router_near_fixed",
-    "The learned router is nearer to the best of 100 and to fixed than to the oracle.",
+    "This learned router is nearer to the best of 100 and to fixed than to the oracle.",
     "figure 4a",
 )
 def _router_near_fixed(evidence: Evidence, holdout: str) -> list[Part]:
@@ -49,7 +49,9 @@ def _nearer(router: np.ndarray, oracle: np.ndarray, other: np.ndarray) -> np.nda
     return np.asarray(np.abs(router - oracle) - np.abs(router - other))
 
 
-@claim("interior_minimum", "The oracle's loss is lowest between no and all big layers.", "figure 4b")
+@claim(
+    "interior_minimum", "With half of the layers big, the oracle loses less than with none and with all.", "figure 4b"
+)
 def _interior_minimum(evidence: Evidence, holdout: str) -> list[Part]:
     half, oracle = evidence.layers // 2, partial(evidence.budget, "committed")
     return [
@@ -64,7 +66,11 @@ def _one_big_beats_all(evidence: Evidence, holdout: str) -> list[Part]:
     return [below("oracle with one big layer minus all big", evidence.minus(one, all_big, holdout))]
 
 
-@claim("more_big_helps", "The best fixed pattern and the router lose less, the more big layers they have.", "figure 4b")
+@claim(
+    "more_big_helps",
+    "On average, the best fixed pattern and this router lose less with more big layers.",
+    "figure 4b",
+)
 def _more_big_helps(evidence: Evidence, holdout: str) -> list[Part]:
     budgets, parts = _trained_budgets(evidence), []
     weight_K = np.array(budgets) - np.mean(budgets)
@@ -88,7 +94,7 @@ def _trained_budgets(evidence: Evidence) -> list[int]:
 
 @claim(
     "number_of_candidates",
-    "The oracle's gain follows the number of routes to choose from, twice as much as that of big layers and more.",
+    "The oracle's loss follows the number of routes to choose from, at least twice as much as that of big layers.",
     "section 3.2.1",
 )
 def _number_of_candidates(evidence: Evidence, holdout: str) -> list[Part]:
@@ -97,29 +103,30 @@ def _number_of_candidates(evidence: Evidence, holdout: str) -> list[Part]:
         raise Missing(f"no losses of candidates on {holdout}")
 
     def share(first: tuple[int, int | None], second: int) -> Estimate:
-        """How much more the first choice gains than the second, as a part of what more candidates gain."""
+        """How much more the first choice loses than the second, as a part of what fewer candidates lose (M)."""
 
         def of(keep_B: np.ndarray) -> float:
-            more = _gain(found, keep_B, half) - _gain(found, keep_B, half, 1)
-            return (_gain(found, keep_B, *first) - _gain(found, keep_B, second)) / more
+            fewer = _best(found, keep_B, half, 1) - _best(found, keep_B, half)
+            return (_best(found, keep_B, *first) - _best(found, keep_B, second)) / fewer
 
         return evidence.over_candidates(of, found)
 
-    more = evidence.over_candidates(lambda keep_B: _gain(found, keep_B, half) - _gain(found, keep_B, half, 1), found)
-    parts = [above(f"gain at {half} of all candidates minus that of {layers} (M)", more)]
-    for big in range(1, half):
-        title = f"gain at {half} minus at {big}, with as many candidates, over M"
-        parts.append(within(title, share((half, big), big), 0.5))
-    for big in range(1, half):
-        title = f"gain at {layers - big} minus at {big}, over M"
-        parts.append(within(title, share((layers - big, None), big), 0.5))
-    return parts
+    title = f"as a part of what the best of {layers} routes loses more than the best of all, at {half}"
+    few = [
+        within(f"loss at {half} minus at {big}, of as many routes, {title}", share((half, big), big), 0.5)
+        for big in range(1, half)
+    ]
+    mirrored = [
+        within(f"loss at {layers - big} minus at {big}, {title}", share((layers - big, None), big), 0.5)
+        for big in range(1, half)
+    ]
+    return few + mirrored
 
 
-def _gain(found: Candidates, keep_B: np.ndarray, big: int, few: int | None = None) -> float:
-    """How much less the best candidate loses than a random one; of as few as there are with `few` big layers."""
+def _best(found: Candidates, keep_B: np.ndarray, big: int, few: int | None = None) -> float:
+    """What the best candidate loses; of as few as there are with `few` big layers."""
     best_B = found.best_BG[:, big] if few is None else found.few_BN[:, few - 1]
-    return float((found.mean_BG[:, big] - best_B)[keep_B].sum() / found.tokens_B[keep_B].sum())
+    return float(best_B[keep_B].sum() / found.tokens_B[keep_B].sum())
 
 
 @claim("constant_budget", "A constant budget loses less than one that falls or rises along the sequence.", "figure 4c")

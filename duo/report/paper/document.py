@@ -71,7 +71,10 @@ def _draw(folder: Path, evidence: Evidence) -> Iterable[Shown]:
     for numbers in FIGURES:
         rows, missing = collect(numbers, evidence)
         png = folder / f"figure_{numbers.figure}.png"
-        if rows:
+        if not rows:
+            for path in folder.glob(f"{png.stem}.*"):
+                path.unlink()  # of an earlier start
+        else:
             _draw_one(png, to_csv(rows), rows, DRAW[numbers.figure])
         yield Shown(numbers.figure, numbers.title, tell(numbers.figure, rows), png if rows else None, missing)
 
@@ -135,7 +138,7 @@ def to_markdown(
     holdouts, statements = _by_statement(claims)
     lines = ["# Duo-LLM, reproduced", "", *(f"- {name}: {value}" for name, value in facts.items())]
     lines += [f"- **failed** {name}: {why}" for name, why in failed.items()]
-    lines += ["", "## Claims", "", f"| claim | in the paper | {' | '.join(map(printable, holdouts))} |"]
+    lines += ["", "## Claims", "", f"| claim | in the paper | {' | '.join(map(_cell, holdouts))} |"]
     lines += ["|---|---|" + "---|" * len(holdouts)]
     for by_holdout in statements.values():
         first = next(iter(by_holdout.values()))
@@ -151,6 +154,11 @@ def to_markdown(
         lines.append(f"- {claim.name}, {printable(claim.holdout)}: **{claim.verdict}**")
         lines += [f"  - {said}" for said in map(_number, claim.parts)] or [f"  - {claim.why}"]
     return "\n".join(lines) + "\n"
+
+
+def _cell(name: str) -> str:
+    """A name in a table of markdown."""
+    return printable(name).replace("|", "\\|")
 
 
 def _missing(figure: Shown) -> list[str]:

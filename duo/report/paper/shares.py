@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from duo.evaluation.trace import Trace
@@ -69,7 +71,8 @@ def agreement(trace: Trace, other: Trace, keep_B: np.ndarray) -> float:
         (ours_NL == module).mean(0) * (theirs_NL == module).mean(0) for module in np.union1d(ours_NL, theirs_NL)
     )
     chance = float(np.mean(by_chance))
-    return float(((ours_NL == theirs_NL).mean() - chance) / max(1 - chance, 1e-12))
+    # of routers that choose by layer alone nothing is left to agree on
+    return float(((ours_NL == theirs_NL).mean() - chance) / (1 - chance)) if chance < 0.95 else math.nan
 
 
 def without_potential(small: Trace, oracle: Trace, keep_B: np.ndarray, bound: float) -> float:

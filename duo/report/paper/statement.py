@@ -52,6 +52,6 @@ def _measure(evidence: Evidence, tests: int) -> Iterator[Claim]:
             parts, why = [], ""
             try:
                 parts = said.measure(evidence, holdout)
-            except Missing as error:
+            except (Missing, LookupError) as error:  # a row without this hold-out, a shorter trace
                 why = str(error)
             yield Claim(said.name, said.says, said.place, holdout, parts, tests, why)

@@ -45,7 +45,7 @@ def collect(numbers: Numbers, evidence: Evidence) -> tuple[Rows, dict[str, str]]
     for holdout in evidence.holdouts:
         try:
             found = numbers.of(evidence, holdout)
-        except Missing as error:
+        except (Missing, LookupError) as error:
             found = [{LACKS: str(error)}]
         rows += [{"holdout": holdout} | row for row in found if LACKS not in row]
         if why := dict.fromkeys(row[LACKS] for row in found if LACKS in row):
@@ -69,7 +69,7 @@ def _gather(parts: Iterable[Callable[[], Rows]]) -> Rows:
     for part in parts:
         try:
             rows += part()
-        except Missing as error:
+        except (Missing, LookupError) as error:
             rows.append({LACKS: str(error)})
     return rows
 
@@ -127,14 +127,15 @@ def _figure_4a(evidence: Evidence, holdout: str) -> Rows:
 def _figure_4b(evidence: Evidence, holdout: str) -> Rows:
     all_big = evidence.budget("committed", evidence.layers)
 
-    def line(title: str) -> Rows:
+    def point(title: str, big: int) -> Rows:
         part, name = BUDGET_ROWS[title]
-        rows = Rows()
-        for big in (int(group.partition("=")[2]) for group in evidence.groups(part)):
-            row = evidence.budget(name, big, part)
-            told = {"row": title, "big": big} | _against(evidence, row, all_big, holdout)
-            rows.append(told | {"promised": row.subset[holdout].promised_loss})
-        return rows
+        row = evidence.budget(name, big, part)
+        told = {"row": title, "big": big} | _against(evidence, row, all_big, holdout)
+        return [told | {"promised": row.subset[holdout].promised_loss}]
+
+    def line(title: str) -> Rows:
+        groups = evidence.groups(BUDGET_ROWS[title][0])
+        return _gather(partial(point, title, int(group.partition("=")[2])) for group in groups)
 
     return _gather(partial(line, title) for title in BUDGET_ROWS)
 

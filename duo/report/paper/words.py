@@ -29,6 +29,8 @@ def _tell_rows(rows: Rows) -> str:
 
 def _tell_budgets(rows: Rows) -> str:
     oracle = [row for row in rows if row["row"] == "oracle"]
+    if not oracle:
+        return "the oracle was not measured."
     best = min(oracle, key=lambda row: row["loss"])
     one = next((row for row in oracle if row["big"] == 1), None)
     said = f"the oracle loses least with {best['big']} big layers, {_difference(best)} nats a token against all big"
