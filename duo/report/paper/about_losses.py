@@ -87,9 +87,10 @@ def _more_big_helps(evidence: Evidence, holdout: str) -> list[Part]:
 
 
 def _trained_budgets(evidence: Evidence) -> list[int]:
-    if "routers" not in evidence.comparisons:
-        raise Missing("part routers is not there")
-    return [int(group.partition("=")[2]) for group in evidence.comparisons["routers"].groups]
+    budgets = [int(group.partition("=")[2]) for group in evidence.groups("routers")]
+    if len(budgets) < 2:
+        raise Missing("part routers has one budget alone")
+    return budgets
 
 
 @claim(
