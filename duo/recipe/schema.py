@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -69,7 +69,8 @@ class Recipe:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """All values, as plain data."""
-        return asdict(self)
+        # not dataclasses.asdict: a whole number in a field of broken ones has another digest than the same as 6.0
+        return OmegaConf.to_container(OmegaConf.structured(self))  # type: ignore[return-value]
 
     def identity(self, *parts: str) -> dict[str, Any]:
         """What alters what a run finds, by dotted key, as far as it differs from the first defaults.
