@@ -201,11 +201,12 @@ def test_a_part_that_fails_is_named_while_the_others_stand_and_a_later_start_mak
     assert "failed" not in report()
 
 
-def test_a_part_of_another_backbone_is_made_anew_in_a_folder_of_its_own(report, tmp_path):
+def test_a_part_of_another_backbone_has_a_folder_of_its_own(report, tmp_path):
     report()
-    report("backbone.seed=1", output="other")
-    parts = [{path.name for path in (tmp_path / name / "parts").iterdir()} for name in ("report", "other")]
-    assert not parts[0] & parts[1]
+    parts = load("reproduce_tiny").parts, load("reproduce_tiny", ["backbone.seed=1"]).parts
+    assert not {part.digest[:8] for part in parts[0].values()} & {part.digest[:8] for part in parts[1].values()}
+    ours = load(f"{tmp_path}/mine.yaml", ["budget.big=1"]).parts
+    assert {path.name.rpartition("-")[0] for path in (tmp_path / "report" / "parts").iterdir()} == {*ours}
 
 
 def test_a_part_whose_router_has_changed_is_made_anew(report, tmp_path, monkeypatch):
