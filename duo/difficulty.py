@@ -96,10 +96,12 @@ def show_difficulty(request: Request) -> Path:
     recipe = load(request.recipe, request.settings)
     from duo.stages.cache import open_cache  # Lightning takes seconds: mistakes show before
     from duo.stages.output import cache_of
-    from duo.stages.passage import check_readable, read_with_recipe
+    from duo.stages.passage import read_with_recipe
+    from duo.stages.single import check_cached, check_single
     from duo.training.trainer import join_world, quieten
 
-    check_readable(recipe, request.recipe)
+    check_single(recipe, f"recipe={request.recipe}")
+    check_cached(recipe)
     quieten()
     device, cache = join_world(recipe.trainer), cache_of(recipe, page.parent)
     console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True)

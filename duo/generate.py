@@ -159,12 +159,13 @@ def write(request: Request) -> None:
     prompt = read_prompt() if request.prompt is None else request.prompt
     from duo.stages.cache import open_cache  # Lightning takes seconds: mistakes show before
     from duo.stages.output import cache_of
-    from duo.stages.writer import check_writer, writer_of_recipe, writer_of_run
+    from duo.stages.single import check_cached, check_single
+    from duo.stages.writer import writer_of_recipe, writer_of_run
     from duo.training.trainer import join_world, quieten
 
-    check_writer(recipe, name)
-    if folder is None and recipe.cache == "none":
-        raise ValueError("cache=none would train anew for every text: give cache=DIR")
+    check_single(recipe, name)
+    if folder is None:
+        check_cached(recipe)
     quieten()
     device, cache = join_world(recipe.trainer), cache_of(recipe, folder or Path())
     # the standard output is the text's

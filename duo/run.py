@@ -57,14 +57,9 @@ def run(recipe: Recipe, name: str, command: str = "") -> Result | Comparison:
         ValueError: an impossible recipe, unreadable data, or an output folder that belongs to something else.
         FloatingPointError: a training loss is not finite.
     """
-    for row in recipe.rows():
-        row.new_router()  # impossible options show before any work
-    from duo.stages.output import folder_of, hold_output  # Lightning takes seconds: mistakes show before
-    from duo.training.trainer import join_world, quieten
+    device, folder, console = _begin(recipe, name)
+    from duo.stages.output import hold_output
 
-    quieten()
-    device, folder = join_world(recipe.trainer), folder_of(recipe, name)
-    console = _console()
     with messages(console):
         if not is_chief():
             return compute(recipe, name, command, folder, device)
@@ -80,16 +75,11 @@ def report(recipe: Recipe, name: str, command: str = "") -> Report:
     Raises:
         ValueError: an impossible recipe, or an output folder that belongs to something else.
     """
-    from duo.report.reproduce import reproduce  # Lightning takes seconds: mistakes show before
+    device, folder, console = _begin(recipe, name)
+    from duo.report.reproduce import reproduce
     from duo.stages.cache import open_cache
-    from duo.stages.output import cache_of, folder_of, hold_output
-    from duo.training.trainer import join_world, quieten
+    from duo.stages.output import cache_of, hold_output
 
-    for row in recipe.rows():
-        row.new_router()
-    quieten()
-    device, folder = join_world(recipe.trainer), folder_of(recipe, name)
-    console = _console()
     with messages(console), hold_output(recipe, name, folder):
         open_cache(cache := cache_of(recipe, folder))
         found = reproduce(recipe, command, folder, cache, device)
@@ -101,10 +91,18 @@ def report(recipe: Recipe, name: str, command: str = "") -> Report:
     return found
 
 
-def _console() -> Console:
+def _begin(recipe: Recipe, name: str) -> tuple[torch.device, Path, Console]:
+    """Where a recipe computes, writes and speaks."""
+    for row in recipe.rows():
+        row.new_router()  # impossible options show before any work
+    from duo.stages.output import folder_of  # Lightning takes seconds: mistakes show before
+    from duo.training.trainer import join_world, quieten
+
+    quieten()
+    device = join_world(recipe.trainer)  # first: it says which of several processes is to be heard
     console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True, quiet=not is_chief())
     console.width = max(console.width, WIDTH)
-    return console
+    return device, folder_of(recipe, name), console
 
 
 def compute(recipe: Recipe, name: str, command: str, folder: Path, device: torch.device) -> Result | Comparison:

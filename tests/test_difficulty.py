@@ -310,6 +310,7 @@ def test_what_is_no_text_is_told_in_one_line(read, tmp_path, capsys, content, sa
         (["text", "output=."], 1, "output=. is a folder"),
         (["text", "output=./text"], 1, "output=text is the text itself"),
         (["text", "recipe=compare_budget6"], 1, "compares rows"),
+        (["text", "recipe=reproduce"], 1, "compares rows"),
         (["text", "cache=none"], 1, "cache=none"),
         (["text", "roter.name=random"], 1, "roter"),
         ([], 2, "Which file?"),

@@ -121,7 +121,6 @@ class World:
         few_N = np.array([self.gain_of(counts[big], LAYERS // 2) for big in range(1, LAYERS // 2)])
         mean_B1 = mean_BG[:, LAYERS // 2, None]
         return Candidates(
-            mean_BG,
             mean_BG - gain_G * noise_BG,
             mean_B1 - few_N * noise_BG[:, -len(few_N) :],
             np.full(self.documents, TOKENS),

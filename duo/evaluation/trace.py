@@ -70,8 +70,6 @@ def _trace(backbone: Backbone, router: Router, batches: Sequence[Batch], seed: i
 class Candidates(NamedTuple):
     """What a choice among many routes is worth under `same`, by sequence, summed over its tokens; G counts of big."""
 
-    mean_BG: np.ndarray
-    """Loss of all patterns of each count, averaged over them: what a pattern drawn at random loses."""
     best_BG: np.ndarray
     """Loss of the best pattern of each count, chosen for every token by its label."""
     few_BN: np.ndarray
@@ -112,8 +110,7 @@ def compare_candidates(backbone: Backbone, batches: Iterable[Batch], seed: int =
         scored_BT, loss_BTP = scored(batch).cpu().numpy(), table_BTP.cpu().numpy()
         by_count = [loss_BTP[..., big_P == big] for big in range(layers + 1)]
         few = [np.mean([loss_BTP[..., these].min(-1) for these in times], 0) for times in chosen]
-        columns = [loss.mean(-1) for loss in by_count], [loss.min(-1) for loss in by_count], few
-        sums = [_sum(column, scored_BT) for column in columns]
+        sums = [_sum(column, scored_BT) for column in ([loss.min(-1) for loss in by_count], few)]
         ids = [part.cpu().numpy() for part in (batch.sequence_B, batch.document_B)]
         parts.append((*sums, scored_BT.sum(1), *ids))
     return Candidates(*_join(parts, Candidates._fields.index("sequence_B")))

@@ -12,6 +12,6 @@ help        every setting with its default and its sentence
 
 from duo.recipe.read import recipes
 from duo.recipe.renamed import OldKey
-from duo.recipe.schema import Recipe, build, digest, load
+from duo.recipe.schema import Recipe, build, digest, load, name_group
 
-__all__ = ["OldKey", "Recipe", "build", "digest", "load", "recipes"]
+__all__ = ["OldKey", "Recipe", "build", "digest", "load", "name_group", "recipes"]

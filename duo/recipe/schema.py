@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -158,8 +158,9 @@ class Recipe:
                 changes = overlay(changes, nest(path, value))
             # without compare: a row is no comparison itself
             group = merge(self.settings | {"compare": {}}, changes)
-            name = ", ".join(f"{key}={json.dumps(value)}" for key, value in zip(over, chosen, strict=True))
-            found[name] = {row: self._row(row, group) for row in self.compare.names}
+            found[name_group(dict(zip(over, chosen, strict=True)))] = {
+                row: self._row(row, group) for row in self.compare.names
+            }
         return found
 
     def _row(self, name: str, group: dict[str, Any]) -> Recipe:
@@ -178,6 +179,15 @@ class Recipe:
         except ValueError as error:
             raise ValueError(f"compare.rows.{name}: {error}") from error
         return row
+
+
+def name_group(values: Mapping[str, Any]) -> str:
+    """What a comparison calls the group of rows with these values of the keys that it goes over.
+
+    >>> name_group({"budget.big": 4, "stage1.p_skip": 0.2})
+    'budget.big=4, stage1.p_skip=0.2'
+    """
+    return ", ".join(f"{key}={json.dumps(value)}" for key, value in values.items())
 
 
 def digest(data: Any) -> str:

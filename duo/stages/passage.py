@@ -58,12 +58,3 @@ def read_with_recipe(
     )
     passage = read_passage(reader, text, name, most)
     return ReadText(passage, source.identity(data), data.count_tokens("train"), None if listed else "local")
-
-
-def check_readable(recipe: Recipe, name: str) -> None:
-    """Raises ValueError where no single router of the recipe can read a text, before any work."""
-    if recipe.compare.names:
-        raise ValueError(f"recipe={name} compares rows: give a recipe of one router")
-    if recipe.cache == "none":
-        raise ValueError("cache=none would train anew for every text: give cache=DIR")
-    recipe.new_router()

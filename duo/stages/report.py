@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache as remember
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,7 +19,7 @@ from duo.data.datamodule import TextData
 from duo.data.tokenizer import token_texts
 from duo.evaluation.comparison import Comparison
 from duo.evaluation.trace import Candidates, Trace, compare_candidates, load_arrays, save_arrays, trace
-from duo.recipe import Recipe, digest
+from duo.recipe import Recipe, digest, name_group
 from duo.routing.source import module_digest
 from duo.search.patterns import MOST_LISTED
 from duo.stages.cache import Made, hold
@@ -120,7 +120,7 @@ def _compare(part: Recipe, name: str, place: _Place) -> Comparison:
 
 def _trace(part: Recipe, spec: dict[str, Any], data: TextData, device: torch.device) -> Iterator[tuple[str, Trace]]:
     """A row's routes on every hold-out."""
-    group = ", ".join(f"{key}={json.dumps(value)}" for key, value in spec.get("at", {}).items())
+    group = name_group(spec.get("at", {}))
     rows = part.groups.get(group or next(iter(part.groups)), {})
     if spec["row"] not in rows:
         raise ValueError(f"part {spec['part']} has no row {spec['row']} at {group or 'all'}")
@@ -128,8 +128,7 @@ def _trace(part: Recipe, spec: dict[str, Any], data: TextData, device: torch.dev
     ours = data.batched(recipe.data.batch_size)
     backbone, router = train_or_load(recipe, backbone_source(recipe), ours, device)
     for holdout in data.holdouts:
-        batches: Sequence[Batch] = ours.holdout(holdout) if whole else ours.subset(holdout)
-        batches = [batches[place] for place in range(min(len(batches), SHOWN if whole else len(batches)))]
+        batches = [*islice(ours.holdout(holdout), SHOWN)] if whole else ours.subset(holdout)
         key = [router.digest, holdout, whole, recipe.identity("data", "seed")]
 
         def look(batches: Sequence[Batch] = batches) -> Trace:

@@ -61,3 +61,16 @@ def run_single(recipe: Recipe, name: str, command: str, folder: Path, cache: Pat
         keep_weights(folder, backbone, router)
         keep_curves(folder, {"stage 1": loss_curve(backbone.folder), "stage 3": loss_curve(router.folder)})
     return result
+
+
+def check_single(recipe: Recipe, name: str) -> None:
+    """Raises ValueError where the recipe has no single router, or none that can be built, before any work."""
+    if recipe.compare.names or recipe.report.names:
+        raise ValueError(f"{name} compares rows: give a recipe, or a run, of one router")
+    recipe.new_router()
+
+
+def check_cached(recipe: Recipe) -> None:
+    """Raises ValueError where what one text needs would be trained for it alone."""
+    if recipe.cache == "none":
+        raise ValueError("cache=none would train anew for every text: give cache=DIR")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -36,12 +37,12 @@ class TrainedBackbone:
         """Tokens of all steps."""
         return self._steps * self.recipe.data.batch_size * self.recipe.data.tokens
 
-    @property
+    @cached_property
     def _steps(self) -> int:
         """Optimizer steps, those of a first part among them."""
         return self.recipe.stage1.steps + (self._before._steps if self._before else 0)
 
-    @property
+    @cached_property
     def _before(self) -> TrainedBackbone | None:
         """What the first part of the training gives, which is a backbone like any other."""
         part = self.recipe.stage1.before

@@ -74,10 +74,3 @@ def load_run(folder: Path, settings: Sequence[str]) -> Recipe:
         keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
         raise ValueError(f"{', '.join(keys)} cannot differ from what {folder} was made with: leave it out")
     return ours
-
-
-def check_writer(recipe: Recipe, name: str) -> None:
-    """Raises ValueError where the recipe has no single router, or none that can be built, before any work."""
-    if recipe.compare.names or recipe.report.names:
-        raise ValueError(f"{name} compares rows: give a recipe, or a run, of one router")
-    recipe.new_router()

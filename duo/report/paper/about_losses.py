@@ -87,7 +87,7 @@ def _more_big_helps(evidence: Evidence, holdout: str) -> list[Part]:
 
 
 def _trained_budgets(evidence: Evidence) -> list[int]:
-    budgets = [int(group.partition("=")[2]) for group in evidence.groups("routers")]
+    budgets = evidence.goes_over("routers")
     if len(budgets) < 2:
         raise Missing("part routers has one budget alone")
     return budgets

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from duo.report.canvas import new_panels
+from duo.evaluation.intervals import Estimate
+from duo.report.canvas import error_bars, new_panels
 from duo.report.names import printable
 from duo.report.paper.canvas import COLORS, MARKS, split_rows
 from duo.report.paper.tables import Rows
@@ -33,13 +34,9 @@ def draw_rows(rows: Rows) -> Figure:
 
 
 def _bars(rows: Rows) -> np.ndarray:
-    bars = [
-        (row["difference"] - row["difference_low"], row["difference_high"] - row["difference"])
-        if row["difference_low"] is not None
-        else (0, 0)
-        for row in rows
-    ]
-    return np.maximum(np.array(bars).T, 0)
+    """Lengths of the rows' error bars, (2, N)."""
+    found = [(row["difference"], row["difference_low"], row["difference_high"]) for row in rows]
+    return error_bars([Estimate(value, None if low is None else (low, high)) for value, low, high in found])
 
 
 def draw_budgets(rows: Rows) -> Figure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,6 +11,7 @@ from duo.evaluation.comparison import Comparison
 from duo.evaluation.intervals import LEVEL, Estimate, jackknife, jackknife_documents
 from duo.evaluation.row import Row, average_rows, pair_scores
 from duo.evaluation.trace import Candidates, Trace
+from duo.recipe import name_group
 
 Statistic = Callable[[np.ndarray], float]
 """A number of the sequences where keep_B is true."""
@@ -60,7 +60,7 @@ class Evidence:
         """
         self.groups(part)
         groups = self.comparisons[part].groups
-        wanted = ", ".join(f"{key}={json.dumps(value)}" for key, value in group.items()) or next(iter(groups))
+        wanted = name_group(group) or next(iter(groups))
         found = groups.get(wanted, {}).get(name)
         if found is None:
             raise Missing(f"part {part} has no row {name} at {wanted or 'all'}")
@@ -77,6 +77,10 @@ class Evidence:
         if part not in self.comparisons:
             raise Missing(f"part {part} is not there")
         return [*self.comparisons[part].groups]
+
+    def goes_over(self, part: str) -> list[int]:
+        """The budgets that a part goes over, in big modules; raises Missing."""
+        return [int(group.partition("=")[2]) for group in self.groups(part)]
 
     def seeds(self, part: str, name: str) -> Row:
         """A row of all groups of a part, which are its seeds, as one.

@@ -134,8 +134,7 @@ def _figure_4b(evidence: Evidence, holdout: str) -> Rows:
         return [told | {"promised": row.subset[holdout].promised_loss}]
 
     def line(title: str) -> Rows:
-        groups = evidence.groups(BUDGET_ROWS[title][0])
-        return _gather(partial(point, title, int(group.partition("=")[2])) for group in groups)
+        return _gather(partial(point, title, big) for big in evidence.goes_over(BUDGET_ROWS[title][0]))
 
     return _gather(partial(line, title) for title in BUDGET_ROWS)
 
