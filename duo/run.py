@@ -57,6 +57,8 @@ def run(recipe: Recipe, name: str, command: str = "") -> Result | Comparison:
         ValueError: an impossible recipe, unreadable data, or an output folder that belongs to something else.
         FloatingPointError: a training loss is not finite.
     """
+    if recipe.report.names:
+        raise ValueError(f"recipe={name} is a report of several comparisons: make it with duo.run.report")
     device, folder, console = _begin(recipe, name)
     from duo.stages.output import hold_output
 

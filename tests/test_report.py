@@ -15,6 +15,7 @@ from duo.recipe import load
 from duo.report.paper import write_report
 from duo.report.paper.tables import FIGURES, collect
 from duo.report.paper.words import tell
+from duo.run import run
 
 HOSTILE = "<script>window.hacked = 1</script> & <img src=x onerror=window.hacked=1> | `"
 PAPER = ["2", "3", "4a", "4b", "4c", "5", "6", "7", "8", "9"]
@@ -237,6 +238,11 @@ def test_a_part_whose_router_has_changed_is_made_anew(report, tmp_path, monkeypa
 def test_an_impossible_report_is_told_in_one_line(settings, said):
     with pytest.raises(ValueError, match=said):
         load("reproduce_tiny", settings).parts  # noqa: B018
+
+
+def test_a_script_that_runs_a_report_as_one_run_is_told_how_to_make_it():
+    with pytest.raises(ValueError, match=r"make it with duo\.run\.report"):
+        run(load("reproduce_tiny"), "reproduce_tiny")
 
 
 def test_parts_have_what_the_report_says_for_all_and_what_they_say_for_themselves():
