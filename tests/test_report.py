@@ -58,7 +58,7 @@ def test_differences_in_a_figure_are_those_of_the_comparison(written, evidence):
 
 
 def test_shares_in_a_figure_are_those_of_the_routes(written, evidence):
-    trace = evidence.traces["oracle at few"]["code"]
+    trace = evidence.trace("oracle at few", "code")
     for row in rows_of(written, "2"):
         if row["panel"].startswith("a:"):
             used_B = trace.route_BTL[:, int(row["position"]), int(row["layer"])] == BIG
@@ -230,7 +230,7 @@ def test_a_part_whose_router_has_changed_is_made_anew(report, tmp_path, monkeypa
         (["report.traces.new={part: budgets}"], "report.traces.new=.* must hold part and row"),
         (
             ["report.traces.new={part: budgets, row: same, on: sky}"],
-            "report.traces.new.on='sky' must be subset or holdout",
+            "report.traces.new.on='sky' must be one of subset, sequences, holdout",
         ),
     ],
 )
