@@ -46,6 +46,13 @@ class _Left(NamedTuple):
             found.append(spread_seeds(*without))
         return found
 
+    def pulling(self, number: int) -> float:
+        """Degrees of freedom of the variance over documents: fewer, the more of it is some of them's (by kurtosis)."""
+        left_W = self.left_ZWK[..., number].mean(0)
+        pull_W = left_W - left_W.mean()
+        kurtosis = (pull_W**4).mean() / (pull_W**2).mean() ** 2
+        return max(2 * len(pull_W) / max(kurtosis - 1, 2), 1.0)
+
 
 def jackknife_documents(
     statistics: Sequence[Statistic], document_B: np.ndarray, tokens_B: np.ndarray, level: float = LEVEL
@@ -120,7 +127,9 @@ def _share_interval(found: _Left, number: int, level: float) -> tuple[float, flo
     variance = sum(spread.variance for spread in spreads)
     if not variance > 0:
         return None
-    doubt = t_quantile(tokens, level) / t_quantile(freedom_of(spreads), level)
+    # where few documents pull, as of what is rare, the variance of many is as little known as that of few
+    freedom = min(freedom_of(spreads), found.pulling(number))
+    doubt = t_quantile(tokens, level) / t_quantile(freedom, level)
     worth = min(value * (1 - value) / variance * doubt**2, tokens)
     ends = zip(interval_around(value, spreads, level), clopper_pearson(value, worth, level), strict=True)
     (low, lower), (high, higher) = ends
