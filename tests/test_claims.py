@@ -15,6 +15,7 @@ from duo.evaluation.intervals import Estimate, Sequences, jackknife
 from duo.evaluation.resample import jackknife_documents
 from duo.evaluation.verdict import Claim, Part, above, below, corrected_level, count_parts, within
 from duo.report.paper import STATEMENTS, Evidence, Missing, judge
+from duo.report.paper.shares import agreement
 
 finite = st.floats(-10, 10)
 STATED = {said.name: said for said in STATEMENTS}
@@ -148,6 +149,8 @@ def test_the_router_is_followed_through_whole_sequences_though_the_oracle_saw_th
         evidence.traces[name]["code"] = [trace.at(slice(12)) for trace in evidence.traces[name]["code"]]
     assert measured("little_agreement", evidence, level).verdict == "holds"
     assert measured("router_late_early", evidence, level).verdict == "holds"
+    router, everything = evidence.trace("router at few", "code"), np.ones(40, dtype=bool)
+    assert agreement(router, everything, oracle=router.at(slice(12))) == 1
     shuffled = evidence.trace("oracle at few", "code")
     evidence.traces["oracle at few"]["code"] = [shuffled._replace(sequence_B=shuffled.sequence_B + 1)]
     with pytest.raises(Missing, match="different sequences"):

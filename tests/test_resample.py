@@ -27,10 +27,11 @@ def covered(interval, share, documents, alike, draws=400):
 
 
 @pytest.mark.parametrize(
-    ("share", "documents", "alike"), [(0.01, 8, 0.2), (0.01, 16, 0.02), (0.05, 8, 0.2), (0.5, 16, 0.2), (0.95, 8, 0.2)]
+    ("share", "documents", "alike"),
+    [(0.01, 8, 0.2), (0.01, 16, 0.02), (0.05, 8, 0.2), (0.5, 16, 0.2), (0.95, 8, 0.2), (0.01, 30, 0.2)],
 )
 def test_intervals_of_shares_cover_also_near_their_ends(share, documents, alike):
-    assert covered(jackknife_share, share, documents, alike) >= 0.9
+    assert covered(jackknife_share, share, documents, alike) >= 0.92
 
 
 def test_the_jackknife_alone_covers_rare_shares_of_few_documents_too_seldom():

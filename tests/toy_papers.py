@@ -13,7 +13,7 @@ from duo.report.paper import Evidence
 
 LAYERS, TOKENS = 12, 24
 BUDGETS = range(LAYERS + 1)
-LEARNED = {"softmax_budget", "any_budget", "ngram_budget"}
+LEARNED = {"softmax_budget", "any_budget", "ngram_budget", "taught"}
 PLANTED = {
     "committed": lambda big: 4.2 + 0.01 * (big - 6) ** 2,
     "same": lambda big: 4.25 + 0.01 * (big - 6) ** 2,
@@ -24,7 +24,7 @@ PLANTED = {
     "random": lambda big: 4.75 - 0.01 * big,
 }
 DENSE = {"duo_0": 4.9, "dense_small": 4.7, "duo_50": 4.6, "duo_100": 4.55, "dense_big": 4.53, "big_first_50": 4.8}
-LADDER = {"fixed_best": 4.6, "softmax_budget": 4.55, "ngram_budget": 4.5, "oracle": 4.2}
+LADDER = {"fixed_best": 4.6, "softmax_budget": 4.55, "ngram_budget": 4.5, "taught": 4.25, "oracle": 4.2}
 LATE = np.linspace(-0.25, 0.25, LAYERS)
 EXITS = np.linspace(0.1, 0.9, LAYERS)
 SHARES = {"few": 1 / 3, "half": 0.5, "many": 2 / 3}
@@ -64,7 +64,7 @@ class World:
         seeds = self.seeds if name in LEARNED else 1
         losses = loss + self.drawn.normal(0, 0.001, seeds) * (seeds > 1)
         flops = 0.4 + 0.6 * big / LAYERS
-        score = score_of(loss, promised, flops, self.time(flops) + self.drawn.normal(0, 0.01))
+        score = score_of(loss, promised, flops, self.time(flops) + self.drawn.normal(0, 0.01), labels=name == "taught")
         budget = {"skip": 0, "small": LAYERS - big, "big": big}
         scores = {self.holdout: score.made_of(self.sequences(losses))}
         return Row(name or "toy", {}, budget, subset=scores, learned=name in LEARNED, seeds=seeds)
@@ -172,12 +172,12 @@ class World:
         return Evidence(LAYERS, self.comparisons(), self.shown(traces), candidates, [b"a\n"], words)
 
 
-def score_of(loss, promised=None, flops=1.0, time=1.0):
+def score_of(loss, promised=None, flops=1.0, time=1.0, labels=False):
     return Score(
         loss=loss, loss_interval=None, perplexity=None, bits_per_byte=None, tokens=1, documents=1,
         share={"skip": 0.0, "small": 0.5, "big": 0.5}, flops_per_token=flops, budget_flops_per_token=1.0,
         router_flops_per_token=0.0, router_parameters=0, router_bytes=0, within_budget=True, passes=0.0,
-        labels_consulted=False, seconds_per_token=0.0, time_ratio=time, unexplained_time=False, promised_loss=promised,
+        labels_consulted=labels, seconds_per_token=0.0, time_ratio=time, unexplained_time=False, promised_loss=promised,
     )  # fmt: skip
 
 

@@ -220,7 +220,7 @@ def _panels(who: str) -> dict[str, str]:
 SHARES = "share of big, or of skips, by layer and position"
 FIGURES = [
     Numbers("2", f"Routes of the oracle: {SHARES}", _shares(_panels("oracle"))),
-    Numbers("3", f"Routes of the learned router: {SHARES}", _shares(_panels("router"))),
+    Numbers("3", f"Routes of the learned router, of its first seed: {SHARES}", _shares(_panels("router"))),
     Numbers("4a", "Loss with half of the layers big, minus the best fixed pattern's", _figure_4a),
     Numbers("4b", "Loss against the number of big layers, minus all big's", _figure_4b),
     Numbers("4c", "Loss under budgets that fall or rise along the sequence, minus the constant budget's", _figure_4c),
