@@ -94,8 +94,8 @@ class ReportConfig:
     tokens that searches are scored on; sequences: the same sequences whole; holdout: the first ones of the full
     hold-out)."""
     seeds: int | None = None
-    """Seeds of every learned router of parts that set no `compare.seeds` (null: as their bases say); claims about
-    routers need five."""
+    """Seeds of every learned router of parts that set no `compare.seeds` of their own (null: as the recipes say that
+    they begin with); claims about routers need five."""
 
     def __post_init__(self) -> None:
         if self.seeds is not None and self.seeds < 1:
