@@ -13,6 +13,8 @@ counted how often an interval holds the value on all. So RUN needs a hold-out of
 from __future__ import annotations
 
 import argparse
+import itertools
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -28,6 +30,7 @@ from duo.evaluation.intervals import (
     estimate_gap_closed,
     estimate_loss,
 )
+from duo.evaluation.resample import jackknife_documents, jackknife_share
 from duo.evaluation.result import Result
 
 DOCUMENTS = (8, 16, 30, 48)
@@ -134,6 +137,7 @@ def simulate(draws: int) -> None:
             for lengths in ("equal", "unequal"):
                 shares = simulate_row(kind, draws, tails, lengths, Seeds(3, alike=0.02, apart=0.1))
                 print_row(f"{kind}, 3 seeds, {tails}, {lengths} lengths", shares)
+    simulate_shares(draws)
     print_row("difference, 1 seed of a router that draws none", simulate_row("difference", draws))
     for number in (2, 3, 5):
         for how, seeds in (("everywhere alike", Seeds(number, alike=0.05)), ("by document", Seeds(number, apart=0.2))):
@@ -153,6 +157,27 @@ def simulate_row(
         return estimate(*(world.router(LOSS[name], seeds if name == "router" else ONE) for name in names))
 
     return (share_covered(truth, (once(documents) for _ in range(draws))) for documents in DOCUMENTS)
+
+
+def simulate_shares(draws: int) -> None:
+    """Prints what intervals of a share of tokens cover, which are alike in a document by so much."""
+    for interval in (jackknife_documents, jackknife_share):
+        for share, alike in itertools.product((0.01, 0.05, 0.2, 0.5), (0.02, 0.2)):
+            rng = np.random.default_rng(0)
+            found = (
+                draw_share(rng, interval, share, alike, documents) for documents in DOCUMENTS for _ in range(draws)
+            )
+            shares = (share_covered(share, itertools.islice(found, draws)) for _ in DOCUMENTS)
+            print_row(f"{interval.__name__}: share {share}, alike by {alike}", shares)
+
+
+def draw_share(rng: np.random.Generator, interval: Estimator, share: float, alike: float, documents: int) -> Estimate:
+    """The estimate of a share from documents of one to three sequences of 24 tokens."""
+    document_B = np.repeat(np.arange(documents), rng.integers(1, 4, documents))
+    share_W = rng.beta(share * (1 / alike - 1), (1 - share) * (1 / alike - 1), documents)
+    hits_B = rng.binomial(24, share_W[document_B]) / 24
+    found = interval([lambda keep_B: hits_B[keep_B].mean()], document_B, np.full(len(document_B), 24))
+    return Estimate(found.value, found.interval or (math.nan, math.nan))  # none covers nothing
 
 
 def measure(folder: Path, draws: int) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,15 @@ from conftest import command
 from toy_papers import LAYERS, world
 
 from duo.backbone import BIG
+from duo.evaluation.difficulty import Losses, hard_without_potential, hardest
 from duo.evaluation.intervals import jackknife
 from duo.recipe import load
 from duo.report.paper import write_report
+from duo.report.paper.draw_tokens import draw_difficulty
+from duo.report.paper.shares import without_potential
 from duo.report.paper.tables import FIGURES, collect
-from duo.report.paper.words import tell
+from duo.report.paper.words import stands_on, tell
+from duo.report.reproduce import find_origins
 from duo.run import run
 
 HOSTILE = "<script>window.hacked = 1</script> & <img src=x onerror=window.hacked=1> | `"
@@ -59,7 +64,7 @@ def test_differences_in_a_figure_are_those_of_the_comparison(written, evidence):
 
 
 def test_shares_in_a_figure_are_those_of_the_routes(written, evidence):
-    trace = evidence.traces["oracle at few"]["code"]
+    trace = evidence.trace("oracle at few", "code")
     for row in rows_of(written, "2"):
         if row["panel"].startswith("a:"):
             used_B = trace.route_BTL[:, int(row["position"]), int(row["layer"])] == BIG
@@ -149,7 +154,7 @@ report:
       compare: {over: {budget.big: [1]}, rows: {any_budget: null}}
   traces:
     all small: {part: budgets, row: committed, at: {budget.big: 0}}
-    router at half: {part: routers, row: softmax_budget, at: {budget.big: 1}}
+    router at half: {part: routers, row: softmax_budget, at: {budget.big: 1}, on: sequences}
 """
 
 
@@ -231,7 +236,7 @@ def test_a_part_whose_router_has_changed_is_made_anew(report, tmp_path, monkeypa
         (["report.traces.new={part: budgets}"], "report.traces.new=.* must hold part and row"),
         (
             ["report.traces.new={part: budgets, row: same, on: sky}"],
-            "report.traces.new.on='sky' must be subset or holdout",
+            "report.traces.new.on='sky' must be one of subset, sequences, holdout",
         ),
     ],
 )
@@ -254,10 +259,83 @@ def test_parts_have_what_the_report_says_for_all_and_what_they_say_for_themselve
     assert recipe.parts["budgets"].stage1.steps == 60
 
 
+def test_a_router_is_traced_from_every_seed_through_whole_sequences(report, tmp_path, cache, monkeypatch):
+    from duo.report import reproduce as stage
+
+    found, write = {}, stage.write_report
+    monkeypatch.setattr(stage, "write_report", lambda *given: (found.update(given[1].traces), write(*given))[1])
+    assert (
+        "undecided below 5"
+        in report("report.seeds=2", "data.subset_tokens=16", output="seeds")
+        + (tmp_path / "seeds" / "report.md").read_text()
+    )
+    recipe = load(f"{tmp_path}/mine.yaml", ["report.seeds=2"])
+    assert {part.compare.seeds for part in recipe.parts.values()} == {2}
+    for holdout, (small,) in found["all small"].items():  # which learns nothing: other seeds are the same
+        first, second = found["router at half"][holdout]
+        assert not np.array_equal(first.route_BTL, second.route_BTL)
+        assert np.array_equal(first.sequence_B, small.sequence_B)
+        tokens = small.tokens_BT.shape[1]
+        assert first.tokens_BT.shape[1] > tokens
+        assert np.array_equal(first.at(slice(tokens)).tokens_BT, small.tokens_BT)
+
+
+def test_a_part_may_keep_its_own_number_of_seeds():
+    seeds = {name: part.compare.seeds for name, part in load("reproduce", ["report.seeds=5"]).parts.items()}
+    assert (seeds["routers"], seeds["skips"], seeds["opt_70small_30big"], seeds["mixture_70small_30big"]) == (
+        5,
+        5,
+        5,
+        1,
+    )
+    assert load("reproduce_tiny", ["report.seeds=null"]).parts["routers"].compare.seeds == 1
+    with pytest.raises(ValueError, match=r"report\.seeds=0 must be 1 or more"):
+        load("reproduce_tiny", ["report.seeds=0"])
+
+
+def test_figures_that_stand_on_other_backbones_say_so(evidence):
+    published = load("reproduce", [f"leaderboard.backbone={'0' * 64}"])
+    origins = find_origins(published)
+    assert not {"budgets", "routers", "schedules", "skips", "router at half"} & {*origins}
+    for figure, said in (("7", "trained here: llama"), ("8", "500 steps, p_big 0"), ("9", "trained here: opt")):
+        told = stands_on(figure, replace(evidence, origins=origins, traces=published.report.traces))
+        assert said in told[0], told
+    assert not stands_on("2", replace(evidence, origins=origins))
+    assert {"dense", "mixture_70small_30big"} <= {
+        *find_origins(load("reproduce"))
+    }  # trained otherwise than the report's
+
+
+def test_captions_say_what_intervals_are_and_over_how_many_sequences_shares_are(written):
+    sections = dict(re.findall(r"## Figure (\w+)\n(.*?)(?=\n## )", (written / "report.md").read_text(), re.DOTALL))
+    for figure in ("4a", "4b", "4c", "8"):
+        assert "are 95% intervals over documents" in sections[figure]
+    assert "and over seeds" in sections["8"]
+    for figure in ("2", "3", "9"):
+        assert "averages over 40 sequences" in sections[figure]
+
+
+def test_figure_6_has_a_scale_for_each_panel(evidence):
+    (numbers,) = [numbers for numbers in FIGURES if numbers.figure == "6"]
+    figure = draw_difficulty(collect(numbers, evidence)[0])
+    assert [axis.get_ylabel() for axis in figure.axes].count("nats") == 2
+
+
+def test_tokens_without_potential_are_those_of_the_difficulty_command(evidence):
+    """Where losses are tied, too."""
+    small, oracle = evidence.trace("all small", "code"), evidence.trace("oracle at half", "code")
+    small, oracle = (trace._replace(loss_BT=np.round(trace.loss_BT)) for trace in (small, oracle))
+    losses = Losses(*(trace.loss_BT[small.scored_BT] for trace in (small, small, oracle)))
+    found = without_potential(small, np.ones(len(small.document_B), dtype=bool), oracle)
+    assert found == len(hard_without_potential(losses)) / len(hardest(losses.small_N))
+
+
 @pytest.mark.long
 def test_the_tiny_report_shows_every_figure_and_judges_every_claim(tmp_path):
     printed = command("recipe=reproduce_tiny", f"output={tmp_path}/run", f"cache={tmp_path}/cache")
     assert "failed" not in printed
     assert {path.stem for path in (tmp_path / "run" / "figures").glob("*.png")} == {f"figure_{name}" for name in PAPER}
     claims = json.loads((tmp_path / "run" / "claims.json").read_text())
-    assert not [claim for claim in claims if not claim["parts"]]
+    lacking = {(claim["name"], claim["holdout"]) for claim in claims if not claim["parts"]}
+    assert lacking == {("line_starts", "text"), ("ladder", "text"), ("ladder", "code")}
+    assert not [part for claim in claims for part in claim["parts"] if part["why"] and part["verdict"] != "undecided"]

@@ -1,7 +1,6 @@
-"""Worlds in which every claim of the paper is so, and for each claim one in which it is not."""
+"""Worlds in which every claim of the paper is so; what makes each part of each claim false stands in `plants`."""
 
-import json
-from dataclasses import replace
+from math import comb
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from duo.report.paper import Evidence
 
 LAYERS, TOKENS = 12, 24
 BUDGETS = range(LAYERS + 1)
+LEARNED = {"softmax_budget", "any_budget", "ngram_budget", "taught"}
 PLANTED = {
     "committed": lambda big: 4.2 + 0.01 * (big - 6) ** 2,
     "same": lambda big: 4.25 + 0.01 * (big - 6) ** 2,
@@ -23,63 +23,79 @@ PLANTED = {
     "softmax_budget": lambda big: 4.64 - 0.01 * big,
     "random": lambda big: 4.75 - 0.01 * big,
 }
-DENSE = {"duo_0": 4.9, "dense_small": 4.7, "duo_50": 4.6, "duo_100": 4.55, "dense_big": 4.53, "big_first_50": 5.0}
+DENSE = {"duo_0": 4.9, "dense_small": 4.7, "duo_50": 4.6, "duo_100": 4.55, "dense_big": 4.53, "big_first_50": 4.8}
+LADDER = {"fixed_best": 4.6, "softmax_budget": 4.55, "ngram_budget": 4.5, "taught": 4.25, "oracle": 4.2}
 LATE = np.linspace(-0.25, 0.25, LAYERS)
-SKIPPED = np.array([0.9, 0.1] * 6)
+EXITS = np.linspace(0.1, 0.9, LAYERS)
+SHARES = {"few": 1 / 3, "half": 0.5, "many": 2 / 3}
+OPT = {"opt, 70 % small": "big", "opt, 50 % skip": "skips", "opt, 20 % skip": "skips"}
 
 
 class World:
-    """Draws what a report would measure; `documents` of one sequence each."""
+    """Draws what a report would measure; `documents` of one sequence each, routers of so many seeds."""
 
-    def __init__(self, documents=40, seed=0):
-        self.documents, self.drawn = documents, np.random.default_rng(seed)
+    def __init__(self, documents=40, seed=0, seeds=5, holdout="code"):
+        self.documents, self.drawn, self.seeds, self.holdout = documents, np.random.default_rng(seed), seeds, holdout
         self.document_B = np.arange(documents)
         self.level_B = self.drawn.normal(0, 0.3, documents)  # documents differ more than routers do
-        self.losses, self.dense, self.schedules = (
-            dict(PLANTED),
-            dict(DENSE),
-            {"constant": 4.2, "falling": 4.3, "rising": 4.3},
-        )
+        self.losses, self.dense, self.ladder = dict(PLANTED), dict(DENSE), dict(LADDER)
+        self.schedules = {"constant": 4.2, "falling": 4.3, "rising": 4.3}
         self.promised = {"committed": 4.2}
-        self.big = {"oracle at few": 1 / 3 + LATE, "oracle at half": 0.5 + 0 * LATE, "oracle at many": 2 / 3 - LATE}
-        self.big |= {
-            f"router at {name}": share + LATE * 0.8 for name, share in (("few", 1 / 3), ("half", 0.5), ("many", 2 / 3))
-        }
-        self.early = 0.1  # how much more the router gives the first tokens
-        self.skipped = {"oracle with skips": SKIPPED, "router with skips": np.linspace(0.1, 0.9, LAYERS)}
-        self.stubborn, self.copies = 0.3, False
+        self.late = {"oracle": {"few": 1, "half": 0, "many": -1}, "router": dict.fromkeys(SHARES, 0.8)}
+        self.late["opt"] = dict.fromkeys(OPT, 0.8)
+        self.early = {"router": dict.fromkeys(SHARES, 0.1)}
+        self.early["opt"] = {name: 0.1 if kind == "big" else -0.1 for name, kind in OPT.items()}
+        self.skipped = {"oracle": np.array([0.9, 0.1] * 6), "router": EXITS}
+        self.stubborn, self.loyal, self.copies = 0.3, 1, set()
         self.hopeless, self.line_loss, self.line_gain = 0.3, 3.0, -0.2
-        self.gain_of = lambda candidates, big: 0.1 * np.log(candidates)
+        self.few_loss, self.best_loss = {}, {}
+        self.time = lambda flops: 0.3 + 0.6 * flops
 
-    def row(self, loss, promised=None):
-        """A row of this mean loss; it moves up and down with the documents."""
+    def sequences(self, losses):
+        """Summed losses of a router's seeds; they move up and down with the documents."""
         noise_B = self.drawn.normal(0, 0.01, self.documents)
-        loss_B = (loss + self.level_B - self.level_B.mean() + noise_B - noise_B.mean()) * TOKENS
-        tokens_B = np.full(self.documents, TOKENS)
+        around_B = self.level_B - self.level_B.mean() + noise_B - noise_B.mean()
+        loss_ZB = (np.array(losses)[:, None] + around_B) * TOKENS
         used_TLM = np.ones((TOKENS, LAYERS, 3), dtype=int)
-        sequences = Sequences(loss_B[None], tokens_B, used_TLM, self.document_B, self.document_B)
-        return Row(
-            "toy", {}, {"skip": 0, "small": 6, "big": 6}, subset={"code": score_of(loss, promised).made_of(sequences)}
-        )
+        return Sequences(loss_ZB, np.full(self.documents, TOKENS), used_TLM, self.document_B, self.document_B)
 
-    def comparison(self, groups):
-        return Comparison("toy", "0", groups, [], [], [], {})
+    def row(self, loss, name="", big=6, promised=None):
+        """A row of this mean loss, of several seeds if it learned."""
+        seeds = self.seeds if name in LEARNED else 1
+        losses = loss + self.drawn.normal(0, 0.001, seeds) * (seeds > 1)
+        flops = 0.4 + 0.6 * big / LAYERS
+        score = score_of(loss, promised, flops, self.time(flops) + self.drawn.normal(0, 0.01), labels=name == "taught")
+        budget = {"skip": 0, "small": LAYERS - big, "big": big}
+        scores = {self.holdout: score.made_of(self.sequences(losses))}
+        return Row(name or "toy", {}, budget, subset=scores, learned=name in LEARNED, seeds=seeds)
+
+    def comparison(self, groups, gap=()):
+        return Comparison("toy", "0", groups, [], [*gap], [], {})
 
     def comparisons(self):
         budgets = {
-            f"budget.big={json.dumps(big)}": {
-                name: self.row(of(big), self.promised.get(name) if big == LAYERS // 2 else None)
+            f"budget.big={big}": {
+                name: self.row(of(big), name, big, self.promised.get(name) if big == LAYERS // 2 else None)
                 for name, of in self.losses.items()
             }
             for big in BUDGETS
         }
         routers = {name: rows for name, rows in budgets.items() if name.partition("=")[2] in ("2", "4", "6", "8", "10")}
-        rows = {"schedules": self.schedules, "dense": self.dense}
-        single = {
-            part: self.comparison({"": {name: self.row(loss) for name, loss in of.items()}})
-            for part, of in rows.items()
+        # backbones of a seed are alike, whatever is trained on them
+        seeds = {f"backbone.seed={seed}": self.drawn.normal(0, 0.3) for seed in range(5)}
+        dense = {
+            seed: {name: self.row(loss + shift + self.drawn.normal(0, 0.002)) for name, loss in self.dense.items()}
+            for seed, shift in seeds.items()
         }
-        return {"budgets": self.comparison(budgets), "routers": self.comparison(routers)} | single
+        return {
+            "budgets": self.comparison(budgets),
+            "routers": self.comparison(routers),
+            "schedules": self.comparison({"": {name: self.row(loss) for name, loss in self.schedules.items()}}),
+            "dense": self.comparison(dense),
+            "ladder": self.comparison(
+                {"": {name: self.row(loss, name) for name, loss in self.ladder.items()}}, ("fixed_best", "oracle")
+            ),
+        }
 
     def trace(self, route_BTL, loss_BT):
         tokens_BT = np.zeros((self.documents, TOKENS), dtype=int)
@@ -88,119 +104,86 @@ class World:
     def routes(self, share_L, module, other, early=0.0, stubborn=0.0):
         share_BTL = np.broadcast_to(share_L, (self.documents, TOKENS, LAYERS)).copy()
         share_BTL += early * np.linspace(1, -1, TOKENS)[:, None]
-        share_BTL += stubborn * self.drawn.choice([-1, 1], (self.documents, 1, LAYERS))  # a sequence's own likings
+        liking_B1L = stubborn * self.drawn.choice([-1, 1], (self.documents, 1, LAYERS))  # a sequence's own
+        share_BTL += liking_B1L * np.where(np.arange(TOKENS) < TOKENS // 2, 1, self.loyal)[:, None]
         return np.where(self.drawn.random(share_BTL.shape) < share_BTL, module, other)
 
+    def copy(self, route_BTL):
+        """Routes that are another's but for a tenth, so that documents differ."""
+        return np.where(self.drawn.random(route_BTL.shape) < 0.9, route_BTL, 3 - route_BTL)
+
+    def all_routes(self):
+        """Routes by name, of each seed."""
+        found = {"all small": [self.routes(0 * LATE, 2, 1)]}
+        for budget, share in SHARES.items():
+            oracle = self.routes(share + self.late["oracle"][budget] * LATE, 2, 1)
+            late_L, early = share + self.late["router"][budget] * LATE, self.early["router"][budget]
+            found[f"oracle at {budget}"] = [oracle]
+            found[f"router at {budget}"] = [
+                self.copy(oracle) if budget in self.copies else self.routes(late_L, 2, 1, early)
+                for _ in range(self.seeds)
+            ]
+        found["oracle with skips"] = [self.routes(self.skipped["oracle"], 0, 2, stubborn=self.stubborn)]
+        found["router with skips"] = [self.routes(self.skipped["router"], 0, 2) for _ in range(self.seeds)]
+        for name, kind in OPT.items():
+            modules = (2, 1) if kind == "big" else (0, 2)
+            share_L, early = 0.5 + self.late["opt"][name] * LATE, self.early["opt"][name]
+            found[name] = [self.routes(share_L, *modules, early) for _ in range(self.seeds)]
+        return found
+
     def traces(self):
-        line_BT = np.arange(TOKENS) % 8 == 0
+        line_BT = np.broadcast_to(np.arange(TOKENS) % 8 == 0, (self.documents, TOKENS))
         small_BT = self.drawn.exponential(4, (self.documents, TOKENS)) + 1.5 + self.line_loss * line_BT
-        gain_BT = np.maximum(0.15, 0.5 + self.line_gain * line_BT + 0.0 * small_BT)
+        gain_BT = np.maximum(0.15, 0.5 + self.line_gain * line_BT)
         gain_BT[self.drawn.random(gain_BT.shape) < self.hopeless] = 0.0
-        loss = {"all small": small_BT, "oracle at half": small_BT - gain_BT}
-        found = {"all small": self.routes(0 * LATE, 2, 1)}
-        for name, share_L in self.big.items():
-            found[name] = self.routes(share_L, 2, 1, self.early if name.startswith("router") else 0)
-        if self.copies:
-            for name in (name for name in self.big if name.startswith("router")):
-                copied_BTL = found[name.replace("router", "oracle")]
-                kept_BTL = self.drawn.random(copied_BTL.shape) < 0.9  # but for a tenth, so that documents differ
-                found[name] = np.where(kept_BTL, copied_BTL, 3 - copied_BTL)
-        for name, share_L in self.skipped.items():
-            found[name] = self.routes(share_L, 0, 2, stubborn=self.stubborn)
+        loss = {"oracle at half": small_BT - gain_BT}
+        routes = self.all_routes()
         return {
-            name: {"code": self.trace(route_BTL, loss.get(name, small_BT))} for name, route_BTL in found.items()
+            name: {self.holdout: [self.trace(route_BTL, loss.get(name, small_BT)) for route_BTL in seeds]}
+            for name, seeds in routes.items()
         }, line_BT
 
     def candidates(self):
-        from math import comb
-
-        counts = np.array([comb(LAYERS, big) for big in BUDGETS])
+        gain_G = np.array([0.1 * np.log(comb(LAYERS, big)) for big in BUDGETS])
         noise_BG = self.drawn.normal(1, 0.05, (self.documents, LAYERS + 1)) * TOKENS
-        mean_BG = (4.85 + self.level_B[:, None]) * TOKENS + 0 * counts
-        gain_G = np.array([self.gain_of(count, big) for big, count in zip(BUDGETS, counts, strict=True)])
-        few_N = np.array([self.gain_of(counts[big], LAYERS // 2) for big in range(1, LAYERS // 2)])
-        mean_B1 = mean_BG[:, LAYERS // 2, None]
-        return Candidates(
-            mean_BG - gain_G * noise_BG,
-            mean_B1 - few_N * noise_BG[:, -len(few_N) :],
-            np.full(self.documents, TOKENS),
-            self.document_B,
-            self.document_B,
+        mean_B1 = (4.85 + self.level_B[:, None]) * TOKENS
+        few_N, noise_BN = (
+            gain_G[1 : LAYERS // 2],
+            self.drawn.normal(1, 0.05, (self.documents, LAYERS // 2 - 1)) * TOKENS,
         )
+        best_BG, few_BN = mean_B1 - gain_G * noise_BG, mean_B1 - few_N * noise_BN
+        for big, more in self.best_loss.items():
+            best_BG[:, big] += more * TOKENS
+        for big, more in self.few_loss.items():
+            few_BN[:, big - 1] += more * TOKENS
+        return Candidates(best_BG, few_BN, np.full(self.documents, TOKENS), self.document_B, self.document_B)
 
     def shown(self, traces):
         """Traces that figures show and no claim needs: passages, and mixtures."""
         named = {"small": "all small", "big": "all small", "oracle": "oracle at half", "router": "router at half"}
         passages = {f"passage, {column}": traces[name] for column, name in named.items()}
-        mixtures = {name: traces["router with skips"] for name in ("70 % small", "50 % skip", "opt, 70 % small")}
+        mixtures = {name: traces["router with skips"] for name in ("70 % small", "50 % skip")}
         return traces | passages | mixtures
 
     def evidence(self):
-        traces, line_T = self.traces()
-        words = {"code": {"line_start_BT": np.broadcast_to(line_T, (self.documents, TOKENS))}}
-        candidates = {"code": self.candidates()}
+        traces, line_BT = self.traces()
+        words = {self.holdout: {"line_start_BT": line_BT}}
+        candidates = {self.holdout: self.candidates()}
         return Evidence(LAYERS, self.comparisons(), self.shown(traces), candidates, [b"a\n"], words)
 
 
-def score_of(loss, promised=None):
+def score_of(loss, promised=None, flops=1.0, time=1.0, labels=False):
     return Score(
         loss=loss, loss_interval=None, perplexity=None, bits_per_byte=None, tokens=1, documents=1,
-        share={"skip": 0.0, "small": 0.5, "big": 0.5}, flops_per_token=1.0, budget_flops_per_token=1.0,
+        share={"skip": 0.0, "small": 0.5, "big": 0.5}, flops_per_token=flops, budget_flops_per_token=1.0,
         router_flops_per_token=0.0, router_parameters=0, router_bytes=0, within_budget=True, passes=0.0,
-        labels_consulted=False, seconds_per_token=0.0, time_ratio=1.0, unexplained_time=False, promised_loss=promised,
+        labels_consulted=labels, seconds_per_token=0.0, time_ratio=time, unexplained_time=False, promised_loss=promised,
     )  # fmt: skip
 
 
-def _losses(**of):
-    return lambda world: world.losses.update(of)
-
-
-def _set(**values):
-    return lambda world: vars(world).update(values)
-
-
-def _in(name, **values):
-    return lambda world: getattr(world, name).update(values)
-
-
-def _big(name, share_L):
-    return lambda world: world.big.update({name: share_L})
-
-
-AGAINST = {
-    "oracle_below_random": _losses(best_of_random=lambda big: 4.0),
-    "router_near_fixed": _losses(softmax_budget=lambda big: 4.25),
-    "interior_minimum": _losses(committed=lambda big: 4.5 - 0.05 * big),
-    "one_big_beats_all": _losses(committed=lambda big: 5 if big == 1 else 4.2),
-    "more_big_helps": _losses(fixed_best=lambda big: 4.5 + 0.01 * big),
-    "number_of_candidates": _set(gain_of=lambda candidates, big: 0.1 * big + 0.01 * np.log(candidates)),
-    "constant_budget": _in("schedules", falling=4.1),
-    "near_dense": _in("dense", dense_big=4.2),
-    "joint_beats_freezing": _in("dense", big_first_50=4.4),
-    "promises": _in("promised", committed=4.1),
-    "late_at_few": _big("oracle at few", 1 / 3 - LATE),
-    "even_at_half": _big("oracle at half", 0.5 + LATE),
-    "early_at_many": _big("oracle at many", 2 / 3 + LATE),
-    "skips_by_layer": lambda world: (
-        world.skipped.update({"oracle with skips": np.full(LAYERS, 0.5)}),
-        _set(stubborn=0)(world),
-    ),
-    "skips_persist": _set(stubborn=-0.0),
-    "router_late_early": _set(early=-0.1),
-    "router_exits_early": lambda world: world.skipped.update({"router with skips": SKIPPED}),
-    "little_agreement": _set(copies=True),
-    "hard_without_potential": _set(hopeless=0.0),
-    "line_starts": _set(line_gain=1.0),
-}
-"""What makes each claim false in a world."""
-
-
-def world(name=None, **about):
-    """A world in which all claims are so, but for the one that is named."""
+def world(*changes, **about):
+    """A world in which all claims are so, but for what is changed."""
     made = World(**about)
-    if name:
-        AGAINST[name](made)
+    for change in changes:
+        change(made)
     return made
-
-
-__all__ = ["AGAINST", "World", "replace", "world"]

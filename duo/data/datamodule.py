@@ -157,11 +157,13 @@ class TextData(L.LightningDataModule):
         split = f"holdouts.{name}"
         return Batches(np.arange(self._splits[split].num_rows), self.config.batch_size, self._batch_of(split))
 
-    def subset(self, name: str) -> Batches:
-        """The part of a hold-out that searches are scored on: first tokens of sequences of many documents."""
+    def subset(self, name: str, whole: bool = False) -> Batches:
+        """The part of a hold-out that searches are scored on: first tokens (or all) of sequences of many documents."""
         split = f"holdouts.{name}"
         rows = subset_rows(self.documents(split), self.config.subset_sequences)
-        return Batches(rows, self.config.batch_size, self._batch_of(split, self.config.subset_tokens))
+        return Batches(
+            rows, self.config.batch_size, self._batch_of(split, None if whole else self.config.subset_tokens)
+        )
 
     def calibration_set(self, name: str) -> Batches:
         """A calibration set's batches, every sequence once; the first ones are of as many documents as possible."""

@@ -7,6 +7,7 @@ timing       wall time beside all big, and whether the counted costs explain it
 untouched    whether the backbone was left alone
 score        one router on one hold-out; the schema of all that is written
 intervals    over documents and seeds: of losses, paired differences, gap closed
+resample     the same of any statistic of sequences; of shares, and of the largest
 trace        token by token: routes, losses, what candidates are worth
 verdict      claims, and whether intervals decide them
 knowable     what knowledge is worth as a prediction, and what routes make of it

@@ -110,16 +110,20 @@ def rank_by_potential(gap_N: np.ndarray) -> np.ndarray:
     return (-gap_N).argsort(kind="stable")
 
 
+def hardest(small_N: np.ndarray, top: float = TOP) -> np.ndarray:
+    """Places of the tokens of the highest small-model loss, a share `top` of all (rounded up), the hardest first."""
+    return (-small_N).argsort(kind="stable")[: int(np.ceil(top * len(small_N)))]
+
+
 def hard_without_potential(losses: Losses, top: float = TOP, bound: float = BOUND) -> np.ndarray:
     """Places of the hard tokens that no compute helps, the hardest first: uncertain whatever is spent on them.
 
-    Hard are those of the highest small-model loss, a share `top` of all tokens (rounded up); not helped those whose
-    potential is less than `bound` nats.
+    Hard are those that `hardest` tells; not helped those whose potential is less than `bound` nats.
 
     >>> hard_without_potential(Losses(*np.array([[5.0, 4, 1], [5, 4, 1], [5, 2, 1]])), top=0.6).tolist()
     [0]
     """
-    hard_R = (-losses.small_N).argsort(kind="stable")[: int(np.ceil(top * len(losses.small_N)))]
+    hard_R = hardest(losses.small_N, top)
     return hard_R[losses.gap_N[hard_R] < bound]
 
 

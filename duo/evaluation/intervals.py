@@ -60,7 +60,7 @@ class Sequences(NamedTuple):
         return len(np.unique(self.document_B))
 
 
-class _Spread(NamedTuple):
+class Spread(NamedTuple):
     """How much an estimate varies over what was drawn."""
 
     variance: float
@@ -104,40 +104,15 @@ def jackknife(statistic: Statistic, *routers: Sequences, level: float = LEVEL) -
     value = statistic(*_whole(means, tokens_W)).item()
     if len(tokens_W) < 2:
         return Estimate(value, None)
-    spreads = [_over_documents(statistic(*_without_each(means, tokens_W))[0], tokens_W)]
+    spreads = [spread_documents(statistic(*_without_each(means, tokens_W))[0], tokens_W)]
     for router in {id(router): router for router in routers}.values():
         if len(router.loss_ZB) > 1:
             left = [  # the losses without each seed of this router, in the place of their mean
                 (loss_ZW.sum(0) - loss_ZW) / (len(loss_ZW) - 1) if other is router else mean_1W
                 for other, loss_ZW, mean_1W in zip(routers, sums, means, strict=True)
             ]
-            spreads.append(_over_seeds(statistic(*_whole(left, tokens_W)), statistic(*_without_each(left, tokens_W))))
-    return Estimate(value, _interval(value, spreads, level))
-
-
-def jackknife_documents(
-    statistic: Callable[[np.ndarray], float], document_B: np.ndarray, tokens_B: np.ndarray, level: float = LEVEL
-) -> Estimate:
-    """Any statistic of sequences, with its interval over their documents; none where no document changes it.
-
-    Args:
-        statistic: of the sequences where its argument, keep_B, is true.
-        document_B: number of the document that each sequence lies in.
-        tokens_B: tokens of each sequence: long documents tell more.
-        level: how often the interval is to hold the truth.
-
-    >>> value_B, document_B = np.array([1.0, 3.0, 5.0]), np.array([0, 1, 1])
-    >>> jackknife_documents(lambda keep_B: value_B[keep_B].mean(), document_B, np.ones(3)).value
-    3.0
-    """
-    names_W, document_B = np.unique(document_B, return_inverse=True)
-    value = float(statistic(np.ones(len(document_B), dtype=bool)))
-    if len(names_W) < 2:
-        return Estimate(value, None)
-    left_W = np.array([statistic(document_B != document) for document in range(len(names_W))])
-    if not left_W.std() > 0:
-        return Estimate(value, None)  # what never varied here may vary elsewhere: nobody knows how much
-    return Estimate(value, _interval(value, [_over_documents(left_W, np.bincount(document_B, tokens_B))], level))
+            spreads.append(spread_seeds(statistic(*_whole(left, tokens_W)), statistic(*_without_each(left, tokens_W))))
+    return Estimate(value, interval_around(value, spreads, level))
 
 
 def _whole(sums: Sequence[np.ndarray], tokens_W: np.ndarray) -> list[np.ndarray]:
@@ -150,19 +125,19 @@ def _without_each(sums: Sequence[np.ndarray], tokens_W: np.ndarray) -> list[np.n
     return [(loss_ZW.sum(1, keepdims=True) - loss_ZW) / (tokens_W.sum() - tokens_W) for loss_ZW in sums]
 
 
-def _over_documents(left_W: np.ndarray, tokens_W: np.ndarray) -> _Spread:
+def spread_documents(left_W: np.ndarray, tokens_W: np.ndarray) -> Spread:
     """The spread over documents, from the estimates with each left out."""
     pull_W = left_W.mean() - left_W  # how far each document pulls the estimate up
     square = float((pull_W**2).mean())
     variance = (len(left_W) - 1) * square
     documents = float(tokens_W.sum() ** 2 / (tokens_W**2).sum())  # as many of one length would be worth (Kish)
     if documents < 3 or not square:
-        return _Spread(variance, max(documents - 1, 1), 0.0)
+        return Spread(variance, max(documents - 1, 1), 0.0)
     skewness = float((pull_W**3).mean()) / square**1.5 * math.sqrt(documents * (documents - 1)) / (documents - 2)
-    return _Spread(variance, documents - 1, skewness / math.sqrt(documents))
+    return Spread(variance, documents - 1, skewness / math.sqrt(documents))
 
 
-def _over_seeds(left_Z: np.ndarray, left_ZW: np.ndarray) -> _Spread:
+def spread_seeds(left_Z: np.ndarray, left_ZW: np.ndarray) -> Spread:
     """The spread over a router's seeds, from the estimates with each left out, and with each document besides.
 
     What seeds and documents vary together is in the spread over documents already, and is taken off.
@@ -171,21 +146,25 @@ def _over_seeds(left_Z: np.ndarray, left_ZW: np.ndarray) -> _Spread:
     together_ZW = left_ZW - left_ZW.mean(0) - left_ZW.mean(1, keepdims=True) + left_ZW.mean()
     together = (documents - 1) / documents * (together_ZW**2).sum()
     variance = (seeds - 1) / seeds * (((left_Z - left_Z.mean()) ** 2).sum() - together)
-    return _Spread(max(float(variance), 0.0), seeds - 1, 0.0)
+    return Spread(max(float(variance), 0.0), seeds - 1, 0.0)
 
 
-def _interval(value: float, spreads: Sequence[_Spread], level: float) -> tuple[float, float]:
+def interval_around(value: float, spreads: Sequence[Spread], level: float) -> tuple[float, float]:
     """The interval around a value: Student's, and wider on the side to which the documents are skewed (Hall 1992)."""
-    variance = sum(spread.variance for spread in spreads)
+    documents, variance = spreads[0], sum(spread.variance for spread in spreads)
     if not variance:
         return value, value
+    quantile, error = t_quantile(freedom_of(spreads), level), math.sqrt(variance)
+    skewness = documents.skewness * (documents.variance / variance) ** 1.5
+    return value - error * _stretch(quantile, skewness), value + error * _stretch(quantile, -skewness)
+
+
+def freedom_of(spreads: Sequence[Spread]) -> float:
+    """Degrees of freedom of spreads that are added up, those of documents first (Welch and Satterthwaite)."""
     documents, *seeds = spreads
     # the spread of few seeds often comes out too small: then the degrees of freedom must not be those of documents
     doubted = [documents, *(part._replace(variance=part.variance * (1 + DOUBT / part.freedom)) for part in seeds)]
-    freedom = sum(part.variance for part in doubted) ** 2 / sum(part.variance**2 / part.freedom for part in doubted)
-    quantile, error = t_quantile(freedom, level), math.sqrt(variance)
-    skewness = documents.skewness * (documents.variance / variance) ** 1.5
-    return value - error * _stretch(quantile, skewness), value + error * _stretch(quantile, -skewness)
+    return sum(part.variance for part in doubted) ** 2 / sum(part.variance**2 / part.freedom for part in doubted)
 
 
 def _stretch(quantile: float, skewness: float) -> float:

@@ -41,6 +41,11 @@ class Trace(NamedTuple):
         """Whether there is a label to score."""
         return np.asarray((self.labels_BT != PADDING) & (self.tokens_BT != PADDING))
 
+    def at(self, positions: slice) -> Trace:
+        """The same of some positions alone."""
+        by_token = ("tokens_BT", "labels_BT", "loss_BT", "route_BTL")
+        return self._replace(**{name: getattr(self, name)[:, positions] for name in by_token})
+
 
 @torch.no_grad()
 def trace(backbone: Backbone, router: Router, batches: Sequence[Batch], seed: int = 0) -> Trace:

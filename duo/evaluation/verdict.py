@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from duo.evaluation.intervals import Estimate
 
 Verdict = Literal["holds", "does not hold", "undecided"]
 ERROR = 0.05
 """Of all tests of a report together: how often one of them is to decide wrongly."""
+SEEDS = 5
+"""Trainings that a claim about a learned router needs: of fewer, nobody knows how much those of other seeds differ."""
 
 
 class Part(Struct, frozen=True):
@@ -25,6 +27,8 @@ class Part(Struct, frozen=True):
     low: float = -math.inf
     high: float = math.inf
     """The claim says that the truth lies between these."""
+    why: str = ""
+    """Why nothing is decided, whatever the interval says; empty: the interval decides."""
 
     @property
     def verdict(self) -> Verdict:
@@ -35,7 +39,7 @@ class Part(Struct, frozen=True):
         >>> Part("c", Estimate(1.0, (-0.5, 2.5)), low=0).verdict, Part("d", Estimate(1.0, None), low=0).verdict
         ('undecided', 'undecided')
         """
-        if self.found.interval is None or not all(map(math.isfinite, self.found.interval)):
+        if self.why or self.found.interval is None or not all(map(math.isfinite, self.found.interval)):
             return "undecided"
         low, high = self.found.interval
         if self.low < low and high < self.high:
@@ -90,6 +94,16 @@ def above(says: str, found: Estimate, bound: float = 0.0) -> Part:
 def within(says: str, found: Estimate, margin: float) -> Part:
     """The claim that a number is 0, give or take a margin."""
     return Part(says, found, -margin, margin)
+
+
+def of_seeds(parts: Sequence[Part], seeds: int) -> list[Part]:
+    """Parts about a router that learned: not decided by fewer than SEEDS trainings, however alike documents are.
+
+    >>> [part.why for part in of_seeds([Part("a", Estimate(1.0, (0.5, 1.5)))], 2)]
+    ['trained from 2 of the 5 seeds that decide']
+    """
+    why = "" if seeds >= SEEDS else f"trained from {seeds} of the {SEEDS} seeds that decide"
+    return [structs.replace(part, why=why) for part in parts]
 
 
 def count_parts(claims: Sequence[Claim]) -> int:

@@ -75,6 +75,7 @@ FIRST: dict[str, Any] = {
     "stage1.before": None,
     "report.parts": {},
     "report.traces": {},
+    "report.seeds": None,
 }
 
 NOW_CALLED: dict[str, str] = {}

@@ -134,7 +134,8 @@ class Recipe:
     def _part(self, name: str, shared: dict[str, Any]) -> Recipe:
         own = dict(self.report.parts[name])
         try:
-            part = build(merge(merge(read(own.pop("base"), Recipe), shared), own))
+            seeds = {} if self.report.seeds is None else {"compare": {"seeds": self.report.seeds}}
+            part = build(merge(merge(merge(read(own.pop("base"), Recipe), shared), seeds), own))
             if part.report.names or not part.compare.names:
                 raise ValueError("a part is a comparison: give it compare.rows, and no report")
             return part

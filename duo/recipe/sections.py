@@ -75,6 +75,10 @@ class CompareConfig:
         return [name for name, change in self.rows.items() if change is not None]
 
 
+TRACED = ("subset", "sequences", "holdout")
+"""What routes may be kept of."""
+
+
 @dataclass(frozen=True)
 class ReportConfig:
     """A report of several comparisons: what figures and claims of the paper are made of.
@@ -86,10 +90,16 @@ class ReportConfig:
     parts: dict[str, Any] = field(default_factory=dict)
     """Comparisons by name (null leaves one out): the recipe that each begins with (`base`), and what it changes."""
     traces: dict[str, Any] = field(default_factory=dict)
-    """Rows whose routes are kept token by token, by name: `part`, `row`, `at` (keys of its group), `on` (subset or
-    holdout)."""
+    """Rows whose routes are kept token by token, by name: `part`, `row`, `at` (keys of its group), `on` (subset: the
+    tokens that searches are scored on; sequences: the same sequences whole; holdout: the first ones of the full
+    hold-out)."""
+    seeds: int | None = None
+    """Seeds of every learned router of parts that set no `compare.seeds` of their own (null: as the recipes say that
+    they begin with); claims about routers need five."""
 
     def __post_init__(self) -> None:
+        if self.seeds is not None and self.seeds < 1:
+            raise ValueError(f"report.seeds={self.seeds} must be 1 or more")
         for name, values in self.parts.items():
             if values is not None and not (isinstance(values, dict) and isinstance(values.get("base"), str)):
                 raise ValueError(f"report.parts.{name}={values!r} must hold `base`, a recipe's name, or be null")
@@ -98,8 +108,8 @@ class ReportConfig:
                 continue
             if not isinstance(values, dict) or not {"part", "row"} <= {*values} <= {"part", "row", "at", "on"}:
                 raise ValueError(f"report.traces.{name}={values!r} must hold part and row, and may hold at and on")
-            if values.get("on", "subset") not in ("subset", "holdout"):
-                raise ValueError(f"report.traces.{name}.on={values['on']!r} must be subset or holdout")
+            if values.get("on", "subset") not in TRACED:
+                raise ValueError(f"report.traces.{name}.on={values['on']!r} must be one of {', '.join(TRACED)}")
             if values["part"] not in self.parts:
                 raise ValueError(unknown(f"report.traces.{name}.part:", values["part"], self.parts))
 

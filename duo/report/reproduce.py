@@ -10,7 +10,7 @@ import torch
 
 from duo.evaluation.provenance import provenance
 from duo.evaluation.trace import Trace
-from duo.evaluation.verdict import Claim
+from duo.evaluation.verdict import SEEDS, Claim
 from duo.recipe import Recipe
 from duo.report.paper import Evidence, write_report
 from duo.stages.report import Measured, measure_report
@@ -37,7 +37,13 @@ def reproduce(recipe: Recipe, command: str, folder: Path, cache: Path, device: t
     _check_budgets(recipe)
     found = measure_report(recipe, folder, cache, command, device)
     evidence = Evidence(
-        recipe.backbone.layers, found.comparisons, found.traces, found.candidates, found.texts, mark_words(found)
+        recipe.backbone.layers,
+        found.comparisons,
+        found.traces,
+        found.candidates,
+        found.texts,
+        mark_words(found),
+        origins=find_origins(recipe),
     )
     claims = write_report(folder, evidence, _facts(recipe, found, command, device), found.failed)
     return Report(claims, found.failed, folder / "report.html")
@@ -58,7 +64,39 @@ def _check_budgets(recipe: Recipe) -> None:
 def mark_words(found: Measured) -> dict[str, dict[str, np.ndarray]]:
     """By hold-out, which of the traced labels begin a line."""
     traces = found.traces.get("all small", {})
-    return {holdout: {"line_start_BT": mark_line_starts(trace, found.texts)} for holdout, trace in traces.items()}
+    return {holdout: {"line_start_BT": mark_line_starts(first, found.texts)} for holdout, (first, *_) in traces.items()}
+
+
+def find_origins(recipe: Recipe) -> dict[str, str]:
+    """By part and trace, the backbones that it stands on, where they are not the report's own."""
+    parts = {}
+    for name, part in recipe.parts.items():
+        rows = part.rows()
+        own = [row for row in rows if not _is_reports(row, recipe)]
+        if own:
+            parts[name] = "; ".join(dict.fromkeys(_describe_backbone(row) for row in own))
+    traces = {name: spec["part"] for name, spec in recipe.report.traces.items() if spec}
+    return parts | {name: parts[part] for name, part in traces.items() if part in parts}
+
+
+def _is_reports(row: Recipe, recipe: Recipe) -> bool:
+    """Whether a row stands on the backbone that the report is of."""
+    published = [each.leaderboard.backbone for each in (row, recipe)]
+    if any(published):
+        return published[0] == published[1]
+    return row.identity("backbone", "stage1") == recipe.identity("backbone", "stage1")
+
+
+def _describe_backbone(row: Recipe) -> str:
+    """A backbone as captions name it."""
+    if row.leaderboard.backbone:
+        return f"published as {row.leaderboard.backbone[:12]}"
+    config, stage1 = row.backbone, row.stage1
+    steps = stage1.steps + (stage1.before.steps if stage1.before else 0)
+    return (
+        f"trained here: {config.family}, {config.layers} layers, width {config.width}, big {config.big}, "
+        f"{steps} steps, p_big {stage1.p_big:g}, p_skip {stage1.p_skip:g}"
+    )
 
 
 def mark_line_starts(trace: Trace, texts: list[bytes]) -> np.ndarray:
@@ -92,7 +130,19 @@ def _facts(recipe: Recipe, found: Measured, command: str, device: torch.device) 
     return {
         "backbone": shape + (f", published as {published[:12]}" if published else ""),
         "searched": "; ".join(searched),
+        "seeds of routers": _tell_seeds(found),
         "command": str(about["command"]),
         "commit": str(about["commit"]),
         "versions": ", ".join(f"{name} {version}" for name, version in about["versions"].items()),
     }
+
+
+def _tell_seeds(found: Measured) -> str:
+    """How many seeds learned routers have, and what is to be typed where claims about them need more."""
+    rows = [row for comparison in found.comparisons.values() for row in comparison.rows]
+    seeds = sorted({row.seeds for row in rows if row.learned and not row.failed})
+    if not seeds:
+        return "none learned"
+    said = "1" if seeds == [1] else " to ".join(dict.fromkeys((str(seeds[0]), str(seeds[-1]))))
+    more = f": claims about them are undecided below {SEEDS} (report.seeds={SEEDS})" if seeds[0] < SEEDS else ""
+    return said + more

@@ -23,7 +23,8 @@ from duo.recipe import Recipe, digest, name_group
 from duo.routing.source import module_digest
 from duo.search.patterns import MOST_LISTED
 from duo.stages.cache import Made, hold
-from duo.stages.compare import run_comparison
+from duo.stages.compare import run_comparison, seeded_recipes
+from duo.stages.identity import learns
 from duo.stages.output import hold_output, keep_result, load_finished
 from duo.stages.source import backbone_source
 from duo.stages.stage3 import train_or_load
@@ -31,7 +32,7 @@ from duo.stages.stage3 import train_or_load
 BUDGETS = "budgets"
 """The part on whose backbone candidates are compared."""
 SHOWN = 1
-"""Batches of a full hold-out that a trace takes: to be looked at, not averaged."""
+"""Batches of a full hold-out that passages are taken from: to be looked at, not averaged."""
 
 Arrays = TypeVar("Arrays", Trace, Candidates)
 log = logging.getLogger(__name__)
@@ -42,8 +43,8 @@ class Measured:
     """What a report is made of."""
 
     comparisons: dict[str, Comparison] = field(default_factory=dict)
-    traces: dict[str, dict[str, Trace]] = field(default_factory=dict)
-    """By name and hold-out."""
+    traces: dict[str, dict[str, list[Trace]]] = field(default_factory=dict)
+    """By name and hold-out; of a router that learned, by seed."""
     candidates: dict[str, Candidates] = field(default_factory=dict)
     """By hold-out."""
     texts: list[bytes] = field(default_factory=list)
@@ -118,23 +119,41 @@ def _compare(part: Recipe, name: str, place: _Place) -> Comparison:
         return found
 
 
-def _trace(part: Recipe, spec: dict[str, Any], data: TextData, device: torch.device) -> Iterator[tuple[str, Trace]]:
-    """A row's routes on every hold-out."""
+def _trace(
+    part: Recipe, spec: dict[str, Any], data: TextData, device: torch.device
+) -> Iterator[tuple[str, list[Trace]]]:
+    """A row's routes on every hold-out, of a router that learns from each of the part's seeds."""
     group = name_group(spec.get("at", {}))
     rows = part.groups.get(group or next(iter(part.groups)), {})
     if spec["row"] not in rows:
         raise ValueError(f"part {spec['part']} has no row {spec['row']} at {group or 'all'}")
-    recipe, whole = rows[spec["row"]], spec.get("on") == "holdout"
+    found: dict[str, list[Trace]] = {holdout: [] for holdout in data.holdouts}
+    for recipe in seeded_recipes(rows[spec["row"]], part.compare.seeds):
+        learned = _trace_once(recipe, spec.get("on", "subset"), data, device, found)
+        if not learned:
+            break  # other seeds would find the same
+    yield from found.items()
+
+
+def _trace_once(recipe: Recipe, on: str, data: TextData, device: torch.device, found: dict[str, list[Trace]]) -> bool:
+    """Adds the routes of one seed on every hold-out; returns whether its router learned."""
     ours = data.batched(recipe.data.batch_size)
     backbone, router = train_or_load(recipe, backbone_source(recipe), ours, device)
-    for holdout in data.holdouts:
-        batches = [*islice(ours.holdout(holdout), SHOWN)] if whole else ours.subset(holdout)
-        key = [router.digest, holdout, whole, recipe.identity("data", "seed")]
+    for holdout, traces in found.items():
+        key = [router.digest, holdout, on, recipe.identity("data", "seed")]
 
-        def look(batches: Sequence[Batch] = batches) -> Trace:
-            return trace(backbone.module, router.module, batches, recipe.seed)
+        def look(holdout: str = holdout) -> Trace:
+            return trace(backbone.module, router.module, _batches(ours, on, holdout), recipe.seed)
 
-        yield holdout, _kept(data.cache, Trace, key, look)
+        traces.append(_kept(data.cache, Trace, key, look))
+    return learns(router.module)
+
+
+def _batches(data: TextData, on: str, holdout: str) -> Sequence[Batch]:
+    """What is traced: the subset of searches, the same sequences whole, or the first batch of the full hold-out."""
+    if on == "holdout":
+        return [*islice(data.holdout(holdout), SHOWN)]
+    return data.subset(holdout, whole=on == "sequences")
 
 
 def _compare_candidates(part: Recipe, data: TextData, device: torch.device) -> Iterator[tuple[str, Candidates]]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from duo.evaluation.intervals import Estimate, jackknife
 from duo.evaluation.trace import Candidates
-from duo.evaluation.verdict import Part, above, below, within
+from duo.evaluation.verdict import Part, above, below, of_seeds, within
 from duo.report.paper.evidence import Evidence, Missing
 from duo.report.paper.statement import claim
 
@@ -33,7 +33,7 @@ def _oracle_below_random(evidence: Evidence, holdout: str) -> list[Part]:
 
 @claim(
     "router_near_fixed",
-    "This learned router is nearer to the best of 100 and to fixed than to the oracle.",
+    "The learned router is nearer to the best of 100 and to fixed than to the oracle.",
     "figure 4a",
 )
 def _router_near_fixed(evidence: Evidence, holdout: str) -> list[Part]:
@@ -42,7 +42,7 @@ def _router_near_fixed(evidence: Evidence, holdout: str) -> list[Part]:
     for title, name in (("the best of 100", "best_of_random"), ("fixed", "fixed_best")):
         found = evidence.of(_nearer, holdout, router, oracle, evidence.budget(name, half))
         parts.append(above(f"distance to the oracle minus that to {title}", found))
-    return parts
+    return of_seeds(parts, router.seeds)
 
 
 def _nearer(router: np.ndarray, oracle: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -68,7 +68,7 @@ def _one_big_beats_all(evidence: Evidence, holdout: str) -> list[Part]:
 
 @claim(
     "more_big_helps",
-    "On average, the best fixed pattern and this router lose less with more big layers.",
+    "On average, the best fixed pattern and the learned router lose less with more big layers.",
     "figure 4b",
 )
 def _more_big_helps(evidence: Evidence, holdout: str) -> list[Part]:
@@ -82,7 +82,9 @@ def _more_big_helps(evidence: Evidence, holdout: str) -> list[Part]:
     for title, name in (("fixed", "fixed_best"), ("router", "softmax_budget")):
         rows = [evidence.budget(name, big, "routers") for big in budgets]
         where = f"{budgets[0]} to {budgets[-1]}"
-        parts.append(below(f"{title}: nats a further big layer, {where}", evidence.of(slope, holdout, *rows)))
+        found = [below(f"{title}: nats a further big layer, {where}", evidence.of(slope, holdout, *rows))]
+        learned = [row.seeds for row in rows if row.learned]
+        parts += of_seeds(found, min(learned)) if learned else found
     return parts
 
 
@@ -145,9 +147,10 @@ def _constant_budget(evidence: Evidence, holdout: str) -> list[Part]:
     "figure 8a-b",
 )
 def _near_dense(evidence: Evidence, holdout: str) -> list[Part]:
-    rows = {name: evidence.seeds("dense", name) for name in ("duo_100", "dense_big", "duo_0", "dense_small")}
-    big = evidence.minus(rows["duo_100"], rows["dense_big"], holdout)
-    small = evidence.minus(rows["duo_0"], rows["dense_small"], holdout)
+    big, small = (
+        evidence.minus_paired(*evidence.pairs("dense", name, twin), holdout)
+        for name, twin in (("duo_100", "dense_big"), ("duo_0", "dense_small"))
+    )
     return [within("all big minus its dense twin", big, CLOSE), above("all small minus its dense twin", small)]
 
 
@@ -157,8 +160,8 @@ def _near_dense(evidence: Evidence, holdout: str) -> list[Part]:
     "figure 8c",
 )
 def _joint_beats_freezing(evidence: Evidence, holdout: str) -> list[Part]:
-    joint, frozen = evidence.seeds("dense", "duo_50"), evidence.seeds("dense", "big_first_50")
-    return [below("half big: jointly minus big first", evidence.minus(joint, frozen, holdout))]
+    joint, frozen = evidence.pairs("dense", "duo_50", "big_first_50")
+    return [below("half big: jointly minus big first", evidence.minus_paired(joint, frozen, holdout))]
 
 
 @claim(

@@ -21,7 +21,7 @@ from duo.report.paper.evidence import Evidence
 from duo.report.paper.figures import DRAW
 from duo.report.paper.statement import judge
 from duo.report.paper.tables import FIGURES, Rows, collect, to_csv
-from duo.report.paper.words import tell
+from duo.report.paper.words import stands_on, tell, tell_intervals
 from duo.storage.files import replacing
 
 PAGE = Path(__file__).parent / "page"
@@ -76,7 +76,12 @@ def _draw(folder: Path, evidence: Evidence) -> Iterable[Shown]:
                 path.unlink()  # of an earlier start
         else:
             _draw_one(png, to_csv(rows), rows, DRAW[numbers.figure])
-        yield Shown(numbers.figure, numbers.title, tell(numbers.figure, rows), png if rows else None, missing)
+        sentences = [
+            *tell(numbers.figure, rows),
+            *tell_intervals(rows, evidence.level),
+            *stands_on(numbers.figure, evidence),
+        ]
+        yield Shown(numbers.figure, numbers.title, sentences, png if rows else None, missing)
 
 
 def _draw_one(png: Path, text: str, rows: Rows, draw: Callable[[Rows], Figure]) -> None:
@@ -112,6 +117,7 @@ def _plain(part: Part) -> dict[str, object]:
     return {
         "says": part.says, "value": part.found.value, "interval": part.found.interval,
         "claimed": {name: bound for name, bound in bounds.items() if math.isfinite(bound)}, "verdict": part.verdict,
+        "why": part.why,
     }  # fmt: skip
 
 
@@ -120,7 +126,8 @@ def _number(part: Part) -> str:
     value = "none" if part.found.value is None else f"{part.found.value:+.4f}"
     interval = "" if part.found.interval is None else " [{:+.4f}, {:+.4f}]".format(*part.found.interval)
     wanted = [f"above {part.low:g}"] * math.isfinite(part.low) + [f"below {part.high:g}"] * math.isfinite(part.high)
-    return f"{part.says}: {value}{interval}, claimed {' and '.join(wanted)}: {part.verdict}"
+    why = f" ({part.why})" if part.why else ""
+    return f"{part.says}: {value}{interval}, claimed {' and '.join(wanted)}: {part.verdict}{why}"
 
 
 def _by_statement(claims: Sequence[Claim]) -> tuple[list[str], dict[str, dict[str, Claim]]]:

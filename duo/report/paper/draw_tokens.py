@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
 from duo.report.canvas import new_panels
@@ -12,7 +14,7 @@ from duo.report.paper.canvas import COLORS, MARKS, split_rows
 from duo.report.paper.tables import Rows
 
 PER_LINE = 88  # characters of a passage in figure 6
-PANELS = {"small": "a: loss under all small", "gap": "b: gap to the oracle"}
+GROUND = LinearSegmentedColormap.from_list("ground", [(1, 1, 1), (0.15, 0.45, 0.85)])
 
 
 def draw_passage(rows: Rows) -> Figure:
@@ -40,12 +42,14 @@ def draw_difficulty(rows: Rows) -> Figure:
     holdouts = split_rows(rows, "holdout")
     lines = {name: _lay_out(part) for name, part in holdouts.items()}
     heights = [max(line for line, _ in lines[name]) + 2 for name in holdouts]
-    figure, axes = new_panels(len(holdouts), 2, 17, 0.21 * sum(heights) + 1, height_ratios=heights)
+    figure, axes = new_panels(len(holdouts), 2, 18.5, 0.21 * sum(heights) + 1, height_ratios=heights)
     for line, (holdout, part) in zip(axes, holdouts.items(), strict=True):
         for axis, (panel, column) in zip(
             line, (("a: loss under all small", "small"), ("b: gap to the oracle", "gap")), strict=True
         ):
-            _write(axis, part, lines[holdout], column)
+            most = _write(axis, part, lines[holdout], column)
+            scale = ScalarMappable(Normalize(0, most), GROUND)
+            figure.colorbar(scale, ax=axis, label="nats", extend="max", fraction=0.02, pad=0.01)
             axis.set_title(f"{panel}, {printable(holdout)}", fontsize=10)
     return figure
 
@@ -63,16 +67,17 @@ def _lay_out(rows: Rows) -> list[tuple[int, int]]:
     return places
 
 
-def _write(axis: Axes, rows: Rows, places: list[tuple[int, int]], column: str) -> None:
-    """Tokens on a ground whose darkness is their number, up to the 95th percentile."""
+def _write(axis: Axes, rows: Rows, places: list[tuple[int, int]], column: str) -> float:
+    """Tokens on a ground whose darkness is their number, up to the 95th percentile, which is returned."""
     values = np.array([row[column] for row in rows])
     most = max(float(np.quantile(values, 0.95)), 1e-9)
     for row, (line, start), value in zip(rows, places, np.clip(values / most, 0, 1), strict=True):
         text = row["token"].partition("\n")[0] or "\u21b5"
-        ground = (1 - 0.85 * value, 1 - 0.55 * value, 1 - 0.15 * value)
         axis.text(
             start, line, printable(text, 40), family="monospace", fontsize=7, va="center", parse_math=False,
-            color="white" if value > 0.7 else "black", bbox={"facecolor": ground, "edgecolor": "none", "pad": 0.8},
+            color="white" if value > 0.7 else "black",
+            bbox={"facecolor": GROUND(value), "edgecolor": "none", "pad": 0.8},
         )  # fmt: skip
     axis.set(xlim=(0, PER_LINE), ylim=(max(line for line, _ in places) + 1, -1))
     axis.axis("off")
+    return most

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from duo.evaluation.comparison import Comparison
-from duo.evaluation.intervals import LEVEL, Estimate, jackknife, jackknife_documents
+from duo.evaluation.intervals import LEVEL, Estimate, jackknife
+from duo.evaluation.resample import jackknife_documents, jackknife_largest, jackknife_share
 from duo.evaluation.row import Row, average_rows, pair_scores
 from duo.evaluation.trace import Candidates, Trace
 from duo.recipe import name_group
 
-Statistic = Callable[[np.ndarray], float]
-"""A number of the sequences where keep_B is true."""
+Statistic = Callable[[Trace, np.ndarray], Any]
+"""A number of a trace, of the sequences where keep_B is true."""
 
 
 class Missing(ValueError):
@@ -28,8 +31,8 @@ class Evidence:
     layers: int
     comparisons: dict[str, Comparison] = field(default_factory=dict)
     """By part."""
-    traces: dict[str, dict[str, Trace]] = field(default_factory=dict)
-    """By name (`oracle at half`, `router at half`, `all small`, ...) and hold-out."""
+    traces: dict[str, dict[str, list[Trace]]] = field(default_factory=dict)
+    """By name (`oracle at half`, `router at half`, ...) and hold-out; of a router that learned one for each seed."""
     candidates: dict[str, Candidates] = field(default_factory=dict)
     """By hold-out."""
     texts: list[bytes] = field(default_factory=list)
@@ -38,6 +41,8 @@ class Evidence:
     """By hold-out, facts of the traced labels, as `line_start_BT`."""
     level: float = LEVEL
     """Of every interval."""
+    origins: dict[str, str] = field(default_factory=dict)
+    """By part and trace, the backbone that it stands on, where that is not the one that the report is of."""
 
     @property
     def budgets(self) -> dict[str, int]:
@@ -82,17 +87,20 @@ class Evidence:
         """The budgets that a part goes over, in big modules; raises Missing."""
         return [int(group.partition("=")[2]) for group in self.groups(part)]
 
-    def seeds(self, part: str, name: str) -> Row:
-        """A row of all groups of a part, which are its seeds, as one.
+    def pairs(self, part: str, name: str, other: str) -> tuple[Row, Row]:
+        """Two rows of those groups of a part that have both; the groups are seeds, and each row is one of all of them.
 
         Raises:
-            Missing: it is not there, or failed.
+            Missing: no group has both.
         """
-        rows = [self.comparisons[part].groups[group].get(name) for group in self.groups(part)]
-        found = [row for row in rows if row and not row.failed]
-        if not found:
-            raise Missing(f"part {part} has no row {name}")
-        return average_rows(found)
+        groups = [self.comparisons[part].groups[group] for group in self.groups(part)]
+        found = [[group.get(row) for row in (name, other)] for group in groups]
+        whole = [[row for row in rows if row and not row.failed] for rows in found]
+        both = [rows for rows in whole if len(rows) == 2]
+        if not both:
+            raise Missing(f"part {part} has no row {name} beside {other}")
+        ours, theirs = zip(*both, strict=True)
+        return average_rows([*ours]), average_rows([*theirs])
 
     def text(self, token: int) -> str:
         """A token as it is shown; bytes that are no whole sign are shown as one that is unknown."""
@@ -102,25 +110,59 @@ class Evidence:
         """The row of so many big modules."""
         return self.row(part, name, **{"budget.big": big})
 
-    def trace(self, name: str, holdout: str) -> Trace:
-        """Raises Missing where there is none."""
-        if holdout not in self.traces.get(name, {}):
+    def seeds(self, name: str, holdout: str) -> list[Trace]:
+        """The traces of all seeds; raises Missing where there is none."""
+        found = self.traces.get(name, {}).get(holdout)
+        if not found:
             raise Missing(f"no routes of {name} on {holdout}")
-        return self.traces[name][holdout]
+        return found
+
+    def trace(self, name: str, holdout: str) -> Trace:
+        """That of the first seed; raises Missing where there is none."""
+        return self.seeds(name, holdout)[0]
 
     def minus(self, row: Row, other: Row, holdout: str) -> Estimate:
         """How much more a row loses than another, paired: on the full hold-out where both have it, else its subset."""
         ours, theirs = (score.sequences for score in pair_scores(row, other, holdout))
         return jackknife(np.subtract, ours, theirs, level=self.level)
 
+    def minus_paired(self, row: Row, other: Row, holdout: str) -> Estimate:
+        """The same of two rows of the same seeds (see `pairs`): a seed's two trainings are left out together."""
+        ours, theirs = (score.sequences for score in pair_scores(row, other, holdout))
+        # what two trainings of a seed have in common is no doubt about their difference
+        both = ours._replace(loss_ZB=ours.loss_ZB - theirs.loss_ZB)
+        return jackknife(lambda difference: difference, both, level=self.level)
+
     def of(self, statistic: Callable[..., np.ndarray], holdout: str, *rows: Row) -> Estimate:
         """A statistic of the rows' mean losses on the subset, which takes arrays."""
         return jackknife(statistic, *(row.subset[holdout].sequences for row in rows), level=self.level)
 
-    def over(self, statistic: Statistic, trace: Trace) -> Estimate:
-        """A statistic of a trace's sequences."""
-        return jackknife_documents(statistic, trace.document_B, trace.scored_BT.sum(1), self.level)
+    def mixtures(self, family: str = "") -> list[str]:
+        """Names of the traces that are mixtures of a family's backbone; raises Missing where there are none."""
+        found = [name for name in self.traces if "%" in name and name.startswith("opt, ") == bool(family)]
+        if not found:
+            raise Missing(f"no routes of mixtures{f' of {family}' if family else ''}")
+        return found
 
-    def over_candidates(self, statistic: Statistic, found: Candidates) -> Estimate:
+    def over(self, statistic: Statistic, traces: Sequence[Trace]) -> Estimate:
+        """A statistic of a router's routes, averaged over its seeds."""
+        return jackknife_documents(*self._sample(statistic, traces), level=self.level)
+
+    def share_over(self, statistic: Statistic, traces: Sequence[Trace]) -> Estimate:
+        """The same of a share of tokens."""
+        return jackknife_share(*self._sample(statistic, traces), level=self.level)
+
+    def largest_over(self, statistic: Statistic, traces: Sequence[Trace]) -> Estimate:
+        """The largest of several shares of tokens, chosen by these tokens."""
+        return jackknife_largest(*self._sample(statistic, traces), level=self.level)
+
+    def _sample(
+        self, statistic: Statistic, traces: Sequence[Trace]
+    ) -> tuple[list[Callable[[np.ndarray], Any]], np.ndarray, np.ndarray]:
+        """The statistic of each seed's trace, and the sequences that all of them are of."""
+        first = traces[0]
+        return [partial(statistic, trace) for trace in traces], first.document_B, first.scored_BT.sum(1)
+
+    def over_candidates(self, statistic: Callable[[np.ndarray], float], found: Candidates) -> Estimate:
         """A statistic of what candidates are worth."""
-        return jackknife_documents(statistic, found.document_B, found.tokens_B, self.level)
+        return jackknife_documents([statistic], found.document_B, found.tokens_B, self.level)

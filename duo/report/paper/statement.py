@@ -19,8 +19,6 @@ class Statement(NamedTuple):
     name: str
     says: str
     place: str
-    domain: str
-    """The hold-out that it is about; empty: all."""
     measure: Measure
 
 
@@ -28,11 +26,11 @@ STATEMENTS: list[Statement] = []
 """All claims, in the order in which they are told."""
 
 
-def claim(name: str, says: str, place: str, domain: str = "") -> Callable[[Measure], Measure]:
+def claim(name: str, says: str, place: str) -> Callable[[Measure], Measure]:
     """Makes what measures a claim one of the report's."""
 
     def register(measure: Measure) -> Measure:
-        STATEMENTS.append(Statement(name, says, place, domain, measure))
+        STATEMENTS.append(Statement(name, says, place, measure))
         return measure
 
     return register
@@ -47,8 +45,6 @@ def judge(evidence: Evidence) -> list[Claim]:
 def _measure(evidence: Evidence, tests: int) -> Iterator[Claim]:
     for said in STATEMENTS:
         for holdout in evidence.holdouts:
-            if said.domain not in ("", holdout):
-                continue
             parts, why = [], ""
             try:
                 parts = said.measure(evidence, holdout)

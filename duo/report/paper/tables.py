@@ -98,7 +98,8 @@ def _by_place(trace: Trace, module: int) -> Iterator[dict[str, Any]]:
     used_TL = ((trace.route_BTL == module) & trace.scored_BT[..., None]).sum(0)
     scored_T = np.maximum(trace.scored_BT.sum(0), 1)
     for (position, layer), count in np.ndenumerate(used_TL):
-        yield {"position": position, "layer": layer, "share": round(float(count / scored_T[position]), 4)}
+        share = round(float(count / scored_T[position]), 4)
+        yield {"position": position, "layer": layer, "share": share, "sequences": len(trace.tokens_BT)}
 
 
 def _interval(found: Estimate, name: str) -> dict[str, Any]:
@@ -174,21 +175,13 @@ def _typical(evidence: Evidence, holdout: str) -> int:
 
 def _figure_7(evidence: Evidence, holdout: str) -> Rows:
     rows = Rows()
-    for name in _mixtures(evidence, ""):
+    for name in evidence.mixtures():
         route_TL = evidence.trace(name, holdout).route_BTL[0]
         rows += [
             {"panel": name, "position": position, "layer": layer, "module": MODULES[module]}
             for (position, layer), module in np.ndenumerate(route_TL)
         ]
     return rows
-
-
-def _mixtures(evidence: Evidence, family: str) -> list[str]:
-    """Names of the traces that are mixtures of a family."""
-    found = [name for name in evidence.traces if "%" in name and name.startswith("opt, ") == bool(family)]
-    if not found:
-        raise Missing(f"no routes of mixtures{f' of {family}' if family else ''}")
-    return found
 
 
 TRAININGS = {
@@ -200,17 +193,19 @@ TRAININGS = {
 
 
 def _figure_8(evidence: Evidence, holdout: str) -> Rows:
-    means = {name: evidence.seeds("dense", name) for name in evidence.rows("dense") if name in TRAININGS}
-    return [
-        {"row": name, "training": TRAININGS[name][0], "p_big": TRAININGS[name][1], "seeds": row.seeds}
-        | _against(evidence, row, means["dense_big"], holdout)
-        for name, row in means.items()
-    ]
+    rows = Rows()
+    for name in (name for name in evidence.rows("dense") if name in TRAININGS):
+        row, dense = evidence.pairs("dense", name, "dense_big")
+        training, p_big = TRAININGS[name]
+        told = {"row": name, "training": training, "p_big": p_big, "seeds": row.seeds}
+        loss = pair_scores(row, dense, holdout)[0].loss
+        rows.append(told | {"loss": loss} | _interval(evidence.minus_paired(row, dense, holdout), "difference"))
+    return rows
 
 
 def _figure_9(evidence: Evidence, holdout: str) -> Rows:
     rows = Rows()
-    for name in _mixtures(evidence, "opt"):
+    for name in evidence.mixtures("opt"):
         trace = evidence.trace(name, holdout)
         for module, title in enumerate(MODULES):
             rows += [{"panel": name, "module": title} | row for row in _by_place(trace, module)]
@@ -225,7 +220,7 @@ def _panels(who: str) -> dict[str, str]:
 SHARES = "share of big, or of skips, by layer and position"
 FIGURES = [
     Numbers("2", f"Routes of the oracle: {SHARES}", _shares(_panels("oracle"))),
-    Numbers("3", f"Routes of the learned router: {SHARES}", _shares(_panels("router"))),
+    Numbers("3", f"Routes of the learned router, of its first seed: {SHARES}", _shares(_panels("router"))),
     Numbers("4a", "Loss with half of the layers big, minus the best fixed pattern's", _figure_4a),
     Numbers("4b", "Loss against the number of big layers, minus all big's", _figure_4b),
     Numbers("4c", "Loss under budgets that fall or rise along the sequence, minus the constant budget's", _figure_4c),
