@@ -16,7 +16,7 @@ from torch import Tensor, nn
 Product = Callable[[nn.Linear, Tensor], Tensor]
 """product(linear, x_RX) -> what the linear layer makes of the rows."""
 
-FEW = 8  # tokens, at most, for which a list is quicker than indices, and on a GPU both modules than waiting for counts
+FEW = 16  # tokens, at most, for which a list is quicker than indices, and on a GPU both modules than waiting for counts
 
 
 class Module(Protocol):
@@ -56,10 +56,11 @@ def mix(ffns: Pair, x_ND: Tensor, weight_NO: Tensor, real_N: Tensor | None = Non
         return run_both(ffns, x_ND, weight_NO)
     if not learns and sorted(used) == [0, len(x_ND)]:
         return run_one(ffns, x_ND, weight_NO, used.index(len(x_ND)))
-    y_ND = run_chosen(ffns, x_ND, weight_NO, chosen_NO)
+    y_ND = run_chosen(ffns, x_ND, weight_NO, chosen_NO, used[0])
     if learns:
         with torch.no_grad():  # times a weight of 0: neither x nor the parameters have a gradient through it
-            made_RD, at = gathered(ffns, x_ND, ~chosen_NO if real_N is None else ~chosen_NO & real_N[:, None])
+            idle_NO = ~chosen_NO if real_N is None else ~chosen_NO & real_N[:, None]
+            made_RD, at = gathered(ffns, x_ND, idle_NO, int(idle_NO[:, 0].sum()))
         y_ND = y_ND.index_add(0, at[0], weighed(made_RD, weight_NO[at], x_ND))
     return y_ND
 
@@ -91,32 +92,30 @@ def run_one(ffns: Pair, x_ND: Tensor, weight_NO: Tensor, module: int) -> Tensor:
 
 def run_few(ffns: Pair, x_ND: Tensor, weight_NO: Tensor) -> Tensor:
     """A few tokens, without gradients: sorted out in Python, where operators on indices would take longer."""
-    y_ND, rows = None, weight_NO.tolist()
-    for module, ffn in enumerate(ffns):
-        chosen = [number for number, row in enumerate(rows) if row[module]]
-        if len(chosen) == len(rows):
-            made_ND = weighed(ffn(x_ND), weight_NO[:, module], x_ND)
-            y_ND = made_ND if y_ND is None else y_ND + made_ND
-        elif chosen:
-            y_ND = torch.zeros_like(x_ND) if y_ND is None else y_ND
-            at_R = torch.tensor(chosen)
-            y_ND.index_add_(0, at_R, weighed(ffn(x_ND.index_select(0, at_R)), weight_NO[at_R, module], x_ND))
-    return torch.zeros_like(x_ND) if y_ND is None else y_ND
+    rows = weight_NO.tolist()
+    small, big = ([number for number, row in enumerate(rows) if row[module]] for module in (0, 1))
+    if sorted((len(small), len(big))) == [0, len(rows)]:
+        module = int(len(big) > 0)
+        y_ND = ffns[module](x_ND)
+        return y_ND if all(row[module] == 1 for row in rows) else weighed(y_ND, weight_NO[:, module], x_ND)
+    if not small and not big:
+        return torch.zeros_like(x_ND)
+    at = torch.tensor(small + big), torch.tensor([0] * len(small) + [1] * len(big))
+    small_RD, big_RD = x_ND.index_select(0, at[0]).tensor_split((len(small),))
+    made_RD = torch.cat([ffn(part_RD) for ffn, part_RD in zip(ffns, (small_RD, big_RD), strict=True) if len(part_RD)])
+    return torch.zeros_like(x_ND).index_add_(0, at[0], weighed(made_RD, weight_NO[at], x_ND))
 
 
-def run_chosen(ffns: Pair, x_ND: Tensor, weight_NO: Tensor, chosen_NO: Tensor) -> Tensor:
-    """Many tokens: sorted by module once, each module on its slice."""
-    made_RD, at = gathered(ffns, x_ND, chosen_NO)
-    made_RD = weighed(made_RD, weight_NO[at], x_ND)
-    if len(made_RD) == len(x_ND) and not chosen_NO.all(1).any():  # every token once
-        return torch.empty_like(x_ND).index_copy(0, at[0], made_RD)
-    return torch.zeros_like(x_ND).index_add(0, at[0], made_RD)
+def run_chosen(ffns: Pair, x_ND: Tensor, weight_NO: Tensor, chosen_NO: Tensor, few: int) -> Tensor:
+    """Many tokens, `few` of which chose small: sorted by module once, each module on its slice."""
+    made_RD, at = gathered(ffns, x_ND, chosen_NO, few)
+    # added, not written: a soft mixture gives a token to both
+    return torch.zeros_like(x_ND).index_add(0, at[0], weighed(made_RD, weight_NO[at], x_ND))
 
 
-def gathered(ffns: Pair, x_ND: Tensor, chosen_NO: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+def gathered(ffns: Pair, x_ND: Tensor, chosen_NO: Tensor, few: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """What small, then big make of the tokens chosen for them, (R, D), and where these stand in (N, O)."""
-    module_R, token_R = chosen_NO.t().nonzero().unbind(1)  # R: the tokens of small, then those of big
-    few = int((module_R == 0).sum())
+    module_R, token_R = chosen_NO.t().nonzero().unbind(1)  # R: the few tokens of small, then those of big
     # gathered, not masked: both FFNs on all tokens are slower than all big (measured)
     small_RD, big_RD = x_ND.index_select(0, token_R).tensor_split((few,))
     return torch.cat((ffns[0](small_RD), ffns[1](big_RD))), (token_R, module_R)
