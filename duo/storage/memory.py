@@ -13,9 +13,9 @@ CHOSEN = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC
 def keep_freed_memory() -> bool:
     """Has glibc keep what is freed for the next step; returns whether it does.
 
-    Every training step frees and takes the same tensors. By itself glibc gives the large ones back to the system, which
-    fills the same pages with zeros again: 15 to 20 % of a step at D=64 (`LOG.md`, 2026-11-29). Nothing is changed where
-    somebody has chosen by the environment, nor under another C library.
+    Every training step frees and takes the same tensors. By itself glibc gives some of them back to the system, which
+    fills the same pages with zeros again: 5 to 8 % of a step at D=64, more where the heap lies badly (`LOG.md`,
+    2026-11-29). Nothing is changed where somebody has chosen by the environment, nor under another C library.
     """
     if any(name in os.environ for name in CHOSEN):
         return False
