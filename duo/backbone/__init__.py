@@ -2,6 +2,7 @@
 
 config       its shape; the order of the modules
 room         keys and values, in memory that is allocated once
+routed       a layer's FFNs on the tokens that chose them
 block        one layer: attention, FFNs, what a skip bypasses
 model        embedding, layers, head; what a pass leaves behind
 watch        who is told of passes

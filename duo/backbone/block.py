@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from duo.backbone.attention import Attention, Places
 from duo.backbone.config import BIG, MODULES, SKIP, SMALL, BackboneConfig
 from duo.backbone.room import Pair, extend
+from duo.backbone.routed import Product, learning, mix
 
 Gate = Callable[[Tensor, int], Tensor]
 """gate(x_BSD, layer) -> weight_BSM over (skip, small, big), asked once a layer with the tokens of the present step."""
@@ -32,10 +33,11 @@ class FFN(nn.Module):
         self.up = nn.Linear(config.width, inner, bias=bias)
         self.down = nn.Linear(inner, config.width, bias=bias)
 
-    def forward(self, x_ND: Tensor) -> Tensor:
-        """(N, D) -> (N, D)."""
-        inner = F.relu(self.up(x_ND)) if self.gate is None else F.silu(self.gate(x_ND)) * self.up(x_ND)
-        return self.down(inner)
+    def forward(self, x_RD: Tensor, product: Product = nn.Linear.__call__) -> Tensor:
+        """(R, D) -> (R, D); `product` may compute some rows alone."""
+        if self.gate is None:
+            return product(self.down, F.relu(product(self.up, x_RD)))
+        return product(self.down, F.silu(product(self.gate, x_RD)) * product(self.up, x_RD))
 
 
 class DuoFFN(nn.Module):
@@ -47,33 +49,11 @@ class DuoFFN(nn.Module):
         self.big = FFN(config, config.big)
 
     def forward(self, x_BSD: Tensor, weight_BSM: Tensor, real_BS: Tensor | None = None) -> Tensor:
-        """`sum_m weight_m * module_m(x)` over the tokens that give module m a weight other than 0.
-
-        Where the weights learn (`learning`), the real tokens run the other modules too: these add 0 here, and what they
-        would have added to the gradient of the weights (a gate learns from what it did not choose).
-
-        A module without tokens is called on an empty batch: its parameters get zero gradients, and no process waits.
-        """
-        x_ND, weight_NO = x_BSD.flatten(0, 1), weight_BSM[..., 1:].flatten(0, 1)  # O: small and big
-        y_ND = torch.zeros_like(x_ND)
-        chosen_NO = weight_NO != 0
-        made_RD, at_R = self._run(x_ND, chosen_NO)
-        # added, not written: a soft mixture gives a token to both
-        y_ND.index_add_(0, at_R[0], (made_RD * weight_NO[at_R][:, None]).to(x_ND.dtype))
-        if learning(weight_NO) and len(made_RD) < weight_NO.numel():
-            idle_NO = ~chosen_NO if real_BS is None else ~chosen_NO & real_BS.flatten()[:, None]
-            with torch.no_grad():  # times a weight of 0: neither x nor the parameters have a gradient through it
-                made_RD, at_R = self._run(x_ND, idle_NO)
-            y_ND.index_add_(0, at_R[0], (made_RD * weight_NO[at_R][:, None]).to(x_ND.dtype))
+        """`sum_m weight_m * module_m(x)`, module m on the tokens whose weight for it is not 0 (see `mix`)."""
+        real_N = None if real_BS is None else real_BS.flatten()
+        # O: small and big
+        y_ND = mix((self.small, self.big), x_BSD.flatten(0, 1), weight_BSM[..., 1:].flatten(0, 1), real_N)
         return y_ND.view_as(x_BSD)
-
-    def _run(self, x_ND: Tensor, chosen_NO: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """What small, then big make of the tokens chosen for them, (R, D), and where these stand in (N, O)."""
-        module_R, token_R = chosen_NO.t().nonzero().unbind(1)  # R: the tokens of small, then those of big
-        few = int((module_R == 0).sum())
-        # gathered, not masked: both FFNs on all tokens are slower than all big (measured)
-        small_RD, big_RD = x_ND.index_select(0, token_R).tensor_split((few,))
-        return torch.cat((self.small(small_RD), self.big(big_RD))), (token_R, module_R)
 
     def of(self, module: int) -> FFN:
         """The FFN that stands for a module other than skip."""
@@ -121,7 +101,7 @@ class GatedTokens:
         """Attention, weighted by what does not skip."""
         keep_BS1 = 1 - self.weight_BSM[..., SKIP, None]
         drawn_BSD, missed_BS1 = draw(keep_BS1[..., 0]), keep_BS1 == 0
-        if learning(keep_BS1) and missed_BS1.any():  # who skips learns what it missed, as in `DuoFFN`
+        if learning(keep_BS1) and missed_BS1.any():  # who skips learns what it missed, as in `mix`
             with torch.no_grad():
                 missed_BSD = draw(missed_BS1[..., 0])
             drawn_BSD = torch.where(missed_BS1, missed_BSD, drawn_BSD)
@@ -168,11 +148,6 @@ class Block(nn.Module):
         normed_XD = self.ffn_norm(h_XD)
         tokens.choose(normed_XD)
         return tokens.feed(self.ffn, normed_XD, h_XD, h_XD)
-
-
-def learning(weight: Tensor) -> bool:
-    """Whether weights are to get a gradient: then what they are weights of must be known, also where they are 0."""
-    return torch.is_grad_enabled() and weight.requires_grad
 
 
 def _shown(x_BSD: Tensor) -> Tensor:

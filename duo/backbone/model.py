@@ -161,9 +161,9 @@ class Backbone(nn.Module):
         # no mask where a triangle or every key will do: with one, torch cannot take its fastest kernels
         plain = not padded and (held == 0 or (start == held and total == start + 1))
         mask_BSU = None if plain else _mask(real_BT, start, held)
-        rotation_BSK = None if self.position_embedding is not None else self._rotation(position_BS)
+        rotation_BSX = None if self.position_embedding is not None else self._rotation(position_BS)
         # torch's triangle begins at the first key, and would hide a context from the one new token behind it
-        return Places(position_BS, rotation_BSK, mask_BSU, plain and held == 0, real_BT[:, start:] if padded else None)
+        return Places(position_BS, rotation_BSX, mask_BSU, plain and held == 0, real_BT[:, start:] if padded else None)
 
     def _rotation(self, position_BS: Tensor) -> Tensor:
         """Cosines and sines of the rotary positions (pairs are the two halves of a head, as in Llama)."""
@@ -171,7 +171,9 @@ class Backbone(nn.Module):
         # float32 whatever the weights are: bfloat16 has no digits for far positions
         frequency_K = self.config.rotary_base ** (-torch.arange(half, device=position_BS.device).float() / half)
         angle_BSK = position_BS[..., None].float() * frequency_K
-        return torch.cat((angle_BSK.cos(), angle_BSK.sin()), dim=-1)
+        cosine_BSK, sine_BSK = angle_BSK.cos(), angle_BSK.sin()
+        # both halves turn by the same angles, the first against the second
+        return torch.cat((cosine_BSK, cosine_BSK, -sine_BSK, sine_BSK), dim=-1)
 
 
 def _mask(real_BT: Tensor, start: int, held: int) -> Tensor:

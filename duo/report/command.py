@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 
 from duo.storage.location import shown_text
+from duo.storage.memory import keep_freed_memory
 from duo.storage.processes import is_chief
 from duo.storage.signals import Stopped, stopping
 
@@ -30,6 +31,7 @@ def run_command(work: Callable[[], int]) -> int:
     What is duo's own mistake is raised on, and shows where.
     """
     _prepare_streams()
+    keep_freed_memory()
     try:
         with stopping():
             status = work()

@@ -4,6 +4,7 @@ files        written under another name, then renamed
 weights      of modules, as safetensors, with digests
 processes    which of several processes writes and speaks
 signals      a process is asked to stop
+memory       what is freed stays with the process
 store        folders named by their content, anywhere
 location     places as they may be shown, without passwords
 """

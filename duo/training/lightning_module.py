@@ -40,8 +40,10 @@ class DuoModule(L.LightningModule):
         self.backbone, self.router = backbone, router
         self.config = config
         self._seed, self._purpose = seed, purpose
-        self._mean_loss = MeanMetric()  # since the last point of the logs, over all processes
+        # since the last point of the logs, over all processes; a look for NaN would wait for the device at every step
+        self._mean_loss = MeanMetric(nan_strategy="disable")
         self._mean_loss.persistent(True)  # in checkpoints: curves are the same where a run was stopped
+        self._losses: list[Tensor] = []  # of the batches of this step, not looked at yet
         self.strict_loading = False  # what is frozen is not in the checkpoints
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
@@ -49,7 +51,6 @@ class DuoModule(L.LightningModule):
 
         Raises:
             ValueError: whatever the router's code raises, or a loss from which nothing is learnt.
-            FloatingPointError: the loss is not finite.
         """
         step = self.global_step  # of the optimizer, also where batches are accumulated
         trial = Trial.of(
@@ -63,12 +64,12 @@ class DuoModule(L.LightningModule):
         )
         with blame(self.router, "loss"):
             loss = self.router.loss(trial)
-            value = loss.item()  # inside blame: it raises where the loss is no scalar
+            if loss.numel() != 1:
+                raise ValueError(f"the loss must be one number, not of shape {tuple(loss.shape)}")
             if not loss.requires_grad:
                 raise ValueError("the loss depends on no parameter")
-        if not math.isfinite(value):
-            raise FloatingPointError(f"the loss is {value}{self._where()}")
-        self._mean_loss.update(loss.detach())
+        self._losses.append(loss.detach().reshape(()))
+        self._mean_loss.update(self._losses[-1])
         if (step + 1) % self.config.log_every == 0:  # at 5 to 10 steps a second Lightning's logging costs time
             self.log("loss", self._mean_loss.compute(), prog_bar=True)
             self.log("learning_rate", self._learning_rate())
@@ -78,13 +79,22 @@ class DuoModule(L.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        """Clips the norm of the gradient, and stops before a gradient that is not finite reaches the weights."""
+        """Clips the norm of the gradient, and stops before what is not finite reaches the weights.
+
+        Raises:
+            FloatingPointError: a loss or the gradient's norm is not finite.
+        """
         # Lightning calls this before every step, whether it clips or not
         learning = [parameter for parameter in self.parameters() if parameter.grad is not None]
         # infinity clips nothing and still gives the norm
         norm = torch.nn.utils.clip_grad_norm_(learning, gradient_clip_val or self.config.grad_clip or math.inf)
-        if not torch.isfinite(norm):
-            raise FloatingPointError(f"the gradient's norm is {norm.item()}{self._where()}")
+        values, self._losses = torch.stack([*self._losses, norm]), []
+        if torch.isfinite(values).all():  # the only place in a step that waits for the device
+            return
+        *losses, gradient = values.tolist()
+        wrong = next((loss for loss in losses if not math.isfinite(loss)), None)
+        said = f"the gradient's norm is {gradient}" if wrong is None else f"the loss is {wrong}"
+        raise FloatingPointError(said + self._where())
 
     def configure_optimizers(self) -> Any:
         """AdamW on whatever requires a gradient, with warm-up and cosine."""
