@@ -14,6 +14,8 @@ from duo.report.paper.canvas import COLORS, MARKS, split_rows
 from duo.report.paper.tables import Rows
 
 PER_LINE = 88  # characters of a passage in figure 6
+DIFFICULTY = (("a: loss under all small", "small"), ("b: gap to the oracle", "gap"))
+"""Figure 6's panels, and the column that each shows."""
 GROUND = LinearSegmentedColormap.from_list("ground", [(1, 1, 1), (0.15, 0.45, 0.85)])
 
 
@@ -40,17 +42,16 @@ def _shown(token: str) -> str:
 def draw_difficulty(rows: Rows) -> Figure:
     """Figure 6: a passage, its tokens darker the harder they are (a), and the more the oracle gains on them (b)."""
     holdouts = split_rows(rows, "holdout")
+    drawn = [(holdout, *panel) for holdout in holdouts for panel in DIFFICULTY]
     lines = {name: _lay_out(part) for name, part in holdouts.items()}
-    heights = [max(line for line, _ in lines[name]) + 2 for name in holdouts]
-    figure, axes = new_panels(len(holdouts), 2, 18.5, 0.21 * sum(heights) + 1, height_ratios=heights)
-    for line, (holdout, part) in zip(axes, holdouts.items(), strict=True):
-        for axis, (panel, column) in zip(
-            line, (("a: loss under all small", "small"), ("b: gap to the oracle", "gap")), strict=True
-        ):
-            most = _write(axis, part, lines[holdout], column)
-            scale = ScalarMappable(Normalize(0, most), GROUND)
-            figure.colorbar(scale, ax=axis, label="nats", extend="max", fraction=0.02, pad=0.01)
-            axis.set_title(f"{panel}, {printable(holdout)}", fontsize=10)
+    heights = [max(line for line, _ in lines[holdout]) + 2 for holdout, _, _ in drawn]
+    # one below the other, so that the words can be read on a page's width
+    figure, axes = new_panels(len(drawn), 1, 9.5, 0.21 * sum(heights) + 1, height_ratios=heights)
+    for axis, (holdout, panel, column) in zip(axes[:, 0], drawn, strict=True):
+        most = _write(axis, holdouts[holdout], lines[holdout], column)
+        scale = ScalarMappable(Normalize(0, most), GROUND)
+        figure.colorbar(scale, ax=axis, label="nats", extend="max", fraction=0.02, pad=0.01)
+        axis.set_title(f"{panel}, {printable(holdout)}", fontsize=10)
     return figure
 
 
