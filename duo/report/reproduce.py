@@ -16,6 +16,9 @@ from duo.report.paper import Evidence, write_report
 from duo.stages.report import Measured, measure_report
 from duo.storage.processes import is_distributed
 
+DENSE, HALF_COST = "dense", "dense_equal_flops"
+"""Figure 8's part, and its row of a dense model that costs what half of the modules cost."""
+
 
 class Report(NamedTuple):
     """What a report found."""
@@ -35,6 +38,7 @@ def reproduce(recipe: Recipe, command: str, folder: Path, cache: Path, device: t
     if is_distributed():
         raise ValueError("a report is made by one process: leave out trainer.devices and trainer.num_nodes")
     _check_budgets(recipe)
+    _check_costs(recipe)
     found = measure_report(recipe, folder, cache, command, device)
     evidence = Evidence(
         recipe.backbone.layers,
@@ -58,6 +62,21 @@ def _check_budgets(recipe: Recipe) -> None:
                 at = spec["at"]["budget.big"]
                 raise ValueError(
                     f"report.traces.{name}.at: budget.big={at}, but of backbone.layers={layers} `{budget}` are {big}"
+                )
+
+
+def _check_costs(recipe: Recipe) -> None:
+    """Raises ValueError where the dense model of half the cost costs something else than half big, half small."""
+    part = recipe.parts.get(DENSE)
+    for rows in part.groups.values() if part else ():
+        if HALF_COST in rows:
+            config, big = recipe.backbone, rows[HALF_COST].backbone.big
+            mean = (config.big + config.small) // 2
+            if big != mean:
+                key = f"report.parts.{DENSE}.compare.rows.{HALF_COST}.backbone.big"
+                raise ValueError(
+                    f"{key}={big}, but half of the modules of backbone.big={config.big} and "
+                    f"backbone.small={config.small} cost what {mean} costs: set {key}={mean}"
                 )
 
 
