@@ -16,6 +16,7 @@ docs: ## the API reference, in docs/api
 benchmarks:
 	python benchmarks/training.py
 	python benchmarks/inference.py
+	python benchmarks/speculative.py
 	python benchmarks/oracle.py
 	python benchmarks/approximate.py
 	python benchmarks/coverage.py
