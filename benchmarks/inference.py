@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from pairs import Prepare, backbone_of, llama_of, show_ratios, time_in_turn
+from pairs import Prepare, backbone_of, llama_of, median_ratio, show_ratios, time_in_turn
 from torch import Tensor, nn
 
 from duo import Backbone, Budget, Router, Spec
@@ -112,10 +112,7 @@ def measure_budgets(backbone: Backbone, tokens_BT: Tensor, pairs: int) -> None:
     routers = {big: Random(Spec(layers, width, Budget(big).of(layers))) for big in range(0, layers + 1, 2)}
     works = {str(big): reading(backbone, router, tokens_BT) for big, router in routers.items()}
     seconds, all_big = time_in_turn(works, pairs), str(layers)
-    times = [
-        statistics.median(one / other for one, other in zip(spent, seconds[all_big], strict=True))
-        for spent in seconds.values()
-    ]
+    times = [median_ratio(spent, seconds[all_big]) for spent in seconds.values()]
     flops = [pass_cost(backbone.config, work()())[1] for work in works.values()]
     flops = [spent / flops[-1] for spent in flops]
     shown = ", ".join(f"{big}: {one:.2f} ({cost:.2f})" for big, one, cost in zip(routers, times, flops, strict=True))

@@ -53,6 +53,11 @@ def time_in_turn(works: Mapping[str, Prepare], pairs: int) -> dict[str, list[flo
     return seconds
 
 
+def median_ratio(ours: list[float], theirs: list[float]) -> float:
+    """The median of the pairs' ratios."""
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+
+
 def ratio(ours: list[float], theirs: list[float]) -> str:
     """The median of the pairs' ratios, and their quartiles.
 

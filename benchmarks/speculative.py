@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
-from pairs import Prepare, backbone_of, ratio, time_in_turn
+from pairs import Prepare, backbone_of, median_ratio, ratio, time_in_turn
 from torch import Tensor
 
 from duo import Backbone, Budget, Router, Spec, Trial, replay
@@ -154,10 +154,7 @@ def step_costs(backbone: Backbone, router: Router, prompt: list[int], pairs: int
     for name, module in DRAFTED.items():
         works[name] = lambda module=module: partial(step, backbone, module, last, cut(base, held))
     seconds = time_in_turn(works, 3 * pairs)
-    return {
-        name: statistics.median(one / other for one, other in zip(spent, seconds["1"], strict=True))
-        for name, spent in seconds.items()
-    }
+    return {name: median_ratio(spent, seconds["1"]) for name, spent in seconds.items()}
 
 
 def bound(costs: dict[str, float], draft: str, agreed: float) -> float:

@@ -34,7 +34,9 @@ os.fsync = lambda file: None  # milliseconds a file, thousands of times: no test
 
 
 # a finished run and a board of it take a minute to make
-SHARE_A_BOARD = ("advised", "entries", "generate_command", "leaderboard", "sealed", "submit", "verify")
+SHARE_A_BOARD = (
+    "advised", "difficulty_command", "entries", "generate_command", "leaderboard", "sealed", "submit", "verify",
+)  # fmt: skip
 
 
 def pytest_xdist_make_scheduler(config, log):

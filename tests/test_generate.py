@@ -1,23 +1,16 @@
-"""Generation: what is written under every deployable router, how tokens are drawn, and where a text ends."""
+"""Generation: what is written under every deployable router, and what cannot be continued."""
 
-import itertools
 import math
 
 import pytest
 import torch
 from conftest import random_route, random_tokens, toy_backbone
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import chisquare
-from toy_texts import CODE, Informed, toy_tokenizer
+from toy_texts import Informed
 
 from duo import Budget, Router, Spec, Trial, one_hot, replay
 from duo.backbone.flops import run_flops
 from duo.backbone.room import Room
-from duo.data.tokenizer import END, token_texts
 from duo.inference import Decoder, Sampling, compare_with_whole_pass, generate, stream
-from duo.inference.sampling import draw
-from duo.inference.text import Text
 from duo.routing import registry
 from duo.routing.router import route_and_run
 from duo.testing import is_bound
@@ -32,7 +25,6 @@ SHAPES = [
 ]  # fmt: skip
 PROMPTS = [[5, 9, 2, 60, 33], [7], [1, 2, 3, 4, 5, 6, 7, 8]]  # unequal
 GREEDY = Sampling(temperature=0)
-QUICK = settings(max_examples=60, deadline=None)
 
 
 def toy_router(name, budget=TWO, seed=0, **options):
@@ -193,239 +185,6 @@ def test_a_flip_at_a_near_tie_is_counted_and_told_from_one_with_a_margin():
     assert not near.broken_BTL.any()
     assert far.flipped_BTL[1, 9, 1]
     assert far.broken_BTL.any()
-
-
-# How tokens are drawn
-
-
-def plain(logits, seen, sampling):
-    """The probabilities of each token, by the definitions, one number after another; None near an edge."""
-    numbers = [
-        (x / sampling.repetition_penalty if x > 0 else x * sampling.repetition_penalty) if token in seen else x
-        for token, x in enumerate(logits)
-    ]
-    numbers = [x / sampling.temperature for x in numbers]
-    kept = {*range(len(numbers))}
-    if sampling.top_k is not None:
-        kth = sorted(numbers)[-min(sampling.top_k, len(numbers))]
-        kept = {token for token in kept if numbers[token] >= kth}
-    weight = {token: math.exp(numbers[token] - max(numbers)) for token in kept}
-    total, before = sum(weight.values()), 0.0
-    for token in sorted(kept, key=lambda token: (-numbers[token], token)):
-        if abs(before / total - sampling.top_p) < 1e-9:
-            return None
-        if sampling.top_p < 1 and before / total >= sampling.top_p:
-            kept.discard(token)
-        before += weight[token]
-    highest = max(weight.values())
-    if any(abs(weight[token] / highest - sampling.min_p) < 1e-9 for token in kept):
-        return None
-    kept = {token for token in kept if weight[token] >= sampling.min_p * highest}
-    total = sum(weight[token] for token in kept)
-    return [weight[token] / total if token in kept else 0.0 for token in range(len(numbers))]
-
-
-SAMPLINGS = st.builds(
-    Sampling,
-    repetition_penalty=st.floats(0.5, 2.0),
-    temperature=st.floats(0.05, 5.0),
-    top_k=st.none() | st.integers(1, 12),
-    top_p=st.floats(0.01, 1.0),
-    min_p=st.floats(0.0, 0.9),
-)
-# equal, or well apart: in between, rounding decides which is likelier
-LOGITS = st.lists(st.integers(-96, 96).map(lambda eighths: eighths / 8), min_size=2, max_size=9)
-
-
-@QUICK
-@given(LOGITS, st.sets(st.integers(0, 8)), SAMPLINGS)
-def test_probabilities_are_those_of_a_plain_reference(logits, seen, sampling):
-    expected = plain(logits, seen, sampling)
-    if expected is None:
-        return
-    seen_1V = torch.tensor([[token in seen for token in range(len(logits))]])
-    found_1V = sampling.probabilities(torch.tensor([logits]), seen_1V)
-    torch.testing.assert_close(found_1V[0], torch.tensor(expected).double(), atol=1e-6, rtol=1e-6)
-
-
-@QUICK
-@given(st.integers(0, 10_000), SAMPLINGS)
-def test_tokens_that_may_be_drawn_are_those_of_hugging_face(seed, sampling):
-    from transformers import generation as hf
-
-    torch.manual_seed(seed)
-    logits_BV, ids_BT = torch.randn(3, 20).double() * 4, torch.randint(20, (3, 5))
-    warpers = [hf.RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty)]
-    warpers.append(hf.TemperatureLogitsWarper(sampling.temperature))
-    warpers += [hf.TopKLogitsWarper(sampling.top_k)] if sampling.top_k else []
-    warpers += [hf.TopPLogitsWarper(sampling.top_p)] if sampling.top_p < 1 else []
-    warpers += [hf.MinPLogitsWarper(sampling.min_p)] if sampling.min_p else []
-    theirs_BV = logits_BV
-    for warper in warpers:
-        theirs_BV = warper(ids_BT, theirs_BV)
-    seen_BV = torch.zeros(3, 20, dtype=torch.bool).scatter(1, ids_BT, True)
-    torch.testing.assert_close(sampling.probabilities(logits_BV, seen_BV), theirs_BV.softmax(1), atol=1e-9, rtol=1e-9)
-
-
-@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.6, top_k=6, min_p=0.05)])
-def test_tokens_are_drawn_as_often_as_their_probabilities_say(sampling):
-    torch.manual_seed(0)
-    draws, logits_1V = 20_000, torch.randn(1, 12) * 2
-    seen_1V = torch.zeros(1, 12, dtype=torch.bool)
-    probability_V = sampling.probabilities(logits_1V, seen_1V)[0]
-    uniform_N = draw(5, torch.arange(draws), torch.arange(draws) % 7)
-    count_V = sampling.choose(logits_1V.expand(draws, -1), seen_1V.expand(draws, -1), uniform_N).bincount(minlength=12)
-    assert not count_V[probability_V == 0].any()
-    likely_V = probability_V * draws >= 5
-    expected = torch.cat((probability_V[likely_V], probability_V[~likely_V].sum()[None])) * draws
-    observed = torch.cat((count_V[likely_V], count_V[~likely_V].sum()[None]))
-    if not expected[-1]:
-        expected, observed = expected[:-1], observed[:-1]
-    assert chisquare(observed, expected).pvalue > 0.001
-
-
-def test_what_is_written_is_drawn_from_the_backbones_own_distribution():
-    backbone, router = toy_backbone(vocabulary=8), toy_router("fixed")
-    probability_V = whole_pass(backbone, router, [1, 2, 3]).logits_BTV[0, -1].double().softmax(-1)
-    written = generate(backbone, router, [[1, 2, 3]] * 2000, 1, seed=7)
-    count_V = torch.tensor([one.tokens[0] for one in written]).bincount(minlength=8)
-    assert chisquare(count_V, probability_V / probability_V.sum() * 2000).pvalue > 0.001
-
-
-@given(st.sampled_from([0.0, 1e-300, 1e-8]), LOGITS)
-def test_no_temperature_is_too_low(temperature, logits):
-    sampling, seen_1V = Sampling(temperature=temperature, repetition_penalty=1e300), torch.zeros(1, len(logits)).bool()
-    token_1 = sampling.choose(torch.tensor([logits]), seen_1V, torch.tensor([0.999]))
-    assert max(logits) - logits[token_1] < 1e-6
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"temperature": -1.0}, "temperature=-1.0 must be 0"), ({"temperature": math.inf}, "temperature=inf"),
-        ({"top_k": 0}, "top_k=0 must be 1 or more"), ({"top_p": 0.0}, "top_p=0.0 must be more than 0"),
-        ({"top_p": 1.5}, "top_p=1.5"), ({"top_p": math.nan}, "top_p=nan"), ({"min_p": -0.1}, "min_p=-0.1 must be from"),
-        ({"repetition_penalty": 0.0}, "repetition_penalty=0.0 must be more than 0"),
-    ],
-)  # fmt: skip
-def test_impossible_sampling_is_named(options, said):
-    with pytest.raises(ValueError, match=said):
-        Sampling(**options)
-
-
-# Where a text ends
-
-
-def naive(pieces, stop):
-    """The text of bytes up to where a stop string first ends, and how many pieces that took."""
-    for count in range(1, len(pieces) + 1):
-        text = b"".join(pieces[:count]).decode(errors="replace")
-        if count < len(pieces):  # a character that is not complete is no text yet
-            while text.endswith("\N{REPLACEMENT CHARACTER}"):
-                text = text[:-1]
-        for end in range(len(text) + 1):
-            if found := [one for one in stop if text[:end].endswith(one)]:
-                return text[: end - max(map(len, found))], count
-    return b"".join(pieces).decode(errors="replace"), len(pieces)
-
-
-@QUICK
-@given(st.text("ab#é漢🦜", max_size=14), st.lists(st.text("ab#é", min_size=1, max_size=4), max_size=3), st.data())
-def test_a_text_ends_in_front_of_the_first_stop_string_however_it_is_cut_into_tokens(text, stop, data):
-    content, pieces = text.encode(), []
-    while content:
-        size = data.draw(st.integers(1, 4))
-        pieces.append(content[:size])
-        content = content[size:]
-    shown, given_ = Text(stop), []
-    for number, piece in enumerate(pieces, 1):
-        texts = shown.add(piece, last=number == len(pieces))
-        assert not any("\N{REPLACEMENT CHARACTER}" in one for one in texts)  # no character is cut
-        given_ += texts
-        assert naive(pieces, stop)[0].startswith("".join(given_))  # nothing is taken back
-        if shown.stopped:
-            break
-    expected, count = naive(pieces, stop)
-    assert "".join(given_) == expected
-    assert len(given_) == count == (number if pieces else 0)
-
-
-@pytest.mark.parametrize("pieces", [[b"#aab#c"], [b"#", b"aab", b"#c"], [b"#a", b"a", b"b", b"#", b"c"]])
-def test_of_several_stop_strings_the_one_that_ends_first_counts_whatever_the_tokens(pieces):
-    shown = Text(["aab#c", "ab", "b#"])
-    given_ = [text for piece in pieces if not shown.stopped for text in shown.add(piece)]
-    assert "".join(given_) == "#a"
-    assert shown.stopped
-
-
-def test_bytes_that_are_no_text_are_shown_as_such():
-    shown = Text()
-    pieces = [b"a\xff", "é".encode()[:1], b"b", "漢".encode()[:2]]
-    given_ = [shown.add(piece, last=piece is pieces[-1]) for piece in pieces]
-    assert "".join(itertools.chain(*given_)) == b"".join(pieces).decode(errors="replace")
-
-
-def written_text(tokens):
-    byte_V = token_texts(toy_tokenizer())
-    return b"".join(byte_V[token] for token in tokens).decode(errors="replace")
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_stream_gives_exactly_the_final_text_token_by_token(seed):
-    backbone, router = toy_backbone(vocabulary=330), toy_router("softmax_budget")
-    about = {"most": 30, "tokenizer": toy_tokenizer(), "seed": seed, "stop_tokens": [17]}
-    whole = generate(backbone, router, ["Für jeden", "", CODE[:20]], **about)
-    streamed = [*stream(backbone, router, ["Für jeden", "", CODE[:20]], **about)]
-    for number, one in enumerate(whole):
-        mine = [part for part in streamed if part.prompt == number]
-        assert [part.token for part in mine] == one.tokens
-        assert "".join(part.text for part in mine) == one.text
-        assert [part.ended for part in mine] == [None] * (len(mine) - 1) + [one.ended]
-        assert one.text == written_text(one.tokens[:-1] if one.ended == "token" else one.tokens)
-    # the same text again, stopped in the middle of it by a string that several tokens hold
-    one = whole[0]
-    if len(one.text) >= 8:
-        stop = one.text[4:8]
-        stopped = generate(backbone, router, ["Für jeden"], stop=[stop], **about)[0]
-        assert stopped.ended == "stop"
-        assert stopped.text == one.text[: one.text.index(stop)]
-        assert stopped.tokens == one.tokens[: len(stopped.tokens)]
-
-
-def test_a_stream_gives_a_token_before_the_next_one_is_computed():
-    asked = []
-
-    class Asked(type(toy_router("random"))):
-        def route(self, trial):
-            asked.append(trial.tokens_BT.shape[1])
-            return super().route(trial)
-
-    coming = stream(toy_backbone(), Asked(Spec(3, 16, TWO)), [[1, 2], [3]], 5)
-    assert asked == []
-    for step in range(5):
-        assert [next(coming).prompt, next(coming).prompt] == [0, 1]
-        assert asked == [*range(2, 3 + step)]
-    assert [*coming] == []
-    assert len(asked) == 5  # the last token is never read
-
-
-def test_a_stop_token_ends_a_continuation_and_leaves_the_others_alone():
-    backbone, router = toy_backbone(), toy_router("random")
-    before = generate(backbone, router, PROMPTS, 12, seed=1)
-    token = before[1].tokens[3]
-    after = generate(backbone, router, PROMPTS, 12, seed=1, stop_tokens=[token])
-    for one, cut in zip(before, after, strict=True):
-        end = one.tokens.index(token) + 1 if token in one.tokens else 12
-        assert cut.tokens == one.tokens[:end]
-        assert cut.ended == ("token" if token in one.tokens else "length")
-        assert len(cut.weight_TLM) == len(cut.flops_T) == len(cut.tokens)
-
-
-def test_an_empty_text_begins_behind_the_end_of_a_document():
-    backbone, router = toy_backbone(vocabulary=330), toy_router("softmax_budget")
-    end = toy_tokenizer().token_to_id(END)
-    empty, told = (generate(backbone, router, [prompt], 5, tokenizer=toy_tokenizer()) for prompt in ("", [end]))
-    assert empty[0].tokens == told[0].tokens
 
 
 # Bad input

@@ -68,16 +68,16 @@ def _check_budgets(recipe: Recipe) -> None:
 def _check_costs(recipe: Recipe) -> None:
     """Raises ValueError where the dense model of half the cost costs something else than half big, half small."""
     part = recipe.parts.get(DENSE)
-    for rows in part.groups.values() if part else ():
-        if HALF_COST in rows:
-            config, big = recipe.backbone, rows[HALF_COST].backbone.big
-            mean = (config.big + config.small) // 2
-            if big != mean:
-                key = f"report.parts.{DENSE}.compare.rows.{HALF_COST}.backbone.big"
-                raise ValueError(
-                    f"{key}={big}, but half of the modules of backbone.big={config.big} and "
-                    f"backbone.small={config.small} cost what {mean} costs: set {key}={mean}"
-                )
+    if part is None:
+        return
+    mean = (part.backbone.big + part.backbone.small) // 2
+    for rows in part.groups.values():
+        if HALF_COST in rows and (big := rows[HALF_COST].backbone.big) != mean:
+            key = f"report.parts.{DENSE}.compare.rows.{HALF_COST}.backbone.big"
+            raise ValueError(
+                f"{key}={big}, but half of the modules of backbone.big={part.backbone.big} and "
+                f"backbone.small={part.backbone.small} cost what {mean} costs: set {key}={mean}"
+            )
 
 
 def mark_words(found: Measured) -> dict[str, dict[str, np.ndarray]]:
@@ -162,6 +162,6 @@ def _tell_seeds(found: Measured) -> str:
     seeds = sorted({row.seeds for row in rows if row.learned and not row.failed})
     if not seeds:
         return "none learned"
-    said = "1" if seeds == [1] else " to ".join(dict.fromkeys((str(seeds[0]), str(seeds[-1]))))
+    said = " to ".join(dict.fromkeys((str(seeds[0]), str(seeds[-1]))))
     more = f": claims about them are undecided below {SEEDS} (report.seeds={SEEDS})" if seeds[0] < SEEDS else ""
     return said + more

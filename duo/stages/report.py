@@ -20,6 +20,7 @@ from duo.data.tokenizer import token_texts
 from duo.evaluation.comparison import Comparison
 from duo.evaluation.trace import Candidates, Trace, compare_candidates, load_arrays, save_arrays, trace
 from duo.recipe import Recipe, digest, name_group
+from duo.routing.router import Router
 from duo.routing.source import module_digest
 from duo.search.patterns import MOST_LISTED
 from duo.stages.cache import Made, hold
@@ -84,7 +85,7 @@ def measure_report(recipe: Recipe, folder: Path, cache: Path, command: str, devi
     for name, spec in recipe.report.traces.items():
         if spec is not None and spec["part"] in found.comparisons:
             with _noting(found, f"trace {name}"):
-                found.traces[name] = dict(_trace(recipe.parts[spec["part"]], spec, opened(spec["part"]), device))
+                found.traces[name] = _trace(recipe.parts[spec["part"]], spec, opened(spec["part"]), device)
     if BUDGETS in found.comparisons:
         with _noting(found, "candidates"):
             data = opened(BUDGETS)
@@ -119,9 +120,7 @@ def _compare(part: Recipe, name: str, place: _Place) -> Comparison:
         return found
 
 
-def _trace(
-    part: Recipe, spec: dict[str, Any], data: TextData, device: torch.device
-) -> Iterator[tuple[str, list[Trace]]]:
+def _trace(part: Recipe, spec: dict[str, Any], data: TextData, device: torch.device) -> dict[str, list[Trace]]:
     """A row's routes on every hold-out, of a router that learns from each of the part's seeds."""
     group = name_group(spec.get("at", {}))
     rows = part.groups.get(group or next(iter(part.groups)), {})
@@ -129,24 +128,22 @@ def _trace(
         raise ValueError(f"part {spec['part']} has no row {spec['row']} at {group or 'all'}")
     found: dict[str, list[Trace]] = {holdout: [] for holdout in data.holdouts}
     for recipe in seeded_recipes(rows[spec["row"]], part.compare.seeds):
-        learned = _trace_once(recipe, spec.get("on", "subset"), data, device, found)
-        if not learned:
+        ours = data.batched(recipe.data.batch_size)
+        backbone, router = train_or_load(recipe, backbone_source(recipe), ours, device)
+        for holdout, traces in found.items():
+            traces.append(_trace_kept(recipe, spec.get("on", "subset"), ours, holdout, backbone, router))
+        if not learns(router.module):
             break  # other seeds would find the same
-    yield from found.items()
+    return found
 
 
-def _trace_once(recipe: Recipe, on: str, data: TextData, device: torch.device, found: dict[str, list[Trace]]) -> bool:
-    """Adds the routes of one seed on every hold-out; returns whether its router learned."""
-    ours = data.batched(recipe.data.batch_size)
-    backbone, router = train_or_load(recipe, backbone_source(recipe), ours, device)
-    for holdout, traces in found.items():
-        key = [router.digest, holdout, on, recipe.identity("data", "seed")]
-
-        def look(holdout: str = holdout) -> Trace:
-            return trace(backbone.module, router.module, _batches(ours, on, holdout), recipe.seed)
-
-        traces.append(_kept(data.cache, Trace, key, look))
-    return learns(router.module)
+def _trace_kept(
+    recipe: Recipe, on: str, data: TextData, holdout: str, backbone: Made[Backbone], router: Made[Router]
+) -> Trace:
+    """A router's routes on a hold-out, out of the cache where they are there."""
+    key = [router.digest, holdout, on, recipe.identity("data", "seed")]
+    look = lambda: trace(backbone.module, router.module, _batches(data, on, holdout), recipe.seed)  # noqa: E731
+    return _kept(data.cache, Trace, key, look)
 
 
 def _batches(data: TextData, on: str, holdout: str) -> Sequence[Batch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from duo.backbone import BIG, SKIP
@@ -16,14 +17,15 @@ EVEN = 0.05  # between the shares of two halves of the layers that are called ev
 SLIGHT = 0.2  # kappa up to which agreement is called slight (Landis and Koch 1977)
 MOSTLY = 0.6  # share from which on a layer is mostly skipped, or mostly kept
 MUCH = 0.2  # between the shares of two halves of the layers
-LATER = "share of big in the later half of the layers minus the earlier"
-EARLIER = "share of big at the first third of the tokens minus the last"
+LATER = "share of {} in the later half of the layers minus the earlier"
+EARLIER = "share of {} at the first third of the tokens minus the last"
+MODULES = {BIG: "big", SKIP: "skips"}  # as claims call what is used
 IN_ORDER = 0.5  # correlation of skips and layer from which on they are called an early exit
 
 
 def _late(evidence: Evidence, budget: str, holdout: str) -> tuple[str, Estimate]:
     found = evidence.seeds(f"oracle at {budget}", holdout)
-    where = f"oracle at {evidence.budgets[budget]}: {LATER}"
+    where = f"oracle at {evidence.budgets[budget]}: {LATER.format(MODULES[BIG])}"
     return where, evidence.over(partial(shares.lateness, module=BIG), found)
 
 
@@ -73,10 +75,18 @@ def _router_late_early(evidence: Evidence, holdout: str) -> list[Part]:
     parts = []
     for budget, big in evidence.budgets.items():
         found = evidence.seeds(f"router at {budget}", holdout)
-        late, early = (evidence.over(partial(of, module=BIG), found) for of in (shares.lateness, shares.earliness))
-        both = [above(f"router at {big}: {LATER}", late), above(f"router at {big}: {EARLIER}", early)]
-        parts += of_seeds(both, len(found))
+        parts += _late_and(evidence, f"router at {big}", found, BIG, above)
     return parts
+
+
+def _late_and(
+    evidence: Evidence, name: str, found: list[Trace], module: int, early_is: Callable[[str, Estimate], Part]
+) -> list[Part]:
+    """A learned router uses a module more in later layers; and at earlier tokens more (`above`) or less (`below`)."""
+    late, early = (evidence.over(partial(of, module=module), found) for of in (shares.lateness, shares.earliness))
+    used = MODULES[module]
+    parts = [above(f"{name}: {LATER.format(used)}", late), early_is(f"{name}: {EARLIER.format(used)}", early)]
+    return of_seeds(parts, len(found))
 
 
 @claim(
@@ -117,8 +127,7 @@ def _little_agreement(evidence: Evidence, holdout: str) -> list[Part]:
 def _opt_late_early(evidence: Evidence, holdout: str) -> list[Part]:
     parts = []
     for name, found in _of_opt(evidence, holdout, skipping=False):
-        late, early = (evidence.over(partial(of, module=BIG), found) for of in (shares.lateness, shares.earliness))
-        parts += of_seeds([above(f"{name}: {LATER}", late), above(f"{name}: {EARLIER}", early)], len(found))
+        parts += _late_and(evidence, name, found, BIG, above)
     return parts
 
 
@@ -130,12 +139,7 @@ def _opt_late_early(evidence: Evidence, holdout: str) -> list[Part]:
 def _opt_skips_late(evidence: Evidence, holdout: str) -> list[Part]:
     parts = []
     for name, found in _of_opt(evidence, holdout, skipping=True):
-        late, early = (evidence.over(partial(of, module=SKIP), found) for of in (shares.lateness, shares.earliness))
-        both = [
-            above(f"{name}: {LATER.replace('big', 'skips')}", late),
-            below(f"{name}: {EARLIER.replace('big', 'skips')}", early),
-        ]
-        parts += of_seeds(both, len(found))
+        parts += _late_and(evidence, name, found, SKIP, below)
     return parts
 
 

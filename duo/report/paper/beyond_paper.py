@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from duo.evaluation.intervals import Estimate, t_quantile
+from duo.evaluation.intervals import Estimate, share_of_gap, t_quantile
 from duo.evaluation.row import Row
 from duo.evaluation.verdict import Part, above, below, of_seeds
 from duo.report.paper.evidence import Evidence, Missing
@@ -75,12 +75,8 @@ def _ladder(evidence: Evidence, holdout: str) -> list[Part]:
     parts = []
     for name, row in comparison.groups[group].items():
         if row.learned and not row.failed and not row.bound:
-            closed = evidence.of(_gap_closed, holdout, row, fixed, oracle)
+            closed = evidence.of(share_of_gap, holdout, row, fixed, oracle)
             parts += of_seeds([below(f"{name}: part of the gap that is closed", closed, PART)], row.seeds)
     if not parts:
         raise Missing("part ladder has no learned router that sees no label")
     return parts
-
-
-def _gap_closed(router: np.ndarray, fixed: np.ndarray, oracle: np.ndarray) -> np.ndarray:
-    return np.asarray((fixed - router) / (fixed - oracle))
