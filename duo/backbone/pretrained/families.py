@@ -38,10 +38,10 @@ def shape_of_model(values: Mapping[str, Any], model: str) -> Shape:
     kind = fields.take("model_type")
     if not isinstance(kind, str) or kind not in {*FAMILIES, "opt"}:
         known = ", ".join([*FAMILIES, "opt"])
-        raise ValueError(f"{model}: config.json says model_type={kind!r}: duo computes {known} alone")
+        raise fields.refusal("model_type", kind, f"duo computes {known} alone: choose another model")
     for name in values.get("architectures") or []:
         if not str(name).endswith("ForCausalLM"):
-            raise fields.refusal("architectures", name, "a backbone is made of a model that ends in ForCausalLM")
+            raise fields.refusal("architectures", name, "give a model that ends in ForCausalLM")
     shape = _opt(fields) if kind == "opt" else _llama(fields, FAMILIES[kind])
     fields.end()
     return shape
@@ -65,11 +65,6 @@ def _llama(fields: Fields, family: Family) -> Shape:
         "positions": fields.size("max_position_embeddings", 2048),
         "tied": fields.truth("tie_word_embeddings", family.tied),
         "norm_epsilon": fields.number("rms_norm_eps", 1e-6),
-        "attention_bias": None,
-        "ffn_bias": None,
-        "qk_norm": False,
-        "unrotated": [],
-        "window": None,
     }
     return shape | _rotary(fields, family.rotary_base, shape["positions"]) | family.extra(fields, shape)
 
@@ -87,17 +82,12 @@ def _opt(fields: Fields) -> Shape:
         "layers": fields.size("num_hidden_layers"),
         "width": width,
         "heads": fields.size("num_attention_heads"),
-        "key_value_heads": None,
-        "head_dim": None,
         "big": fields.size("ffn_dim"),
         "vocabulary": fields.size("vocab_size"),
         "positions": fields.size("max_position_embeddings"),
         "tied": fields.truth("tie_word_embeddings", True),
         "norm_epsilon": 1e-5,  # nn.LayerNorm's: the config has no field for it
-        "attention_bias": None if biased else "none",
-        "ffn_bias": None if biased else False,
-        "qk_norm": False,
-    }
+    } | ({} if biased else {"attention_bias": "none", "ffn_bias": False})
 
 
 def _rotary(fields: Fields, base: float, positions: int) -> Shape:
@@ -105,16 +95,14 @@ def _rotary(fields: Fields, base: float, positions: int) -> Shape:
     above = fields.number("rope_theta", base)
     new, old = fields.inner("rope_parameters"), fields.inner("rope_scaling")
     if new and old:
-        raise fields.refusal("rope_scaling", "...", "rope_parameters beside it: one of them must go")
+        raise fields.refusal("rope_scaling", "...", "rope_parameters stands beside it: take one of them out")
     rope = new or old or Fields({}, "")
     kind = rope.take("rope_type") or rope.take("type") or "default"
     rope.take("type")
-    shape: Shape = {
-        "rotary_base": rope.number("rope_theta", above),
-        "rotary_scaling": {"default": "none"}.get(kind, kind),
-    }
     if kind not in ("default", "linear", "llama3"):
-        raise rope.refusal("rope_type", kind, "duo computes default, linear and llama3 alone")
+        raise rope.refusal("rope_type", kind, "duo computes default, linear and llama3 alone: choose another model")
+    shape: Shape = {"rotary_base": rope.number("rope_theta", above)}
+    shape["rotary_scaling"] = "none" if kind == "default" else kind
     rope.only("partial_rotary_factor", (1, None))
     if kind != "default":
         shape["rotary_factor"] = rope.number("factor")
@@ -143,7 +131,11 @@ def _window(fields: Fields, _: Shape) -> Shape:
     kinds = fields.take("layer_types")
     for kind in kinds or []:
         if kind != "full_attention" and not (kind == "sliding_attention" and used and window):
-            raise fields.refusal("layer_types", kind, "duo computes full_attention, and within a window sliding, alone")
+            raise fields.refusal(
+                "layer_types",
+                kind,
+                "duo computes full attention, and sliding within its window, alone: choose another model",
+            )
     slides = used and window is not None and (kinds is None or "sliding_attention" in kinds)
     return {"window": window} if slides else {}
 

@@ -75,7 +75,8 @@ class Fields:
         value = self.take(name, known[0] if default is None else default)
         # True equals 1, and is another value
         if not any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in known):
-            raise self.refusal(name, value, f"duo computes {' or '.join(map(json.dumps, known))} alone")
+            said = " or ".join(map(json.dumps, known))
+            raise self.refusal(name, value, f"duo computes {said} alone: choose another model")
         return value
 
     def size(self, name: str, default: int | None = None) -> int:
@@ -123,13 +124,12 @@ class Fields:
                 if name in NEUTRAL:
                     self.only(name, NEUTRAL[name], self._left[name])
         for name, value in self._left.items():
-            raise self.refusal(name, value, "duo does not know what it changes; leave it out if it changes nothing")
+            raise self.refusal(
+                name, value, "duo does not know it: take it out if it changes nothing, or choose another model"
+            )
 
     def refusal(self, name: str, value: Any, why: str) -> ValueError:
         """An error that names model, field and value."""
         said = json.dumps(value)
         said = said if len(said) <= 80 else f"{said[:77]}..."
-        return ValueError(
-            f"{self._model}: config.json says {self._prefix}{name}={said}, and {why}; a backbone of other numbers than "
-            "the model's would be no backbone of it: choose another model"
-        )
+        return ValueError(f"{self._model}: config.json says {self._prefix}{name}={said}: {why}")
