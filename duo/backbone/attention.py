@@ -68,8 +68,9 @@ class Attention(nn.Module):
     def keys_values(self, x_BSD: Tensor, places: Places) -> tuple[Tensor, Tensor]:
         """Keys (rotated) and values of these tokens, (B, H, S, K) each."""
         # turned before they are kept, so that a cache never turns them again
-        value_BSHK = self.value(x_BSD).unflatten(-1, (-1, self.head_width))
-        return self._turned(self.key(x_BSD), self.key_norm, places), value_BSHK.transpose(1, 2)
+        # keys first: gradients add up in the reverse order, and in another one to other bits
+        key_BHSK = self._turned(self.key(x_BSD), self.key_norm, places)
+        return key_BHSK, self.value(x_BSD).unflatten(-1, (-1, self.head_width)).transpose(1, 2)
 
     def queries(self, x_BSD: Tensor, places: Places) -> Tensor:
         """Queries (rotated) of these tokens, (B, H, S, K)."""

@@ -53,7 +53,7 @@ def _llama(fields: Fields, family: Family) -> Shape:
     heads, width = fields.size("num_attention_heads"), fields.size("hidden_size")
     fields.fill("num_key_value_heads", family.key_value_heads)  # null is another thing: as many as heads
     head_dim = fields.size("head_dim", family.head_dim or max(width // heads, 1))
-    shape = {
+    shape: Shape = {
         "family": "llama",
         "layers": fields.size("num_hidden_layers"),
         "width": width,
