@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -35,27 +38,27 @@ def read_backbone(folder: Path, config: BackboneConfig) -> Backbone:
     files = _files(folder)
     theirs = {name_in_model(name, config): name for name in backbone.state_dict() if SMALL not in f".{name}"}
     _check_names(folder, {*theirs}, {name for names in files.values() for name in names}, config.tied)
-    state, head = _tensors(folder, files, theirs)
-    _check_tied(folder, head if config.tied else None, state)
-    wanted = backbone.state_dict()
-    state = {name: _fitted(folder, name, value, wanted[name].shape) for name, value in state.items()}
+    shapes = {name: value.shape for name, value in backbone.state_dict().items()}
+    state: dict[str, Tensor] = {}
+    for file, held in files.items():
+        with _opened(folder / file) as tensors:
+            for name in filter(theirs.__contains__, held):  # one by one: in 16 bits and in 32, no two are held at once
+                state[theirs[name]] = _fitted(folder, theirs[name], tensors.get_tensor(name), shapes[theirs[name]])
+    if config.tied:
+        _check_tied(folder, files, state["embedding.weight"])
     backbone.load_state_dict(state, strict=False, assign=True)
     backbone.initialise_small()
     return backbone
 
 
-def _tensors(folder: Path, files: Files, names: dict[str, str]) -> tuple[dict[str, Tensor], Tensor | None]:
-    """The tensors that have a name of ours, as they lie in the files, and the head's, whether or not it has one."""
-    state: dict[str, Tensor] = {}
-    head = None
-    for file, held in files.items():
-        try:
-            with safe_open(folder / file, "pt") as tensors:
-                state |= {names[name]: tensors.get_tensor(name) for name in held if name in names}
-                head = tensors.get_tensor(HEAD) if HEAD in held else head
-        except (OSError, SafetensorError) as error:
-            raise _damaged(folder / file, error) from error
-    return state, head
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A file of tensors; raises ValueError where it cannot be read."""
+    try:
+        with safe_open(path, "pt") as tensors:
+            yield tensors
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from error
 
 
 def files_digest(folder: Path) -> str:
@@ -84,11 +87,8 @@ def _files(folder: Path) -> Files:
     if (folder / INDEX).is_file():
         return _indexed(folder)
     if (folder / SINGLE).is_file():
-        try:
-            with safe_open(folder / SINGLE, "pt") as held:
-                return {SINGLE: [*held.keys()]}
-        except (OSError, SafetensorError) as error:
-            raise _damaged(folder / SINGLE, error) from error
+        with _opened(folder / SINGLE) as held:
+            return {SINGLE: [*held.keys()]}
     if pickles := sorted(path.name for path in folder.glob("*.bin")):
         raise ValueError(
             f"{folder} holds {pickles[0]}, a pickle, which may run anything: convert it where you trust it, with "
@@ -121,11 +121,15 @@ def _check_names(folder: Path, wanted: set[str], found: set[str], tied: bool) ->
             raise ValueError(f"{folder} {what} {shown}: save the model and its config anew")
 
 
-def _check_tied(folder: Path, head: Tensor | None, state: dict[str, Tensor]) -> None:
-    if head is not None and not torch.equal(head, state["embedding.weight"]):
-        raise ValueError(
-            f"{folder} holds a {HEAD} beside its embedding, yet config.json says tie_word_embeddings=true: say false"
-        )
+def _check_tied(folder: Path, files: Files, embedding_VD: Tensor) -> None:
+    """Raises ValueError where a file holds a head beside the embedding that should be it."""
+    for file in (file for file, held in files.items() if HEAD in held):
+        with _opened(folder / file) as tensors:
+            if not torch.equal(tensors.get_tensor(HEAD).float(), embedding_VD):
+                raise ValueError(
+                    f"{folder} holds a {HEAD} beside its embedding, yet config.json says tie_word_embeddings=true: "
+                    "say false"
+                )
 
 
 def _fitted(folder: Path, name: str, value: Tensor, shape: torch.Size) -> Tensor:
