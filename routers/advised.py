@@ -86,8 +86,8 @@ def _teacher_of(digest: str, trial: Trial) -> Backbone:
             f"{who} has another tokenizer ({tokenizer[:12]}) than these tokens ({trial.tokenizer[:12]}), of the same "
             f"{config.vocabulary} tokens: choose a backbone and a teacher that share their tokens"
         )
-    if config.family == "opt" and trial.tokens_BT.shape[1] > config.positions:
-        raise ValueError(f"{who} has {config.positions} positions, the sequences {trial.tokens_BT.shape[1]} tokens")
+    if trial.tokens_BT.shape[1] > config.limit[0]:
+        raise ValueError(f"{who} has {config.limit[0]} positions, the sequences {trial.tokens_BT.shape[1]} tokens")
     return backbone.to(trial.tokens_BT.device)
 
 

@@ -72,13 +72,16 @@ def one_at_a_time(backbone, tokens_T, route_TL):
     def linear(layer, x):
         return layer.weight @ x + (0 if layer.bias is None else layer.bias)
 
-    def heads(x, position, rotate):
+    def heads(x, position, layer=None, scale=None):
         split = x.view(-1, config.head_width)
-        if not (rotate and llama):
+        if scale is not None:
+            split = torch.stack([norm(scale, head) for head in split])
+        if layer is None or layer in config.unrotated or not llama:
             return split
         half = config.head_width // 2
         pairs = torch.complex(split[:, :half], split[:, half:])
-        turned = pairs * torch.polar(torch.ones(half), position * config.rotary_base ** (-torch.arange(half) / half))
+        turn = position / config.rotary_factor * config.rotary_base ** (-torch.arange(half) / half)  # default or linear
+        turned = pairs * torch.polar(torch.ones(half), turn)
         return torch.cat((turned.real, turned.imag), dim=1)
 
     def ffn(part, x):
@@ -92,10 +95,11 @@ def one_at_a_time(backbone, tokens_T, route_TL):
             x = x + backbone.position_embedding.weight[position]
         for layer, block in enumerate(backbone.blocks):
             module, normed = int(route_TL[position, layer]), norm(block.attention_norm, x)
-            keys[layer].append(heads(linear(block.attention.key, normed), position, rotate=True))
-            values[layer].append(heads(linear(block.attention.value, normed), position, rotate=False))
+            part = block.attention
+            keys[layer].append(heads(linear(part.key, normed), position, layer, part.key_norm))
+            values[layer].append(heads(linear(part.value, normed), position))
             if not (config.skip_scope == "block" and module == 0):
-                query, mixed = heads(linear(block.attention.query, normed), position, rotate=True), []
+                query, mixed = heads(linear(part.query, normed), position, layer, part.query_norm), []
                 for head in range(config.heads):
                     group = head // (config.heads // config.kv_heads)
                     scores = torch.stack([query[head] @ key[group] for key in keys[layer]]) / math.sqrt(

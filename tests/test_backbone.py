@@ -15,7 +15,12 @@ SHAPES = [
     {"family": "opt"},
     {"family": "opt", "tied": False},
 ]
-SCOPES = [shape | {"skip_scope": scope} for shape in SHAPES[1:4] for scope in ("ffn", "block")]
+MODERN = {
+    "key_value_heads": 2, "head_dim": 8, "attention_bias": "qkv", "ffn_bias": True, "qk_norm": True, "unrotated": [1],
+    "rotary_scaling": "linear", "rotary_factor": 2.0,
+}  # fmt: skip
+"""What Qwen2, Qwen3 and SmolLM3 have beside Llama's block."""
+SCOPES = [shape | {"skip_scope": scope} for shape in [*SHAPES[1:4], MODERN] for scope in ("ffn", "block")]
 
 
 def all_big(x_BSD, layer):

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from conftest import backbone_of, pass_flops, random_route, random_tokens, toy_backbone
+from test_backbone import MODERN
 
 from duo import Budget, Trial, replay
 from duo.routing.trial import token_loss
@@ -14,7 +15,7 @@ SHAPES = [
     {"family": family, "skip_scope": scope, "key_value_heads": heads}
     for family, heads in (("llama", 2), ("llama", None), ("opt", 2))
     for scope in ("ffn", "block")
-]
+] + [MODERN | {"skip_scope": "block"}]
 SETS = [(1, 2), (0, 1, 2)]
 
 

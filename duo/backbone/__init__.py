@@ -1,6 +1,8 @@
 """The duo backbone: a decoder whose every layer holds a big and a small FFN, and may be skipped.
 
 config       its shape; the order of the modules
+attention    where tokens stand, and what they draw from one another
+rotary       the angles of rotary positions
 room         keys and values, in memory that is allocated once
 routed       a layer's FFNs on the tokens that chose them
 block        one layer: attention, FFNs, what a skip bypasses
@@ -8,6 +10,7 @@ model        embedding, layers, head; what a pass leaves behind
 watch        who is told of passes
 budget       how many modules a token may spend
 flops        what a route costs, in closed form
+pretrained/  a model that transformers saved, as a backbone
 """
 
 from duo.backbone.block import Gate

@@ -50,26 +50,35 @@ class Places(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Causal attention with grouped queries."""
+    """Causal attention with grouped queries, of one layer."""
 
-    def __init__(self, config: BackboneConfig) -> None:
+    def __init__(self, config: BackboneConfig, layer: int) -> None:
         super().__init__()
-        bias = config.family == "opt"
+        bias = config.biased != "none"
         kv_width = config.kv_heads * config.head_width
-        self.head_width = config.head_width
-        self.query = nn.Linear(config.width, config.width, bias=bias)
+        self.head_width, self.rotated = config.head_width, layer not in config.unrotated
+        self.query = nn.Linear(config.width, config.attention_width, bias=bias)
         self.key = nn.Linear(config.width, kv_width, bias=bias)
         self.value = nn.Linear(config.width, kv_width, bias=bias)
-        self.output = nn.Linear(config.width, config.width, bias=bias)
+        self.output = nn.Linear(config.attention_width, config.width, bias=config.biased == "all")
+        self.query_norm, self.key_norm = (
+            nn.RMSNorm(config.head_width, eps=config.norm_epsilon) if config.qk_norm else None for _ in range(2)
+        )
 
     def keys_values(self, x_BSD: Tensor, places: Places) -> tuple[Tensor, Tensor]:
         """Keys (rotated) and values of these tokens, (B, H, S, K) each."""
         # turned before they are kept, so that a cache never turns them again
-        return self.heads(self.key(x_BSD), places.rotation_BSX), self.heads(self.value(x_BSD), None)
+        # keys first: gradients add up in the reverse order, and in another one to other bits
+        key_BHSK = self._turned(self.key(x_BSD), self.key_norm, places)
+        return key_BHSK, self.value(x_BSD).unflatten(-1, (-1, self.head_width)).transpose(1, 2)
+
+    def queries(self, x_BSD: Tensor, places: Places) -> Tensor:
+        """Queries (rotated) of these tokens, (B, H, S, K)."""
+        return self._turned(self.query(x_BSD), self.query_norm, places)
 
     def attend(self, x_BSD: Tensor, key_BHUK: Tensor, value_BHUK: Tensor, places: Places) -> Tensor:
         """What these tokens draw from the keys and values, (B, S, D)."""
-        query_BHSK = self.heads(self.query(x_BSD), places.rotation_BSX)
+        query_BHSK = self.queries(x_BSD, places)
         mask = None if places.mask_BSU is None else places.mask_BSU[:, None]
         grouped = len(key_BHUK[0]) != len(query_BHSK[0])
         mixed_BHSK = F.scaled_dot_product_attention(
@@ -93,11 +102,13 @@ class Attention(nn.Module):
         # autocast may have changed the type
         return torch.zeros_like(x_BSD).scatter(1, index_BSD, mixed_BSD.to(x_BSD.dtype))
 
-    def heads(self, x_BSX: Tensor, rotation_BSX: Tensor | None) -> Tensor:
-        """Split into heads, (B, H, S, K), and turned by the rotary positions if there are any."""
+    def _turned(self, x_BSX: Tensor, norm: nn.Module | None, places: Places) -> Tensor:
+        """Split into heads, (B, H, S, K), normed if they are, and turned by the rotary positions if there are any."""
         x_BSHK = x_BSX.unflatten(-1, (-1, self.head_width))
-        if rotation_BSX is not None:
-            cosine_BS1K, sine_BS1K = rotation_BSX[:, :, None].chunk(2, dim=-1)
+        if norm is not None:
+            x_BSHK = norm(x_BSHK)
+        if self.rotated and places.rotation_BSX is not None:
+            cosine_BS1K, sine_BS1K = places.rotation_BSX[:, :, None].chunk(2, dim=-1)
             # each number and its partner in the other half, whole heads at once: fewer operators than half by half
             turned_BSHK = x_BSHK * cosine_BS1K + x_BSHK.roll(self.head_width // 2, -1) * sine_BS1K
             x_BSHK = turned_BSHK.to(x_BSHK.dtype)

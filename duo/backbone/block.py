@@ -28,8 +28,8 @@ class FFN(nn.Module):
 
     def __init__(self, config: BackboneConfig, inner: int) -> None:
         super().__init__()
-        bias = config.family == "opt"
-        self.gate = nn.Linear(config.width, inner, bias=False) if config.family == "llama" else None
+        bias = config.ffn_biased
+        self.gate = nn.Linear(config.width, inner, bias=bias) if config.family == "llama" else None
         self.up = nn.Linear(config.width, inner, bias=bias)
         self.down = nn.Linear(inner, config.width, bias=bias)
 
@@ -115,12 +115,12 @@ class GatedTokens:
 class Block(nn.Module):
     """Attention and DuoFFN around a residual stream, in either skip scope."""
 
-    def __init__(self, config: BackboneConfig) -> None:
+    def __init__(self, config: BackboneConfig, layer: int) -> None:
         super().__init__()
         norm = nn.RMSNorm if config.family == "llama" else nn.LayerNorm
         self.block_scope = config.skip_scope == "block"
         self.attention_norm = norm(config.width, eps=config.norm_epsilon)
-        self.attention = Attention(config)
+        self.attention = Attention(config, layer)
         self.ffn_norm = norm(config.width, eps=config.norm_epsilon)
         self.ffn = DuoFFN(config)
 

@@ -1,7 +1,7 @@
 """What a route costs, in closed form (2 FLOPs per multiply-add).
 
-Position t, counted from the first real token, pays for t+1 keys. The head counts; looking up embeddings, norms, biases
-and other element-wise work do not.
+Position t, counted from the first real token, pays for t+1 keys. The head counts; looking up embeddings, norms (of
+queries and keys too), biases and other element-wise work do not.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _key_value_flops(config: BackboneConfig) -> int:
 def _attention_flops(config: BackboneConfig, position: Tensor) -> Tensor:
     """Query, output, and position + 1 keys and values."""
     # 4: queries by keys, and weights by values, a multiply-add each
-    return 2 * config.width * 2 * config.width + 4 * config.width * (position.double() + 1)
+    return 2 * config.width * 2 * config.attention_width + 4 * config.attention_width * (position.double() + 1)
 
 
 def _head_flops(config: BackboneConfig) -> int:

@@ -13,6 +13,7 @@ from duo.backbone.attention import Places
 from duo.backbone.block import Block, Gate
 from duo.backbone.config import BackboneConfig
 from duo.backbone.room import Pair, keep
+from duo.backbone.rotary import rotation
 from duo.backbone.watch import watcher
 
 PADDING = -1
@@ -55,7 +56,7 @@ class Backbone(nn.Module):
         llama = config.family == "llama"
         self.embedding = nn.Embedding(config.vocabulary, config.width)
         self.position_embedding = None if llama else nn.Embedding(config.positions, config.width)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.norm = (nn.RMSNorm if llama else nn.LayerNorm)(config.width, eps=config.norm_epsilon)
         self.head = None if config.tied else nn.Linear(config.width, config.vocabulary, bias=False)
         self.apply(self._initialise)
@@ -69,7 +70,17 @@ class Backbone(nn.Module):
         # apply visits children first: this overwrites what their own visit gave them
         if isinstance(module, Block):
             for last in (module.attention.output, module.ffn.small.down, module.ffn.big.down):
-                nn.init.normal_(last.weight, std=0.02 / (2 * self.config.layers) ** 0.5)
+                self._initialise_last(last)
+
+    def _initialise_last(self, last: nn.Linear) -> None:
+        nn.init.normal_(last.weight, std=0.02 / (2 * self.config.layers) ** 0.5)
+
+    def initialise_small(self) -> None:
+        """Draws the small FFNs alone, in memory on the CPU, as a new backbone's: the rest has its weights."""
+        for layer in range(self.config.layers):
+            small = self.block(layer).ffn.small.to_empty(device="cpu")
+            small.apply(self._initialise)
+            self._initialise_last(small.down)
 
     def forward(self, tokens_BT: Tensor, gate: Gate, context: Run | None = None, start: int = 0) -> Run:
         """One pass over `tokens_BT`, whose token i stands at position `start + i`.
@@ -90,8 +101,8 @@ class Backbone(nn.Module):
 
         Raises:
             ValueError: a gap between context and start, a context from other tokens, padding that is not on the left,
-                a sequence longer than an `opt` model's positions, or a gate of the wrong shape or that writes into
-                what it is shown.
+                a sequence longer than an `opt` model's positions or a model's window, or a gate of the wrong shape or
+                that writes into what it is shown.
         """
         run = partial(self._run, tokens_BT, context=context, start=start)
         # here, and not where routers are given passes: whoever has got hold of the model pays as well
@@ -156,24 +167,15 @@ class Backbone(nn.Module):
             _check_padding(tokens_BT, real_BT)
             position_BT = position_BT - (~real_BT).sum(1, keepdim=True)
         position_BS = position_BT[:, start:]
-        if self.position_embedding is not None and total > self.config.positions:
-            raise ValueError(f"a sequence of {total} tokens is longer than backbone.positions={self.config.positions}")
+        most, setting = self.config.limit
+        if total > most:
+            raise ValueError(f"a sequence of {total} tokens is longer than {setting}={most}")
         # no mask where a triangle or every key will do: with one, torch cannot take its fastest kernels
         plain = not padded and (held == 0 or (start == held and total == start + 1))
         mask_BSU = None if plain else _mask(real_BT, start, held)
-        rotation_BSX = None if self.position_embedding is not None else self._rotation(position_BS)
+        rotation_BSX = None if self.position_embedding is not None else rotation(self.config, position_BS)
         # torch's triangle begins at the first key, and would hide a context from the one new token behind it
         return Places(position_BS, rotation_BSX, mask_BSU, plain and held == 0, real_BT[:, start:] if padded else None)
-
-    def _rotation(self, position_BS: Tensor) -> Tensor:
-        """Cosines and sines of the rotary positions (pairs are the two halves of a head, as in Llama)."""
-        half = self.config.head_width // 2
-        # float32 whatever the weights are: bfloat16 has no digits for far positions
-        frequency_K = self.config.rotary_base ** (-torch.arange(half, device=position_BS.device).float() / half)
-        angle_BSK = position_BS[..., None].float() * frequency_K
-        cosine_BSK, sine_BSK = angle_BSK.cos(), angle_BSK.sin()
-        # both halves turn by the same angles, the first against the second
-        return torch.cat((cosine_BSK, cosine_BSK, -sine_BSK, sine_BSK), dim=-1)
 
 
 def _mask(real_BT: Tensor, start: int, held: int) -> Tensor:

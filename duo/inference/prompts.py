@@ -54,13 +54,13 @@ def check_tokens(tokens: Sequence[int], vocabulary: int, what: str) -> None:
 
 
 def check_length(config: BackboneConfig, lengths: Sequence[int], most: int) -> None:
-    """Raises ValueError where prompts and what is to be written do not fit into an `opt` model's positions."""
-    longest = max(lengths)
+    """Raises ValueError where prompts and what is to be written do not fit into what the backbone reads."""
+    longest, (limit, setting) = max(lengths), config.limit
     # the last token that is written is never read
-    if config.family == "opt" and longest + most - 1 > config.positions:
+    if longest + most - 1 > limit:
         raise ValueError(
             f"prompt {lengths.index(longest)} has {longest} tokens, and {most} more are to be written: the backbone "
-            f"reads at most backbone.positions={config.positions}; give a shorter prompt, or ask for fewer tokens"
+            f"reads at most {setting}={limit}; give a shorter prompt, or ask for fewer tokens"
         )
 
 

@@ -7,6 +7,7 @@ kinds       what kind of value each setting holds
 first       the first defaults, which identities are measured from
 renamed     keys that had other names once, or are gone
 sections    the settings that no other part of duo owns
+pretrained  a pretrained model's shape, as a recipe's values
 help        every setting with its default and its sentence
 """
 

@@ -76,6 +76,18 @@ FIRST: dict[str, Any] = {
     "report.parts": {},
     "report.traces": {},
     "report.seeds": None,
+    "backbone.head_dim": None,
+    "backbone.attention_bias": None,
+    "backbone.ffn_bias": None,
+    "backbone.qk_norm": False,
+    "backbone.unrotated": [],
+    "backbone.rotary_scaling": "none",
+    "backbone.rotary_factor": 1.0,
+    "backbone.rotary_low": 1.0,
+    "backbone.rotary_high": 4.0,
+    "backbone.rotary_positions": 8192,
+    "backbone.window": None,
+    "backbone.pretrained": None,
 }
 
 NOW_CALLED: dict[str, str] = {}

@@ -18,6 +18,7 @@ from duo.backbone import Budget
 from duo.data.config import DataConfig
 from duo.recipe.first import flatten, identity_of, unflatten
 from duo.recipe.kinds import split_key
+from duo.recipe.pretrained import with_shape
 from duo.recipe.read import check_keys, merge, nest, overlay, parse_overrides, read
 from duo.recipe.sections import CompareConfig, LeaderboardConfig, ReportConfig, SeededBackboneConfig
 from duo.routing import registry
@@ -61,10 +62,13 @@ class Recipe:
         for key, value in (("seed", self.seed), ("backbone.seed", self.backbone.seed)):
             if value < 0:
                 raise ValueError(f"{key}={value} must be 0 or more")
-        if self.backbone.family == "opt" and self.data.tokens > self.backbone.positions:
+        if self.backbone.pretrained and self.leaderboard.backbone:
             raise ValueError(
-                f"data.tokens={self.data.tokens} is more than backbone.positions={self.backbone.positions}"
+                f"backbone.pretrained={self.backbone.pretrained} and leaderboard.backbone name two backbones: give one"
             )
+        most, setting = self.backbone.limit
+        if self.data.tokens > most:
+            raise ValueError(f"data.tokens={self.data.tokens} is more than {setting}={most}")
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -215,6 +219,7 @@ def _defaults() -> Any:
 def build(values: dict[str, Any]) -> Recipe:
     """A recipe from plain values, checked; raises as `load` does."""
     check_keys(values, Recipe)
+    values = with_shape(values)
     try:
         recipe = OmegaConf.to_object(OmegaConf.merge(_defaults(), values))
     except OmegaConfBaseException as error:

@@ -15,10 +15,12 @@ MOST_ROWS = 10_000  # of a comparison: combinations of values are soon more than
 
 @dataclass(frozen=True)
 class SeededBackboneConfig(BackboneConfig):
-    """A backbone and the seed it is trained from."""
+    """A backbone, and what its training begins from."""
 
     seed: int = 0
     """Seed of the initial weights and of stage 1's random routes."""
+    pretrained: str | None = None
+    """Model that it begins as: a folder of save_pretrained, or a hub's name; its FFNs are big, its config the shape."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def shared(places: Places, context: Run | None) -> Attend:
         key, value = (
             rearrange(part, "(j b) g s k -> b g j 1 s k", j=nodes) for part in attention.keys_values(flat, here)
         )
-        query = attention.heads(attention.query(flat), here.rotation_BSX)
+        query = attention.queries(flat, here)
         query = rearrange(query, "(j b) (g r) s k -> b g j r s k", j=nodes, g=key.shape[1]) * attention.head_width**-0.5
         score = (query * key).sum(-1, keepdim=True)
         if context is None:

@@ -1,6 +1,7 @@
 """What a run does: a backbone and a router made or reused, scored alone or beside others.
 
 source      where a backbone comes from: trained here, or published
+pretrained  a backbone that begins as a pretrained model
 stage1      trains a backbone under random routing
 published   backbones and tokens that are shared by digest
 stage3      trains and calibrates a router

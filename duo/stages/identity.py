@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from duo.backbone import FORMAT, Backbone
+from duo.backbone.pretrained import files_digest, find_folder
 from duo.data.datamodule import TextData
 from duo.evaluation.evaluate import evaluate
 from duo.evaluation.knowable import score_prediction
@@ -20,6 +21,8 @@ def backbone_digest(recipe: Recipe, data: TextData) -> str:
     """What training a backbone depends on: its part of the recipe, the training tokens, the code's format number."""
     # no documents: the digest of their tokens tells what they were, wherever they lie
     part = recipe.identity("backbone", "stage1", "trainer", "data.tokens", *ORDER)
+    if model := recipe.backbone.pretrained:
+        part["backbone.pretrained"] = files_digest(find_folder(model))  # what it is, wherever it lies
     return digest([FORMAT, data.digests.train, part])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -24,6 +24,10 @@ from duo.storage.weights import weights_digest
 SCHEMA = 2
 STORE = "DUO_LEADERBOARD_STORE"
 """In the environment: the location where leaderboard.store says nothing; no list of processes shows its password."""
+
+DEFAULTS = {field.name: getattr(BackboneConfig(), field.name) for field in fields(BackboneConfig)}
+NAMED = {*[*DEFAULTS][: [*DEFAULTS].index("head_dim")]}
+"""Fields that every published backbone names."""
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -48,8 +52,8 @@ class BackboneHead(Struct, frozen=True, forbid_unknown_fields=True):
 
     schema: Version
     about: About
-    config: dict[Label, str | int | float | bool | None]
-    """Fields of `BackboneConfig`."""
+    config: dict[Label, str | int | float | bool | list[int] | None]
+    """Fields of `BackboneConfig`; what is left out is the default."""
     weights: Digest
     """Of the parameters themselves (`duo.storage.weights.weights_digest`)."""
     parameters: Count
@@ -152,8 +156,16 @@ def publish(store: Store, backbone: Backbone, weights: Path, data: TextData, abo
 
 
 def shape_of(backbone: Backbone) -> dict[str, Any]:
-    """The fields of its `BackboneConfig`; a recipe's config has the seed of the training too."""
-    return {key: value for key, value in asdict(backbone.config).items() if key in BackboneConfig.__dataclass_fields__}
+    """The fields of its `BackboneConfig` that a published backbone names: the seed of a training is none of them.
+
+    Fields since `head_dim` are named where they are not the default alone: what was published before has the same head.
+    """
+    return {key: value for key, value in full_shape(backbone.config).items() if key in NAMED or value != DEFAULTS[key]}
+
+
+def full_shape(config: BackboneConfig) -> dict[str, Any]:
+    """All fields of `BackboneConfig`."""
+    return {key: getattr(config, key) for key in DEFAULTS}
 
 
 def check_about(about: About) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,16 @@ from duo.data.tokenizer import literal, tokenizer_digest
 from duo.data.tokens import Packed, digests_of, pair_documents, write
 from duo.recipe.sections import LeaderboardConfig
 from duo.stages.cache import Made
-from duo.stages.publish import BackboneHead, TokensHead, backbone_head, documents_of, open_store, tokens_head
+from duo.stages.publish import (
+    DEFAULTS,
+    BackboneHead,
+    TokensHead,
+    backbone_head,
+    documents_of,
+    full_shape,
+    open_store,
+    tokens_head,
+)
 from duo.storage.files import replacing
 from duo.storage.store import Store
 from duo.storage.weights import load_weights, weights_digest
@@ -118,8 +127,9 @@ def fetch_backbone(store: Store, digest: str, config: BackboneConfig, cache: Pat
         ValueError: the backbone is missing or was changed, or has another shape than `config`.
     """
     head = backbone_head(store, digest)
-    ours = asdict(config)
-    other = {key: value for key, value in head.config.items() if ours.get(key) != value}
+    # what a head leaves out is the default
+    ours, theirs = full_shape(config), DEFAULTS | head.config
+    other = {key: value for key, value in theirs.items() if ours.get(key) != value}
     if other:
         wanted = " ".join(f"backbone.{key}={'null' if value is None else value}" for key, value in other.items())
         raise ValueError(f"leaderboard.backbone={digest[:12]} has another shape than the recipe says: give {wanted}")

@@ -16,6 +16,7 @@ from duo.routing import registry
 from duo.routing.uniform import STAGE_1
 from duo.stages.cache import Made, finish, hold, load
 from duo.stages.identity import backbone_digest
+from duo.stages.pretrained import check_tokens, first_weights, read_tokenizer
 from duo.storage.processes import agree
 from duo.storage.weights import weights_digest
 from duo.training.config import Stage1Config
@@ -49,10 +50,14 @@ class TrainedBackbone:
         return None if part is None else TrainedBackbone(replace(self.recipe, stage1=Stage1Config(**asdict(part))))
 
     def open_data(self, cache: Path) -> TextData:
-        """The recipe's documents as tokens."""
+        """The recipe's documents as tokens; raises ValueError where they are not those of its pretrained model."""
         log.info("data  %s documents, kept in %s", self.recipe.data.source, cache / "data")
         data = TextData(self.recipe.data, self.recipe.backbone.vocabulary, cache)
+        model = self.recipe.backbone.pretrained
+        theirs = read_tokenizer(model) if model else None  # before the documents are read
         data.setup()
+        if model and theirs:
+            check_tokens(model, theirs, data)
         return data
 
     def identity(self, data: TextData) -> str:
@@ -68,7 +73,7 @@ class TrainedBackbone:
         """
         config, folder = self.recipe.backbone, data.cache / "backbones" / self.identity(data)[:16]
         torch.manual_seed(config.seed)  # for the initial weights: routes and order come from no generator of torch
-        backbone, weights = Backbone(config), folder / "backbone.safetensors"
+        backbone, weights = first_weights(config), folder / "backbone.safetensors"
         with hold(folder):
             if agree(weights.exists()):
                 log.info("stage 1  reusing the trained backbone in %s", folder)

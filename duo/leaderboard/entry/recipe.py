@@ -14,7 +14,11 @@ from duo.recipe.first import DEVICES, first_values, flatten, unflatten
 from duo.recipe.read import merge
 
 PRESENT = flatten(first_values())
-NEVER = {"backbone.seed", "stage3.freeze_backbone"}  # of a backbone that stays as it was published
+NEVER = {
+    "backbone.seed",
+    "backbone.pretrained",
+    "stage3.freeze_backbone",
+}  # of a backbone that stays as it was published
 KEPT = {key for key in PRESENT if key.partition(".")[0] in ("backbone", "budget")} - NEVER
 KEPT |= {f"data.{key}" for key in ("tokens", "batch_size", "subset_sequences", "subset_tokens", "seed")}
 KEPT |= {"router", "full_holdout", "leaderboard.backbone", "seed"}

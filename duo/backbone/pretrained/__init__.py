@@ -1,0 +1,14 @@
+"""A model that transformers saved, as a backbone: its FFNs become big, its small ones are new.
+
+fields       every field of config.json: read, or refused by name
+families     what the fields of each family say of the shape
+names        its tensors' names and ours
+find         its folder, here or from the hub
+read         its weights, into a backbone
+"""
+
+from duo.backbone.pretrained.families import shape_of_model
+from duo.backbone.pretrained.find import find_folder, find_json
+from duo.backbone.pretrained.read import files_digest, read_backbone
+
+__all__ = ["files_digest", "find_folder", "find_json", "read_backbone", "shape_of_model"]
