@@ -142,6 +142,11 @@ def test_line_starts_are_asked_of_text_in_lines_alone():
         measured("line_starts", evidence, 0.95)
 
 
+def test_of_a_gap_that_may_be_none_nobody_is_said_to_close_a_part():
+    no_gap = world(lambda world: world.ladder.update(fixed_best=4.2))
+    assert measured("ladder", no_gap.evidence(), 0.95).verdict == "undecided"
+
+
 def test_the_router_is_followed_through_whole_sequences_though_the_oracle_saw_their_beginnings(level):
     evidence = world().evidence()
     short = {f"oracle at {budget}" for budget in SHARES}

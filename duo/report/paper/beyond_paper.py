@@ -72,10 +72,13 @@ def _ladder(evidence: Evidence, holdout: str) -> list[Part]:
     if not comparison.gap:
         raise Missing("part ladder has no gap: give it compare.gap")
     fixed, oracle = (evidence.row("ladder", name) for name in comparison.gap)
+    gap = evidence.of(np.subtract, holdout, fixed, oracle).interval
+    clear = gap is not None and gap[0] > 0
     parts = []
     for name, row in comparison.groups[group].items():
         if row.learned and not row.failed and not row.bound:
-            closed = evidence.of(share_of_gap, holdout, row, fixed, oracle)
+            # of a gap that may be none nobody closes a part
+            closed = evidence.of(share_of_gap, holdout, row, fixed, oracle) if clear else Estimate(None, None)
             parts += of_seeds([below(f"{name}: part of the gap that is closed", closed, PART)], row.seeds)
     if not parts:
         raise Missing("part ladder has no learned router that sees no label")
