@@ -16,6 +16,7 @@ Tensor names end in their shape, one letter a dimension; X is any dimensions, a 
 """
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 from duo.storage.signals import end_at_once
 
@@ -29,6 +30,9 @@ from duo.routing.router import Router, Spec
 from duo.routing.trial import Trial
 from duo.storage.weights import round_to_bfloat16
 
+if TYPE_CHECKING:
+    from duo.kept import load, results
+
 __all__ = [
     "Backbone",
     "BackboneConfig",
@@ -41,9 +45,20 @@ __all__ = [
     "Trial",
     "calibrated",
     "capped",
+    "load",
     "one_hot",
     "replay",
+    "results",
     "round_to_bfloat16",
     "straight_through",
     "top",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`load` and `results`, whose imports take seconds that a router's package need not wait for."""
+    if name not in ("load", "results"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from duo import kept
+
+    return getattr(kept, name)

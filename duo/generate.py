@@ -160,7 +160,7 @@ def write(request: Request) -> None:
     from duo.stages.cache import open_cache  # Lightning takes seconds: mistakes show before
     from duo.stages.output import cache_of
     from duo.stages.single import check_cached, check_single
-    from duo.stages.writer import writer_of_recipe, writer_of_run
+    from duo.stages.writer import open_writer
     from duo.training.trainer import join_world, quieten
 
     check_single(recipe, name)
@@ -173,8 +173,7 @@ def write(request: Request) -> None:
     with messages(console):
         open_cache(cache)
         with contextlib.redirect_stdout(sys.stderr):  # Lightning's bar goes to the standard output
-            made_of = (recipe, cache, device)
-            writer = writer_of_recipe(*made_of) if folder is None else writer_of_run(folder, *made_of)
+            writer = open_writer(recipe, folder, cache, device)
         for line in show(request, writer, prompt, recipe):
             console.print(line)
 

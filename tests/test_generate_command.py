@@ -154,11 +154,14 @@ def test_a_folder_that_is_no_finished_run_is_named(finished, tmp_path, capsys):
     shutil.copytree(finished / "run", tmp_path / "run")
     (tmp_path / "run" / "router.safetensors").unlink()
     assert main([f"{tmp_path}/run", f"cache={finished}/cache", "prompt=word"]) == 1
-    assert "lacks router.safetensors: give the folder of a finished run" in capsys.readouterr().err
-    shutil.copy(finished / "run" / "router.safetensors", tmp_path / "run")
-    (tmp_path / "run" / "backbone.digest").write_text("other")
-    assert main([f"{tmp_path}/run", f"cache={finished}/cache", "prompt=word"]) == 1
-    assert "was made of other documents than are there now" in capsys.readouterr().err
+    assert "lacks router.safetensors: python -m duo.run recipe=" in capsys.readouterr().err
+
+
+def test_a_runs_folder_writes_where_there_is_no_cache(finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([f"{finished}/run", f"cache={tmp_path}/cache", "prompt=word", "tokens=3"]) == 0
+    assert capsys.readouterr().out.startswith("word")
+    assert not (tmp_path / "cache" / "data").exists()
 
 
 def test_no_run_or_two_ways_to_name_one_is_exit_status_2(capsys):

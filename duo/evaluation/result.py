@@ -22,7 +22,7 @@ class Result(Struct, frozen=True):
     budget: PerModule
     """Modules per token."""
     backbone: dict[str, Any]
-    """Digest of the weights, parameters and training tokens of the backbone."""
+    """Digest of the weights, parameters and training tokens of the backbone, and the digest of its tokenizer."""
     tokens: str
     """Digest of the tokenizer and of all tokens."""
     scores: Scores

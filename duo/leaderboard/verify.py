@@ -21,6 +21,7 @@ from duo.evaluation.score import TIMES
 from duo.leaderboard.entry import entry
 from duo.leaderboard.entry.entry import Entry
 from duo.leaderboard.entry.recipe import from_yaml
+from duo.leaderboard.entry.router import open_router
 from duo.leaderboard.entry.rules import check_budget, check_conformance
 from duo.leaderboard.sealed.prefixes import check_looking_ahead
 from duo.leaderboard.sealed.process import PATIENCE
@@ -32,7 +33,6 @@ from duo.routing.source import source_digest
 from duo.stages.cache import Made
 from duo.stages.source import backbone_source
 from duo.storage.store import Store
-from duo.storage.weights import load_weights
 from duo.training.trainer import join_world
 
 ELSEWHERE = 1e-4  # relative difference that another platform's rounding may make
@@ -120,13 +120,7 @@ def _execute(store: Store, claimed: Entry, recipe: Recipe, cache: Path, patience
     source, device = backbone_source(recipe), join_world(recipe.trainer)
     data = source.open_data(cache)
     backbone = source.train_or_load(data, device)
-    weights = cache / "router.safetensors"
-    weights.write_bytes(store.file("entries", claimed.digest, weights.name, to_builtins(claimed.head)))
-    router = recipe.new_router()
-    try:
-        load_weights(router, weights)
-    except ValueError as error:
-        raise ValueError(f"{weights.name} is none of the router's: {error.__cause__}") from error
+    router = open_router(store, claimed, recipe, cache)
     subject = Subject(recipe, backbone, Made(router.to(device), cache, claimed.digest), patience)
     sealed = subject.score(data)
     if wrong := [*differences(claimed.row, sealed.row, _tolerance(claimed, recipe))]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
+from tokenizers import Tokenizer
 
 from duo.backbone import Backbone
 from duo.evaluation.comparison import Comparison
@@ -27,7 +28,7 @@ from duo.storage.location import shown
 from duo.storage.processes import is_chief
 
 log = logging.getLogger(__name__)
-RECIPE, CURVES = "recipe.yaml", "curves.json"
+RECIPE, RESULT, CURVES, TOKENIZER = "recipe.yaml", "result.json", "curves.json", "tokenizer.json"
 Curve = list[tuple[int, float]]
 """(step, loss) of a training."""
 
@@ -107,15 +108,11 @@ def load_finished(recipe: Recipe, folder: Path) -> Result | Comparison | None:
     Raises:
         ValueError: it cannot be read, or a router's source has changed since.
     """
-    if not (folder / "result.json").exists():
+    if not (folder / RESULT).exists():
         return None
-    found: Result | Comparison
-    if recipe.compare.names:
-        found = load_struct(Comparison, folder, "result.json")
-        if any(row.failed for row in found.rows):
-            return None
-    else:
-        found = load_struct(Result, folder, "result.json")
+    found = read_result(recipe, folder)
+    if isinstance(found, Comparison) and any(row.failed for row in found.rows):
+        return None
     before = found.provenance["sources"]
     changed = [name for name, source in digest_sources(recipe).items() if before.get(name) != source]
     if changed:
@@ -124,6 +121,17 @@ def load_finished(recipe: Recipe, folder: Path) -> Result | Comparison | None:
             f"{folder / 'result.json'} to evaluate again"
         )
     return found
+
+
+def read_result(recipe: Recipe, folder: Path) -> Result | Comparison:
+    """A finished run's result; raises ValueError where there is none, or one that cannot be read."""
+    if not (folder / RESULT).exists():
+        raise ValueError(
+            f"{folder} lacks {RESULT}: its run is not finished; the same python -m duo.run goes on with it"
+        )
+    if recipe.compare.names:
+        return load_struct(Comparison, folder, RESULT)
+    return load_struct(Result, folder, RESULT)
 
 
 def digest_sources(recipe: Recipe) -> dict[str, str]:
@@ -145,8 +153,14 @@ def note_backbone(folder: Path, identity: str) -> None:
         raise ValueError(f"output={folder} was begun on other documents than are there now: choose another folder")
 
 
-def keep_weights(folder: Path, backbone: Made[Backbone], router: Made[Router]) -> None:
-    """Copies a run's weights and the router's logs out of the cache; raises OSError naming what cannot be written."""
+def keep_weights(folder: Path, backbone: Made[Backbone], router: Made[Router], tokenizer: Tokenizer) -> None:
+    """Copies a run's weights and the router's logs out of the cache, and writes what its tokens mean.
+
+    Raises:
+        OSError: a file cannot be written; it is named.
+    """
+    with replacing(folder / TOKENIZER) as temporary:
+        tokenizer.save(str(temporary))
     _copy(backbone.folder / "backbone.safetensors", folder / "backbone.safetensors")
     for path in router.folder.rglob("*"):  # second: a backbone that learned with its router lies here
         name = path.relative_to(router.folder)
@@ -180,4 +194,4 @@ def keep_result(folder: Path, result: Result | Comparison) -> None:
     """Writes the result, which says that the run is finished, in the place of an earlier one and its figures."""
     for figure in folder.glob("figures/*.png"):
         figure.unlink()
-    save_struct(result, folder, "result.json")
+    save_struct(result, folder, RESULT)

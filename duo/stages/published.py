@@ -76,6 +76,10 @@ class PublishedBackbone:
         """Its digest, which covers its tokens."""
         return self.published
 
+    def is_made(self, data: TextData) -> bool:
+        """It is: somebody published it."""
+        return True
+
     def train_or_load(self, data: TextData, device: torch.device) -> Made[Backbone]:
         """The backbone, fetched if the data's cache lacks it.
 
@@ -158,8 +162,14 @@ def open_published(store: Store, digest: str) -> tuple[Backbone, str]:
         raise ValueError(f"backbones/{digest[:12]} cannot be read: {error}") from error
     if weights_digest(backbone) != head.weights:
         raise ValueError(f"backbones/{digest[:12]} holds other weights than its head says")
-    tokenizer = _read_tokenizer(store, head.tokens, to_builtins(tokens_head(store, head.tokens)))
-    return backbone.eval().requires_grad_(False), tokenizer_digest(literal(tokenizer))
+    return backbone.eval().requires_grad_(False), tokenizer_digest(open_tokens(store, digest)[0])
+
+
+def open_tokens(store: Store, digest: str) -> tuple[Tokenizer, int]:
+    """The tokenizer of a published backbone, and the tokens of the sequences that it was trained on."""
+    tokens = backbone_head(store, digest).tokens
+    head = tokens_head(store, tokens)
+    return literal(_read_tokenizer(store, tokens, to_builtins(head))), head.length
 
 
 def _read_tokenizer(store: Store, digest: str, told: dict[str, Any]) -> Tokenizer:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from msgspec import UNSET
 
+from duo.data.tokenizer import tokenizer_digest
 from duo.evaluation.comparison import place_beside
 from duo.evaluation.provenance import provenance
 from duo.evaluation.result import Result
@@ -45,6 +46,7 @@ def run_single(recipe: Recipe, name: str, command: str, folder: Path, cache: Pat
             "digest": backbone.digest,
             "parameters": sum(backbone.module.parameter_counts().values()),
             "train_tokens": train_tokens,
+            "tokenizer": tokenizer_digest(data.tokenizer),
         },
         tokens=data.digests.whole,
         scores=ours.scores,
@@ -58,7 +60,7 @@ def run_single(recipe: Recipe, name: str, command: str, folder: Path, cache: Pat
         provenance=provenance(recipe.seed, device, time.time() - start, command, digest_sources(recipe)),
     )
     if is_chief():
-        keep_weights(folder, backbone, router)
+        keep_weights(folder, backbone, router, data.tokenizer)
         keep_curves(folder, {"stage 1": loss_curve(backbone.folder), "stage 3": loss_curve(router.folder)})
     return result
 

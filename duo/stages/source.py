@@ -32,6 +32,9 @@ class BackboneSource(Protocol):
     def identity(self, data: TextData) -> str:
         """What the backbone depends on."""
 
+    def is_made(self, data: TextData) -> bool:
+        """Whether `train_or_load` has nothing to train."""
+
     def train_or_load(self, data: TextData, device: torch.device) -> Made[Backbone]:
         """The backbone itself, made if the data's cache lacks it."""
 

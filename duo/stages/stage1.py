@@ -24,6 +24,7 @@ from duo.training.lightning_module import DuoModule
 from duo.training.trainer import fit
 
 log = logging.getLogger(__name__)
+WEIGHTS = "backbone.safetensors"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,13 @@ class TrainedBackbone:
         """What the training depends on."""
         return backbone_digest(self.recipe, data)
 
+    def is_made(self, data: TextData) -> bool:
+        """Whether the data's cache has it."""
+        return (self._folder(data) / WEIGHTS).exists()
+
+    def _folder(self, data: TextData) -> Path:
+        return data.cache / "backbones" / self.identity(data)[:16]
+
     def train_or_load(self, data: TextData, device: torch.device) -> Made[Backbone]:
         """The backbone under random routing, trained once and kept in the data's cache.
 
@@ -71,9 +79,9 @@ class TrainedBackbone:
             ValueError: a file there is damaged.
             FloatingPointError: the loss is not finite.
         """
-        config, folder = self.recipe.backbone, data.cache / "backbones" / self.identity(data)[:16]
+        config, folder = self.recipe.backbone, self._folder(data)
         torch.manual_seed(config.seed)  # for the initial weights: routes and order come from no generator of torch
-        backbone, weights = first_weights(config), folder / "backbone.safetensors"
+        backbone, weights = first_weights(config), folder / WEIGHTS
         with hold(folder):
             if agree(weights.exists()):
                 log.info("stage 1  reusing the trained backbone in %s", folder)

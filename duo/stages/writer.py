@@ -10,12 +10,16 @@ import torch
 from tokenizers import Tokenizer
 
 from duo.backbone import Backbone
+from duo.data.tokenizer import literal, tokenizer_digest
+from duo.evaluation.result import Result
+from duo.evaluation.row import Row
 from duo.recipe import Recipe, load
 from duo.routing.router import Router
-from duo.stages.output import RECIPE
+from duo.stages.identity import router_digest
+from duo.stages.output import RECIPE, RESULT, TOKENIZER, read_result
 from duo.stages.source import backbone_source
 from duo.stages.stage3 import train_or_load
-from duo.storage.weights import load_weights
+from duo.storage.weights import load_weights, weights_digest
 
 
 class Writer(NamedTuple):
@@ -26,6 +30,11 @@ class Writer(NamedTuple):
     tokenizer: Tokenizer
 
 
+def open_writer(recipe: Recipe, folder: Path | None, cache: Path, device: torch.device) -> Writer:
+    """What a run left in its folder or, without one, what the recipe makes; raises what these raise."""
+    return writer_of_recipe(recipe, cache, device) if folder is None else writer_of_run(folder, recipe, device)
+
+
 def writer_of_recipe(recipe: Recipe, cache: Path, device: torch.device) -> Writer:
     """The recipe's own; what the cache lacks is trained. Raises what training raises."""
     source = backbone_source(recipe)
@@ -34,24 +43,62 @@ def writer_of_recipe(recipe: Recipe, cache: Path, device: torch.device) -> Write
     return Writer(backbone.module, router.module, data.tokenizer)
 
 
-def writer_of_run(folder: Path, recipe: Recipe, cache: Path, device: torch.device) -> Writer:
-    """What a finished run left in its folder; its tokenizer is the data's, which the cache may lack and prepare.
+def writer_of_run(folder: Path, recipe: Recipe, device: torch.device) -> Writer:
+    """What a finished run left in its folder; nothing else is read.
 
     Raises:
-        ValueError: weights are missing or damaged, or the run's documents have changed since.
+        ValueError: the run is not finished, or a file is missing, damaged or not the one that the result is of.
     """
-    files = {name: folder / f"{name}.safetensors" for name in ("backbone", "router")}
-    if missing := [path.name for path in files.values() if not path.exists()]:
-        raise ValueError(f"{folder} lacks {' and '.join(missing)}: give the folder of a finished run, or recipe=NAME")
+    result = read_result(recipe, folder)
+    assert isinstance(result, Result)
+    backbone, router = Backbone(recipe.backbone), recipe.new_router()
+    for name, module in (("backbone", backbone), ("router", router)):
+        load_weights(module, _left_by(folder, f"{name}.safetensors"))
+    tokenizer = literal(_read_tokenizer(_left_by(folder, TOKENIZER)))
+    found = {"backbone.safetensors": weights_digest(backbone), TOKENIZER: tokenizer_digest(tokenizer)}
+    said = {"backbone.safetensors": result.backbone["digest"], TOKENIZER: result.backbone["tokenizer"]}
+    if changed := [name for name in found if found[name] != said[name]]:
+        raise ValueError(f"{folder / changed[0]} is not the one that {RESULT} is of: give a folder that nobody changed")
+    return Writer(backbone.to(device), router.to(device), tokenizer)
+
+
+def writer_of_row(recipe: Recipe, found: Row, cache: Path, device: torch.device) -> Writer:
+    """What a comparison left in the cache for one of its rows, at the seed that the recipe names; nothing is trained.
+
+    Raises:
+        ValueError: the cache lacks it, or holds another backbone or other tokens than the row was scored on.
+    """
+    again = f"cache={cache}: the same python -m duo.run makes it again, into a new output"
     source = backbone_source(recipe)
     data = source.open_data(cache)
-    mark = folder / "backbone.digest"
-    if mark.exists() and mark.read_text() != source.identity(data):
-        raise ValueError(f"{folder} was made of other documents than are there now: its tokens mean something else")
-    backbone, router = Backbone(recipe.backbone), recipe.new_router()
-    load_weights(backbone, files["backbone"])
-    load_weights(router, files["router"])
-    return Writer(backbone.to(device), router.to(device), data.tokenizer)
+    if data.digests.whole != found.digests["tokens"]:
+        raise ValueError(f"the documents are not those of the row: {again}")
+    if not source.is_made(data):
+        raise ValueError(f"the row's backbone is not in {again}")
+    made = source.train_or_load(data, device)
+    if recipe.stage3.freeze_backbone and made.digest != found.digests["backbone"]:
+        raise ValueError(f"another backbone than the row's is in {again}")
+    folder = data.cache / "routers" / router_digest(recipe, recipe.new_router(), made, data)[:16]
+    if not (folder / "router.safetensors").exists():
+        raise ValueError(f"the row's router is not in {again}")
+    backbone, router = train_or_load(recipe, source, data, device)
+    return Writer(backbone.module, router.module, data.tokenizer)
+
+
+def _left_by(folder: Path, name: str) -> Path:
+    """A file of a run's folder; raises ValueError where it is missing."""
+    if not (folder / name).exists():
+        raise ValueError(
+            f"{folder} lacks {name}: python -m duo.run recipe={folder / RECIPE} output=NEW leaves it in another folder"
+        )
+    return folder / name
+
+
+def _read_tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers has no exception of its own
+        raise ValueError(f"{path} cannot be read ({error}): give a folder that nobody changed") from error
 
 
 def load_run(folder: Path, settings: Sequence[str]) -> Recipe:
