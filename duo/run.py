@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from duo.report.reproduce import Report
 
 USAGE = "python -m duo.run recipe=NAME [key=value ...]"
-WIDTH = 165  # of the tables, also where the output is no terminal
+WIDTH = 165  # of the tables where the output is no terminal
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -103,7 +103,6 @@ def _begin(recipe: Recipe, name: str) -> tuple[torch.device, Path, Console]:
     quieten()
     device = join_world(recipe.trainer)  # first: it says which of several processes is to be heard
     console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True, quiet=not is_chief())
-    console.width = max(console.width, WIDTH)
     return device, folder_of(recipe, name), console
 
 
@@ -128,11 +127,17 @@ def compute(recipe: Recipe, name: str, command: str, folder: Path, device: torch
 
 
 def show(result: Result | Comparison, folder: Path, console: Console) -> None:
-    """The tables, the figures and the folder."""
+    """The tables, the figures and the folder; where the output is a terminal, tables are as wide as that."""
     from duo.report.tables import render
+    from duo.report.width import fit
 
-    for part in render(result):
-        console.print(part)
+    parts = render(result)
+    if console.is_terminal:
+        parts = fit(parts, console.width)
+    else:
+        console.width = WIDTH
+    for part in parts:
+        console.print(part, soft_wrap=not console.is_terminal)
     for path in (*sorted(folder.glob("figures/*.png")), folder / "result.json", folder):
         console.print(str(path))
 

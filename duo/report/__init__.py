@@ -11,6 +11,8 @@ passage     one text as a page, token by token
 written     a text as it is written, in the terminal
 html        pages that need nothing but themselves
 numbers     numbers with their intervals, and empty tables
+marks       what the marks in tables mean
+width       tables that fit the screen
 canvas      what figures are made on
 names       names of the user's choice as they can be shown
 """

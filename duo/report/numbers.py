@@ -6,8 +6,10 @@ from rich import box
 from rich.table import Table
 
 from duo.evaluation.intervals import Estimate
+from duo.evaluation.score import Score
 
 Interval = tuple[float, float] | None
+UNDERSPENT = 0.97  # of the budget's FLOPs: below, rows compare badly
 UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
@@ -35,6 +37,13 @@ def times(part: float) -> str:
     ('3.4%', '380 x')
     """
     return f"{part:.1%}" if part < 10 else f"{part:,.0f} x"
+
+
+def to_budget(score: Score) -> str:
+    """How far a row's FLOPs are from its budget's; `!` where it is not within it, `<` where it leaves much unspent."""
+    spent = score.flops_per_token / score.budget_flops_per_token
+    mark = "!" if not score.within_budget else "<" if spent < UNDERSPENT else " "
+    return f"{spent - 1:+.1%}{mark}"
 
 
 def size(numbers: int, bytes_held: int) -> str:

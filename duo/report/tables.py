@@ -14,8 +14,9 @@ from duo.evaluation.result import Result
 from duo.evaluation.row import describe_search
 from duo.evaluation.score import FEW_DOCUMENTS, Score, Scores, difference
 from duo.report.ladder import CEILINGS, has_ladder, ladder_remark, ladder_table
+from duo.report.marks import explain_marks
 from duo.report.names import name_part, printable
-from duo.report.numbers import half, new_table, share, signed, size, time_of, times
+from duo.report.numbers import half, new_table, share, signed, size, time_of, times, to_budget
 
 COMPARED = ("fixed_best", "random")  # the baselines that a run's rows are compared with
 DETAILED = 3  # groups at most, for each of which a table is shown
@@ -23,8 +24,9 @@ DETAILED = 3  # groups at most, for each of which a table is shown
 
 def render(result: Result | Comparison) -> Iterator[Table | str]:
     """All that is said of a result or a comparison, in order."""
-    for part in _of_result(result) if isinstance(result, Result) else _of_comparison(result):
-        yield _whole(part) if isinstance(part, Table) else part
+    parts = [*(_of_result(result) if isinstance(result, Result) else _of_comparison(result))]
+    yield from (_whole(part) if isinstance(part, Table) else part for part in parts)
+    yield from explain_marks(part for part in parts if isinstance(part, Table))
 
 
 def _whole(view: Table) -> Table:
@@ -49,7 +51,7 @@ def _of_comparison(comparison: Comparison) -> Iterator[Table | str]:
         if len(groups) > 1:
             yield across(comparison, holdout)
         for group in groups if len(groups) <= DETAILED else []:
-            for subset in (False, True):
+            for subset in (False, True) if comparison.searched else (False,):
                 if comparison.scored(group, holdout, subset):
                     yield comparison_table(comparison, group, holdout, subset)
             if has_ladder(comparison):
@@ -183,9 +185,14 @@ def _marked(rows: Mapping[str, Scores]) -> Iterator[str]:
 
 
 def _collapses(who: str, collapsed: dict[str, list[str]]) -> Iterator[str]:
-    return (
-        f"{who}, {printable(holdout)}: {'; '.join(collapses)}" for holdout, collapses in collapsed.items() if collapses
-    )
+    for holdout, collapses in collapsed.items():
+        layers: dict[str, list[int]] = {}
+        for collapse in collapses:
+            _, layer, what = collapse.split(" ", 2)  # "layer 3 always uses big"
+            layers.setdefault(what, []).append(int(layer))
+        said = [f"{what} at layer {', '.join(map(str, sorted(found)))}" for what, found in layers.items()]
+        if said:
+            yield f"{who}, {printable(holdout)}: {'; '.join(said)}"
 
 
 COSTS = ("skip/small/big", "MFLOPs", "to budget", "router FLOPs", "router size", "time")
@@ -204,11 +211,10 @@ def _loss(score: Score) -> str:
 
 def _costs(score: Score) -> list[str]:
     """The values of COSTS."""
-    over = score.flops_per_token / score.budget_flops_per_token - 1
     return [
         "/".join(f"{share:.2f}" for share in score.share.values()),
         f"{score.flops_per_token / 1e6:.3f}",
-        f"{over:+.1%}" + (" " if score.within_budget else "!"),
+        to_budget(score),
         times(score.router_flops_per_token / score.flops_per_token),
         size(score.router_parameters, score.router_bytes),
         time_of(score.time_ratio, score.unexplained_time),

@@ -20,7 +20,7 @@ from duo.backbone import MODULES
 from duo.evaluation.intervals import Estimate
 from duo.evaluation.score import FEW_DOCUMENTS
 from duo.leaderboard.board.board import Board, Line, Standing, Track
-from duo.report.numbers import half, share, signed, size, time_of, times
+from duo.report.numbers import half, share, signed, size, time_of, times, to_budget
 
 COLUMNS = (
     "rank", "name", "loss", "minus fixed", "minus above", "gap closed", "skip/small/big", "MFLOPs", "to budget",
@@ -119,7 +119,7 @@ def _markdown(board: Board) -> str:
 
 LEGEND = (
     "minus fixed: loss minus the best fixed pattern's   * clear of 0   + extra passes   time: of all big's, ? where "
-    "its FLOPs do not explain it   µs a token   both as its maker says   "
+    "its FLOPs do not explain it   to budget: < under 97 % of it spent   µs a token   both as its maker says   "
     "claimed: behind the others until it is executed again"
 )
 
@@ -128,12 +128,13 @@ to date. Every row can be executed again from its entry: `python -m duo.leaderbo
 one table: one backbone, the same tokens and one budget. Behind `±` stands half the width of a 95 % interval over
 documents (and seeds, where a row has several); `minus fixed` is the paired difference to the best fixed pattern,
 `minus above` that to the row above by rank, `*` where its interval is clear of 0. `gap closed`: of the gap from the
-best fixed pattern to the oracle, on the subset of searches, where all rows are scored. Rows that are only claimed stand
-behind those that were executed again. `bound`: it read the labels. `reference`: outside the budget rule, unranked.
-`router size`: numbers that the router holds, and their bytes. `passes`: extra ones through the backbone, marked `+`.
-`time`: of all big's in the same process, `?` where it is more than its FLOPs can explain, so that something was not
-counted. `µs`: a token. Both are as its maker says. `entry`: how the digest of its first entry begins, and how many more
-there are, one for each seed."""
+best fixed pattern to the oracle, on the subset of searches, where all rows are scored. Rows that are only claimed
+stand behind those that were executed again. `bound`: it read the labels. `reference`: outside the budget rule,
+unranked. `to budget`: `<` where less than 97 % of it is spent, `!` where it is not kept. `router size`: numbers that
+the router holds, and their bytes. `passes`: extra ones through the backbone, marked `+`. `time`: of all big's in the
+same process, `?` where it is more than its FLOPs can explain, so that something was not counted. `µs`: a token. Both
+are as its maker says. `entry`: how the digest of its first entry begins, and how many more there are, one for each
+seed."""
 
 
 def _csv(board: Board) -> str:
@@ -208,7 +209,7 @@ def _cells(line: Line, standing: Standing) -> list[str]:
         share(standing.gap_closed),
         "/".join(f"{score.share[module]:.2f}" for module in MODULES),
         f"{score.flops_per_token / 1e6:.3f}",
-        f"{score.flops_per_token / score.budget_flops_per_token - 1:+.1%}",
+        to_budget(score).strip(),
         times(score.router_flops_per_token / score.flops_per_token),
         size(score.router_parameters, score.router_bytes),
         f"{score.passes:.4g}" + "+" * (score.passes > 0),

@@ -1,0 +1,84 @@
+"""Tables that fit the screen: columns that matter least are left out, and what is too wide still goes below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.table import Table
+
+from duo.report.numbers import new_table
+
+LEAST = (
+    "perplexity", "bits/byte", "seeds", "passes", "time", "router size", "promised", "router FLOPs", "skip/small/big",
+    "minus random", "to budget",
+)  # fmt: skip
+"""Columns that may be left out, the first one first: what stays is loss, differences, gap closed and cost."""
+
+UNBOUNDED = 10_000
+
+
+def fit(parts: Iterable[Table | str], width: int) -> Iterator[Table | str]:
+    """The tables and sentences, no table wider than the screen where a name and one number have room on it.
+
+    Behind them a sentence says which columns were left out, and how to see them.
+    """
+    left_out: dict[str, None] = {}
+    for part in parts:
+        if isinstance(part, Table):
+            kept = _leave_out(part, width)
+            left_out |= dict.fromkeys(_headers(part, {*range(len(part.columns))} - {*kept}))
+            first, *more = _split(part, kept, width)
+            yield _choose(part, first)
+            yield from (_choose(part, some, goes_on=True) for some in more)
+        else:
+            yield part
+    if left_out:
+        yield f"Left out at {width} columns: {', '.join(left_out)}. A wider window, or COLUMNS=200 in front, shows all."
+
+
+def _leave_out(view: Table, width: int) -> list[int]:
+    """Places of the columns that stay."""
+    kept = [*range(len(view.columns))]
+    for name in LEAST:
+        if _width(_choose(view, kept)) <= width:
+            break
+        kept = [place for place in kept if view.columns[place].header != name]
+    return kept
+
+
+def _split(view: Table, kept: list[int], width: int) -> Iterator[list[int]]:
+    """The same columns in as many tables as it takes, each with the first one, which names its rows."""
+    first, *rest = kept
+    some = [first]
+    for place in rest:
+        if len(some) > 1 and _width(_choose(view, [*some, place])) > width:
+            yield some
+            some = [first]
+        some.append(place)
+    yield some
+
+
+def _headers(view: Table, places: Iterable[int]) -> list[str]:
+    return [str(view.columns[place].header) for place in sorted(places)]
+
+
+def _choose(view: Table, places: list[int], goes_on: bool = False) -> Table:
+    """The table with some of its columns; one that goes on lacks the rows of which these say nothing."""
+    title, columns = str(view.title), [view.columns[place] for place in places]
+    chosen = new_table(f"{title.partition(';')[0]}, continued" if goes_on else title)
+    for column in columns:
+        chosen.add_column(column.header, justify=column.justify, no_wrap=True, min_width=column.min_width)
+    for row, cells in zip(view.rows, zip(*(column.cells for column in columns), strict=True), strict=True):
+        if any(cells[1:]) or not goes_on:
+            chosen.add_row(*cells, end_section=row.end_section)
+    return chosen
+
+
+def _width(view: Table) -> int:
+    """Cells that a table takes, but for its title, which may break its line."""
+    title, view.title = view.title, None
+    console = Console(width=UNBOUNDED)
+    found = console.measure(view).maximum
+    view.title = title
+    return found
