@@ -10,10 +10,10 @@ from rich.table import Table
 from duo.report.numbers import new_table
 
 LEAST = (
-    "perplexity", "bits/byte", "seeds", "passes", "time", "router size", "promised", "router FLOPs", "skip/small/big",
-    "minus random", "to budget",
+    "perplexity", "bits/byte", "seeds", "µs", "passes", "time", "router size", "promised", "router FLOPs", "entry",
+    "skip/small/big", "minus random", "minus above", "status", "to budget", "MFLOPs",
 )  # fmt: skip
-"""Columns that may be left out, the first one first: what stays is loss, differences, gap closed and cost."""
+"""Columns that may be left out, the first one first: what stays longest is loss, differences, gap closed and cost."""
 
 UNBOUNDED = 10_000
 
@@ -27,7 +27,8 @@ def fit(parts: Iterable[Table | str], width: int) -> Iterator[Table | str]:
     for part in parts:
         if isinstance(part, Table):
             kept = _leave_out(part, width)
-            left_out |= dict.fromkeys(_headers(part, {*range(len(part.columns))} - {*kept}))
+            gone = [column for place, column in enumerate(part.columns) if place not in kept and any(column.cells)]
+            left_out |= dict.fromkeys(str(column.header) for column in gone)
             first, *more = _split(part, kept, width)
             yield _choose(part, first)
             yield from (_choose(part, some, goes_on=True) for some in more)
@@ -40,6 +41,8 @@ def fit(parts: Iterable[Table | str], width: int) -> Iterator[Table | str]:
 def _leave_out(view: Table, width: int) -> list[int]:
     """Places of the columns that stay."""
     kept = [*range(len(view.columns))]
+    if _width(view) > width:
+        kept = [place for place in kept if place == 0 or any(view.columns[place].cells)]
     for name in LEAST:
         if _width(_choose(view, kept)) <= width:
             break
@@ -59,16 +62,14 @@ def _split(view: Table, kept: list[int], width: int) -> Iterator[list[int]]:
     yield some
 
 
-def _headers(view: Table, places: Iterable[int]) -> list[str]:
-    return [str(view.columns[place].header) for place in sorted(places)]
-
-
 def _choose(view: Table, places: list[int], goes_on: bool = False) -> Table:
     """The table with some of its columns; one that goes on lacks the rows of which these say nothing."""
     title, columns = str(view.title), [view.columns[place] for place in places]
     chosen = new_table(f"{title.partition(';')[0]}, continued" if goes_on else title)
     for column in columns:
-        chosen.add_column(column.header, justify=column.justify, no_wrap=True, min_width=column.min_width)
+        chosen.add_column(
+            column.header, justify=column.justify, no_wrap=True, min_width=column.min_width, max_width=column.max_width
+        )
     for row, cells in zip(view.rows, zip(*(column.cells for column in columns), strict=True), strict=True):
         if any(cells[1:]) or not goes_on:
             chosen.add_row(*cells, end_section=row.end_section)

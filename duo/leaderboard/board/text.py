@@ -11,7 +11,6 @@ from typing import Literal
 
 import msgspec
 from msgspec import structs
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +19,8 @@ from duo.backbone import MODULES
 from duo.evaluation.intervals import Estimate
 from duo.evaluation.score import FEW_DOCUMENTS
 from duo.leaderboard.board.board import Board, Line, Standing, Track
-from duo.report.numbers import half, share, signed, size, time_of, times, to_budget
+from duo.report.numbers import half, new_table, share, signed, size, time_of, times, to_budget
+from duo.report.width import fit
 
 COLUMNS = (
     "rank", "name", "loss", "minus fixed", "minus above", "gap closed", "skip/small/big", "MFLOPs", "to budget",
@@ -76,28 +76,31 @@ def passes(line: Line) -> bool:
 
 
 def _terminal(board: Board) -> str:
+    screen = Console()
+    width = screen.width if screen.is_terminal else WIDTH
     file = io.StringIO()
-    console = Console(file=file, emoji=False, highlight=False, markup=False, width=WIDTH)
-    for track, part in _parts(board):
-        view = Table(title=_title(track, part), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        view.collapse_padding = True
-        for column in COLUMNS:
-            justify: Literal["left", "right"] = "left" if column in LEFT else "right"
-            view.add_column(column, no_wrap=True, justify=justify, max_width=46 if column == "name" else None)
-        kind = None
-        for line, standing in _rows(track, part):
-            if kind not in (None, line.kind):
-                view.add_section()
-            kind = line.kind
-            view.add_row(*(Text(cell) for cell in _cells(line, standing)))  # Text: a stranger's name is no markup
-        console.print(view)
-    if board.tracks:
-        console.print(LEGEND)
-    else:
-        console.print("no entry can be shown")
+    console = Console(file=file, emoji=False, highlight=False, markup=False, width=width)
+    tables = (_table(track, part) for track, part in _parts(board))
+    for shown in fit(tables, width):
+        console.print(shown)
+    console.print(LEGEND if board.tracks else "no entry can be shown")
     for sentence in summarize_left_out(board):
         console.print(sentence, soft_wrap=True)
     return file.getvalue()
+
+
+def _table(track: Track, part: str) -> Table:
+    view = new_table(_title(track, part))
+    for column in COLUMNS:
+        justify: Literal["left", "right"] = "left" if column in LEFT else "right"
+        view.add_column(column, no_wrap=True, justify=justify, max_width=46 if column == "name" else None)
+    kind = None
+    for line, standing in _rows(track, part):
+        if kind not in (None, line.kind):
+            view.add_section()
+        kind = line.kind
+        view.add_row(*(Text(cell) for cell in _cells(line, standing)))  # Text: a stranger's name is no markup
+    return view
 
 
 def _markdown(board: Board) -> str:
