@@ -1,6 +1,6 @@
 """Approximate searches against the exact one: regret in nats per token, and what they spend of its layer evaluations.
 
-    python benchmarks/approximate.py [RUN_FOLDER] [--budget 6] [--widths 1 2 4 8 16] [--sequences 8] [--tokens 32]
+    python benchmarks/approximate.py [RUN_FOLDER] [--budget 6] [--widths 1 2 4 8 16] [--sequences 8] [--tokens 32] [--quick]
 
 RUN_FOLDER is what `python -m duo.run` left (default: a random backbone and random tokens). Behind a reference, the run
 of the best fixed pattern, every token is compared with its own optimum; committed contexts part after the first token,
@@ -116,7 +116,8 @@ if __name__ == "__main__":
     parser.add_argument("--widths", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--sequences", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--quick", action="store_true", help="four tokens and one width, to see that it runs")
     options = parser.parse_args()
-    size = (options.sequences, options.tokens)
+    size = (1, 4) if options.quick else (options.sequences, options.tokens)
     chosen = untrained(*size) if options.run is None else trained(options.run, *size)
-    measure(*chosen, Budget(options.budget), options.widths)
+    measure(*chosen, Budget(options.budget), [2] if options.quick else options.widths)

@@ -16,22 +16,14 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from pairs import product_rate, ratio, time_in_turn
+from pairs import backbone_of, product_rate, ratio, time_in_turn
 
-from duo import Backbone, BackboneConfig, Budget, Trial, replay
+from duo import Backbone, Budget, Trial, replay
 from duo.routing.trial import token_loss
 from duo.search import all_patterns, patterns_of
 from duo.search.values import label_losses
 
 SAMPLE = 64
-
-
-def backbone_of(width: int, layers: int = 12) -> Backbone:
-    """A random backbone of the default proportions."""
-    torch.manual_seed(0)
-    return Backbone(
-        BackboneConfig(layers=layers, width=width, heads=width // 32, big=4 * width, small=width // 4)
-    ).eval()
 
 
 def trial_of(backbone: Backbone, tokens: int) -> Trial:
@@ -60,7 +52,7 @@ def ordinary(backbone: Backbone, trial: Trial, pattern_PL: torch.Tensor, fused: 
 
 def measure_same(width: int, pairs: int, patterns: int) -> float:
     """Prints the ratios of `same`; returns patterns x tokens a second."""
-    backbone = backbone_of(width)
+    backbone = backbone_of(width).eval()
     trial, pattern_PL = trial_of(backbone, 128), all_patterns(12)
     sample_P = torch.randperm(len(pattern_PL))[:SAMPLE]
     pattern_PL = pattern_PL[:patterns]  # the last layers of all, where not every pattern is wanted
@@ -89,7 +81,7 @@ def measure_same(width: int, pairs: int, patterns: int) -> float:
 @torch.no_grad()
 def measure_committed(width: int, pairs: int, tokens: int, same_rate: float) -> None:
     """Prints the ratios of `committed` at budget 6 of 12."""
-    backbone = backbone_of(width)
+    backbone = backbone_of(width).eval()
     trial, pattern_PL = trial_of(backbone, tokens), patterns_of(12, Budget(6))
     found = trial.search(pattern_PL, [Budget(6)])
     route_BTL = found.route_BTGL[:, :, 0]
@@ -123,7 +115,7 @@ def measure_committed(width: int, pairs: int, tokens: int, same_rate: float) -> 
 
 def measure_memory() -> None:
     """Prints how much the process grows at its peak while 3^9 patterns are searched."""
-    backbone = backbone_of(64, layers=9)
+    backbone = backbone_of(64, layers=9).eval()
     trial = trial_of(backbone, 128)
     trial.search(all_patterns(9)[:8], (), "same")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
