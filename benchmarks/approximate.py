@@ -1,6 +1,6 @@
 """Approximate searches against the exact one: regret in nats per token, and what they spend of its layer evaluations.
 
-    python benchmarks/approximate.py [RUN_FOLDER] [--budget 6] [--widths 1 2 4 8 16] [--sequences 8] [--tokens 32] [--quick]
+    python benchmarks/approximate.py [RUN_FOLDER] [--budget 6] [--widths 1 2 4 8 16] [--sequences 8] [--tokens 32]
 
 RUN_FOLDER is what `python -m duo.run` left (default: a random backbone and random tokens). Behind a reference, the run
 of the best fixed pattern, every token is compared with its own optimum; committed contexts part after the first token,
