@@ -187,8 +187,9 @@ class Search:
         return label_losses(self.backbone, x_JBSD, self.label_BT[:, step.at])
 
     def _floors(self, step: Step) -> Floors | None:
-        """What rules candidates out; None where a floor could be wrong (a criterion, or coarse numbers)."""
-        if self.label_BT is None or step.x_BSD.dtype not in EXACT:
+        """What rules candidates out; None where it could be wrong (a criterion, coarse numbers) or has not paid."""
+        # on a GPU the head is cheap, and each floor is waited for
+        if self.label_BT is None or not step.x_BSD.is_cpu or step.x_BSD.dtype not in EXACT:
             return None
         return Floors(self.backbone, self.label_BT[:, step.at])
 
