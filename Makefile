@@ -1,4 +1,4 @@
-.PHONY: check test long docs benchmarks
+.PHONY: check test long docs bench
 
 check: ## what CI checks first
 	ruff format --check .
@@ -13,10 +13,5 @@ FILES := $(wildcard duo/*.py duo/*/*.py duo/*/*/*.py)
 docs: ## the API reference, in docs/api
 	python -m pdoc --docformat google -o docs/api routers $(sort $(subst /,.,$(patsubst %/__init__,%,$(basename $(FILES)))))
 
-benchmarks:
-	python benchmarks/training.py
-	python benchmarks/inference.py
-	python benchmarks/speculative.py
-	python benchmarks/oracle.py
-	python benchmarks/approximate.py
-	python benchmarks/coverage.py
+bench: ## ratios of this machine, in benchmarks/RESULTS.md (hours; QUICK=--quick: minutes)
+	python benchmarks/results.py $(QUICK)

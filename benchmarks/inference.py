@@ -1,10 +1,11 @@
 """Reading and writing under routes: ratios in one process, alternating, medians of pairs with quartiles.
 
-    OMP_NUM_THREADS=1 python benchmarks/inference.py [--widths 64 512] [--pairs 9] [--tokens 128] [--quick]
+    OMP_NUM_THREADS=1 python benchmarks/inference.py [--widths 64 512] [--pairs 9] [--figure PNG] [--quick]
 
-`prefill` reads 8 sequences, `decode` writes 16 tokens behind each of so many. `llama` is transformers' Llama of the
-dimensions that all big has; `pattern` spends 6 of 12 layers big, in the same layers at every token, `routed` in layers
-of each token's own. Then measured time against FLOPs over budgets, both as shares of all big.
+`prefill` reads 8 sequences, `decode` writes 16 tokens behind each of so many, `evaluation` reads 16 and takes their
+loss. `llama` is transformers' Llama of the dimensions that all big has; `pattern` spends 6 of 12 layers big, in the
+same layers at every token, `routed` in layers of each token's own. Then measured time against FLOPs over budgets,
+without and with skips, as shares of all big.
 """
 
 from __future__ import annotations
@@ -13,20 +14,27 @@ import argparse
 import statistics
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
-from pairs import Prepare, backbone_of, llama_of, median_ratio, show_ratios, time_in_turn
+from matplotlib.figure import Figure
+from pairs import Prepare, backbone_of, llama_of, median_ratio, product_rate, show_ratios, time_in_turn
 from torch import Tensor, nn
 
-from duo import Backbone, Budget, Router, Spec
+from duo import Backbone, Budget, Router, Spec, Trial
 from duo.backbone import Run
 from duo.backbone.flops import pass_cost
 from duo.inference.decoder import Decoder
+from duo.routing.meter import Meter
+from duo.routing.trial import token_loss
 from duo.storage.memory import keep_freed_memory
 from routers.fixed import Fixed
 from routers.random import Random
 
 STEPS = 16  # tokens that are written
+SHARES = (0, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1)  # of the layers
+Point = tuple[float, float, float]
+"""Share of the layers that are skipped; FLOPs and time, as shares of all big's."""
 AGAINST = [("all big", "llama"), ("pattern", "all big"), ("routed", "all big"), ("routed", "llama"),
            ("all small", "all big")]  # fmt: skip
 
@@ -66,6 +74,27 @@ def writing(backbone: Backbone, router: Router, tokens_BT: Tensor) -> Prepare:
     return prepare
 
 
+def evaluating(backbone: Backbone, router: Router, tokens_BT: Tensor) -> Prepare:
+    """Reads whole sequences and takes their losses."""
+
+    @torch.no_grad()
+    def work() -> None:
+        trial = Trial(backbone, tokens_BT, meter=Meter(enabled=False))
+        token_loss(trial.run(router.route(trial)).logits_BTV, tokens_BT)
+
+    return lambda: work
+
+
+def llama_evaluating(llama: nn.Module, tokens_BT: Tensor) -> Prepare:
+    """The same by transformers."""
+
+    @torch.no_grad()
+    def work() -> None:
+        token_loss(llama(tokens_BT, use_cache=False).logits, tokens_BT)
+
+    return lambda: work
+
+
 def llama_reading(llama: nn.Module, tokens_BT: Tensor) -> Prepare:
     """The same by transformers."""
     return lambda: torch.no_grad()(lambda: llama(tokens_BT, use_cache=True))
@@ -90,33 +119,63 @@ def llama_writing(llama: nn.Module, tokens_BT: Tensor) -> Prepare:
     return prepare
 
 
-def measure(width: int, tokens: int, pairs: int) -> None:
-    """Prints the ratios of one width."""
+def measure(width: int, tokens: int, pairs: int) -> list[Point]:
+    """Prints the ratios of one width; returns time against FLOPs."""
     backbone = backbone_of(width).eval()
     llama, routers = llama_of(backbone.config).eval(), routers_of(backbone)
-    tokens_BT = torch.randint(backbone.config.vocabulary, (8, tokens))
-    for title, batch, ours, theirs in (
-        ("prefill, batch 8", 8, reading, llama_reading),
-        ("decode, batch 1", 1, writing, llama_writing),
-        ("decode, batch 8", 8, writing, llama_writing),
+    tokens_BT = torch.randint(backbone.config.vocabulary, (32, tokens))
+    for title, batch, made, ours, theirs in (
+        ("prefill", 8, tokens, reading, llama_reading),
+        ("decode", 1, STEPS, writing, llama_writing),
+        ("decode", 8, STEPS, writing, llama_writing),
+        ("decode", 32, STEPS, writing, llama_writing),
+        ("evaluation", 16, tokens, evaluating, llama_evaluating),
     ):
         works = {name: ours(backbone, router, tokens_BT[:batch]) for name, router in routers.items()}
         works["llama"] = theirs(llama, tokens_BT[:batch])
-        show_ratios(f"D={width}, T={tokens}, {title}", time_in_turn(works, pairs), AGAINST)
-    measure_budgets(backbone, tokens_BT, pairs)
+        seconds = time_in_turn(works, pairs)
+        show_ratios(f"D={width}, T={tokens}, {title}, batch {batch}", seconds, AGAINST)
+        rates = ", ".join(f"{name} {batch * made / statistics.median(spent):.4g}" for name, spent in seconds.items())
+        print(f"    tokens a second: {rates}", flush=True)
+    return measure_budgets(backbone, tokens_BT[:8], pairs)
 
 
-def measure_budgets(backbone: Backbone, tokens_BT: Tensor, pairs: int) -> None:
-    """Prints time and FLOPs of reading over budgets, as shares of all big, and their correlation."""
+def measure_budgets(backbone: Backbone, tokens_BT: Tensor, pairs: int) -> list[Point]:
+    """Prints time and FLOPs of reading over budgets, as shares of all big, and how well the one tells the other."""
     layers, width = backbone.config.layers, backbone.config.width
-    routers = {big: Random(Spec(layers, width, Budget(big).of(layers))) for big in range(0, layers + 1, 2)}
-    works = {str(big): reading(backbone, router, tokens_BT) for big, router in routers.items()}
-    seconds, all_big = time_in_turn(works, pairs), str(layers)
+    budgets = [(big, skip) for skip in (0, 1 / 3) for big in SHARES if big + skip <= 1]
+    counts = [(round(big * layers), round(skip * layers)) for big, skip in budgets]
+    routers = {count: Random(Spec(layers, width, Budget(*count).of(layers))) for count in counts}
+    works = {str(count): reading(backbone, router, tokens_BT) for count, router in routers.items()}
+    seconds, all_big = time_in_turn(works, pairs), str((layers, 0))
     times = [median_ratio(spent, seconds[all_big]) for spent in seconds.values()]
-    flops = [pass_cost(backbone.config, work()())[1] for work in works.values()]
-    flops = [spent / flops[-1] for spent in flops]
-    shown = ", ".join(f"{big}: {one:.2f} ({cost:.2f})" for big, one, cost in zip(routers, times, flops, strict=True))
-    print(f"D={width}, time (FLOPs) by big layers: {shown}; r {statistics.correlation(times, flops):.4f}", flush=True)
+    spent = [pass_cost(backbone.config, work()())[1] for work in works.values()]
+    flops = [one / spent[counts.index((layers, 0))] for one in spent]
+    for skipped in sorted({skip for _, skip in counts}):
+        at = [index for index, (_, skip) in enumerate(counts) if skip == skipped]
+        shown = ", ".join(f"{counts[index][0]}: {times[index]:.2f} ({flops[index]:.2f})" for index in at)
+        print(f"D={width}, {skipped} skipped, time (FLOPs) by big layers: {shown}")
+    rate = max(spent) / statistics.median(seconds[all_big])
+    print(
+        f"    r {statistics.correlation(times, flops):.4f}; all big {rate / 1e9:.1f} GFLOP/s, "
+        f"{rate / product_rate():.0%} of the machine's products", flush=True,
+    )  # fmt: skip
+    return [(skip / layers, cost, one) for (_, skip), cost, one in zip(counts, flops, times, strict=True)]
+
+
+def draw(found: dict[int, list[Point]], path: Path) -> None:
+    """Measured time against FLOPs, a panel for each width, and the diagonal where they agree."""
+    figure = Figure(figsize=(4.5 * len(found), 4.2), layout="constrained")
+    for axes, (width, points) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="time = FLOPs")
+        for skipped in sorted({skip for skip, _, _ in points}):
+            own = sorted((cost, one) for skip, cost, one in points if skip == skipped)
+            axes.plot(*zip(*own, strict=True), marker="o", label=f"{skipped:.0%} of the layers skipped")
+        axes.set(
+            title=f"D={width}", xlabel="FLOPs (all big: 1)", ylabel="time (all big: 1)", xlim=(0, None), ylim=(0, None)
+        )
+        axes.legend()
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":
@@ -124,8 +183,11 @@ if __name__ == "__main__":
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 512])
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--figure", type=Path, help="where time against FLOPs is drawn; by default nowhere")
     parser.add_argument("--quick", action="store_true", help="one pair at the smallest width, to see that it runs")
     options = parser.parse_args()
     keep_freed_memory()
-    for chosen in [64] if options.quick else options.widths:
-        measure(chosen, options.tokens, 1 if options.quick else options.pairs)
+    widths = [64] if options.quick else options.widths
+    measured = {chosen: measure(chosen, options.tokens, 1 if options.quick else options.pairs) for chosen in widths}
+    if options.figure:
+        draw(measured, options.figure)

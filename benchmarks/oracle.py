@@ -1,4 +1,4 @@
-"""The search against ordinary passes: ratios in one process on the same weights, alternating, median of pairs.
+"""The search against ordinary passes: ratios in one process on the same weights, alternating, medians with quartiles.
 
     python benchmarks/oracle.py [--widths 64 256] [--pairs 5] [--quick]
 
@@ -12,33 +12,18 @@ from __future__ import annotations
 import argparse
 import resource
 import statistics
-import time
-from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from pairs import backbone_of, product_rate, ratio, time_in_turn
 
-from duo import Backbone, BackboneConfig, Budget, Trial, replay
+from duo import Backbone, Budget, Trial, replay
 from duo.routing.trial import token_loss
 from duo.search import all_patterns, patterns_of
 from duo.search.values import label_losses
 
 SAMPLE = 64
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def backbone_of(width: int, layers: int = 12) -> Backbone:
-    """A random backbone of the default proportions."""
-    torch.manual_seed(0)
-    return Backbone(
-        BackboneConfig(layers=layers, width=width, heads=width // 32, big=4 * width, small=width // 4)
-    ).eval()
 
 
 def trial_of(backbone: Backbone, tokens: int) -> Trial:
@@ -67,36 +52,36 @@ def ordinary(backbone: Backbone, trial: Trial, pattern_PL: torch.Tensor, fused: 
 
 def measure_same(width: int, pairs: int, patterns: int) -> float:
     """Prints the ratios of `same`; returns patterns x tokens a second."""
-    backbone = backbone_of(width)
+    backbone = backbone_of(width).eval()
     trial, pattern_PL = trial_of(backbone, 128), all_patterns(12)
     sample_P = torch.randperm(len(pattern_PL))[:SAMPLE]
     pattern_PL = pattern_PL[:patterns]  # the last layers of all, where not every pattern is wanted
-    ratios: dict[bool, list[float]] = {False: [], True: []}
-    times = []
-    for _ in range(pairs):
-        times.append(seconds(lambda: trial.search(pattern_PL, (), "same")))
-        for fused, found in ratios.items():
-            ours = times[-1] / len(pattern_PL)
-            found.append(seconds(lambda: ordinary(backbone, trial, all_patterns(12)[sample_P], fused)) / SAMPLE / ours)  # noqa: B023
+    works = {"search": partial(trial.search, pattern_PL, (), "same")}
+    for name, fused in (("cross-entropy", False), ("fused loss", True)):
+        works[name] = partial(ordinary, backbone, trial, all_patterns(12)[sample_P], fused)
+    seconds = time_in_turn({name: lambda work=work: work for name, work in works.items()}, pairs)
+    per_pattern = {name: [one / SAMPLE for one in spent] for name, spent in seconds.items()}
+    per_pattern["search"] = [one / len(pattern_PL) for one in seconds["search"]]
+    middle = statistics.median(seconds["search"])
     table_BTP = trial.search(pattern_PL[:256], (), "same", table=True).table_BTP
     apart = (table_BTP.permute(2, 0, 1) - ordinary(backbone, trial, pattern_PL[:256], False)).abs().max()
     before = trial.meter.flops
     trial.search(pattern_PL, (), "same")
-    rate = (trial.meter.flops - before) / statistics.median(times)
+    rate = (trial.meter.flops - before) / middle
     print(
-        f"same, D={width}: {len(pattern_PL)} patterns in {statistics.median(times):.1f} s; "
-        f"{statistics.median(ratios[False]):.2f}x a pass with cross-entropy per pattern, "
-        f"{statistics.median(ratios[True]):.2f}x one with the fused loss; equal to {apart:.1e}; "
+        f"same, D={width}: {len(pattern_PL)} patterns in {middle:.1f} s; a pass per pattern takes "
+        f"{ratio(per_pattern['cross-entropy'], per_pattern['search'])} times as long with cross-entropy, "
+        f"{ratio(per_pattern['fused loss'], per_pattern['search'])} with the fused loss; equal to {apart:.1e}; "
         f"{rate / 1e9:.0f} GFLOP/s, {rate / product_rate():.0%} of the machine's products",
         flush=True,
     )
-    return len(pattern_PL) * trial.tokens_BT.numel() / statistics.median(times)
+    return len(pattern_PL) * trial.tokens_BT.numel() / middle
 
 
 @torch.no_grad()
 def measure_committed(width: int, pairs: int, tokens: int, same_rate: float) -> None:
     """Prints the ratios of `committed` at budget 6 of 12."""
-    backbone = backbone_of(width)
+    backbone = backbone_of(width).eval()
     trial, pattern_PL = trial_of(backbone, tokens), patterns_of(12, Budget(6))
     found = trial.search(pattern_PL, [Budget(6)])
     route_BTL = found.route_BTGL[:, :, 0]
@@ -114,16 +99,15 @@ def measure_committed(width: int, pairs: int, tokens: int, same_rate: float) -> 
         logits_NV = backbone(rows[1], replay(pattern_PL[:SAMPLE].repeat(4, 1)[:, None]), many, half).logits_BTV
         F.cross_entropy(logits_NV[:, 0], labels_N, reduction="none")
 
-    ours, ratios = [], []
-    for _ in range(pairs):
-        ours.append(seconds(lambda: trial.search(pattern_PL, [Budget(6)])))
-        theirs = seconds(per_candidate) / SAMPLE * len(pattern_PL) * tokens
-        ratios.append(theirs / ours[-1])
+    works = {"search": partial(trial.search, pattern_PL, [Budget(6)]), "passes": per_candidate}
+    seconds = time_in_turn({name: lambda work=work: work for name, work in works.items()}, pairs)
+    passes = [one / SAMPLE * len(pattern_PL) * tokens for one in seconds["passes"]]
+    middle = statistics.median(seconds["search"])
     replayed = token_loss(backbone(trial.tokens_BT, replay(route_BTL)).logits_BTV, trial._labels_BT)
-    rate = len(pattern_PL) * trial.tokens_BT.numel() / statistics.median(ours)
+    rate = len(pattern_PL) * trial.tokens_BT.numel() / middle
     print(
-        f"committed, D={width}, budget 6, T={tokens}: {statistics.median(ours):.1f} s; "
-        f"{statistics.median(ratios):.2f}x a cached pass per candidate; {rate / same_rate:.2f} of the rate of `same`; "
+        f"committed, D={width}, budget 6, T={tokens}: {middle:.1f} s; a cached pass per candidate takes "
+        f"{ratio(passes, seconds['search'])} times as long; {rate / same_rate:.2f} of the rate of `same`; "
         f"replay equals promise to {(replayed - found.loss_BTG[..., 0]).abs().max():.1e}",
         flush=True,
     )
@@ -131,20 +115,13 @@ def measure_committed(width: int, pairs: int, tokens: int, same_rate: float) -> 
 
 def measure_memory() -> None:
     """Prints how much the process grows at its peak while 3^9 patterns are searched."""
-    backbone = backbone_of(64, layers=9)
+    backbone = backbone_of(64, layers=9).eval()
     trial = trial_of(backbone, 128)
     trial.search(all_patterns(9)[:8], (), "same")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     trial.search(all_patterns(9, (0, 1, 2)), [Budget(3), Budget(3, 3)], "same")
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     print(f"memory: 3^9 patterns on 4 x 128 tokens at D=64, {grown / 2**20:.2f} GB more", flush=True)
-
-
-def product_rate(size: int = 2048) -> float:
-    """FLOPs a second of one large matrix product."""
-    left, right = torch.randn(size, size), torch.randn(size, size)
-    left @ right
-    return 2 * size**3 / statistics.median(seconds(lambda: left @ right) for _ in range(5))
 
 
 if __name__ == "__main__":

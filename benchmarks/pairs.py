@@ -53,6 +53,13 @@ def time_in_turn(works: Mapping[str, Prepare], pairs: int) -> dict[str, list[flo
     return seconds
 
 
+def product_rate(size: int = 1024) -> float:
+    """FLOPs a second of large matrix products here, by the clock of `time_in_turn`."""
+    left, right = torch.randn(size, size), torch.randn(size, size)
+    seconds = time_in_turn({"product": lambda: lambda: left @ right}, 5)["product"]
+    return 2 * size**3 / statistics.median(seconds)
+
+
 def median_ratio(ours: list[float], theirs: list[float]) -> float:
     """The median of the pairs' ratios."""
     return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))

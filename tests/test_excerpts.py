@@ -94,3 +94,24 @@ def test_a_hold_out_of_ones_own_files_takes_a_few_sequences_of_each_document(tmp
     data = TextData(config, 300, tmp_path / "cache")
     count_D = np.bincount(data.documents("holdouts.held"))
     assert (count_D.sum(), count_D.max(), len(count_D)) == (64, most, documents)
+
+
+@pytest.mark.parametrize("wanted", [0, 3, 9, 40])
+def test_documents_are_read_once_unless_their_tokens_are_too_many_to_keep(monkeypatch, wanted):
+    texts, read = documents_of([3, 0, 5, 1]), []
+
+    def documents():
+        read.append(1)
+        return iter(texts)
+
+    def excerpts():
+        read.clear()
+        return [
+            (row.document, *row.tokens.tolist())
+            for row in take_excerpts(TOKENIZER, documents, LENGTH, wanted, each=2, join=False)
+        ], len(read)
+
+    kept, times = excerpts()
+    assert times == 1
+    monkeypatch.setattr("duo.data.excerpts.KEPT", 0)
+    assert excerpts() == (kept, 2 if wanted else 1)

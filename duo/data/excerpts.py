@@ -11,6 +11,8 @@ from tokenizers import Tokenizer
 
 from duo.data.tokens import Packed, encode
 
+KEPT = 1 << 22  # tokens of a split, at most, that are kept rather than made twice: 16 MB
+
 
 def take_excerpts(
     tokenizer: Tokenizer, documents: Callable[[], Iterable[str]], length: int, wanted: int, each: int, join: bool
@@ -26,13 +28,15 @@ def take_excerpts(
         join: whether documents shorter than a sequence are put together, and count as one document then; else they
             are left out.
     """
-    most = each if wanted else None
-    held = [*_until(_lengths(tokenizer, documents(), length, join), wanted, each)]
-    if wanted and sum(min(rows, each) for rows in held) < wanted:
+    if not wanted:
+        return _cut(_units(tokenizer, documents(), length, join), length, None)
+    held, units = _read_until(_units(tokenizer, documents(), length, join), length, wanted, each)
+    most: int | None = each
+    if sum(min(rows, each) for rows in held) < wanted:
         most = _raise_limit(held, wanted)
-    units = itertools.islice(_units(tokenizer, documents(), length, join), len(held))
-    rows = (Packed(row, number) for number, unit in enumerate(units) for row in _spread(unit, length, most))
-    return itertools.islice(rows, wanted or None)
+    if units is None:
+        units = itertools.islice(_units(tokenizer, documents(), length, join), len(held))
+    return itertools.islice(_cut(units, length, most), wanted)
 
 
 def spread_rows(document_N: np.ndarray) -> np.ndarray:
@@ -70,18 +74,27 @@ def _units(tokenizer: Tokenizer, documents: Iterable[str], length: int, join: bo
                 short = short[:0]
 
 
-def _lengths(tokenizer: Tokenizer, documents: Iterable[str], length: int, join: bool) -> Iterator[int]:
-    return (len(unit) // length for unit in _units(tokenizer, documents, length, join))
-
-
-def _until(lengths: Iterable[int], wanted: int, each: int) -> Iterator[int]:
-    """The first lengths that hold what is wanted; all where nothing in particular is."""
-    left = wanted or float("inf")
-    for rows in lengths:
-        yield rows
-        left -= min(rows, each)
+def _read_until(
+    units: Iterable[np.ndarray], length: int, wanted: int, each: int
+) -> tuple[list[int], Iterable[np.ndarray] | None]:
+    """Sequences that the first documents hold, until they are enough; and their tokens, unless they are too many."""
+    held: list[int] = []
+    kept: list[np.ndarray] | None = []
+    tokens, left = 0, wanted
+    for unit in units:
+        held.append(len(unit) // length)
+        tokens, left = tokens + len(unit), left - min(held[-1], each)
+        if kept is not None:
+            kept.append(unit)
+            kept = kept if tokens <= KEPT else None
         if left <= 0:
             break
+    return held, kept
+
+
+def _cut(units: Iterable[np.ndarray], length: int, most: int | None) -> Iterator[Packed]:
+    """Evenly spaced sequences of numbered documents."""
+    return (Packed(row, number) for number, unit in enumerate(units) for row in _spread(unit, length, most))
 
 
 def _raise_limit(held: list[int], wanted: int) -> int | None:

@@ -18,6 +18,7 @@
     patterns     sets of patterns, and their counts
     values       the label's loss, or a criterion without it
     best         the best pattern per count and token
+    floors       what rules most candidates out before their losses are computed
     approximate  what local and beam search share
     local, beam  from a pattern by swaps; the best beginnings
     prediction   what candidates predict together

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
+from duo.search.floors import Floors
 from duo.search.patterns import meets
 
 
@@ -33,9 +36,7 @@ class Best:
         dims = {"token": (), "sequence": (2,), "batch": (1, 2)}[self._unit]
         if dims:
             value_JBS = self._mean(value_JBS, dims).expand_as(value_JBS)
-        row_J = self._row_P[pattern_J]
-        for row in row_J.unique().tolist():
-            index_R = (row_J == row).nonzero().squeeze(1)
+        for row, index_R in self._rows(pattern_J):
             on_device_R = index_R.to(value_JBS.device)
             value_BS, at_BS = value_JBS[on_device_R].min(dim=0)
             loss_BS = loss_JBS[on_device_R].gather(0, at_BS[None])[0]
@@ -45,6 +46,21 @@ class Best:
                 (self.value_CBS, value_BS), (self.loss_CBS, loss_BS), (self.pattern_CBS, pattern_BS),
             ):  # fmt: skip
                 kept[row] = torch.where(better_BS, new_BS, kept[row])
+
+    def losses(self, pattern_J: Tensor, x_JBSD: Tensor, more_JBS: Tensor | None, floors: Floors) -> Tensor:
+        """loss_JBS of some patterns' streams, infinite where it would change nothing here; see `Floors.losses`."""
+        loss_JBS = x_JBSD.new_empty(x_JBSD.shape[:3])
+        for row, index_R in self._rows(pattern_J):
+            at_R = index_R.to(x_JBSD.device)
+            more_RBS = None if more_JBS is None else more_JBS[at_R]
+            loss_JBS[at_R] = floors.losses(x_JBSD[at_R], self.value_CBS[row], more_RBS)
+        return loss_JBS
+
+    def _rows(self, pattern_J: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Each count that occurs, and which of the patterns have it."""
+        row_J = self._row_P[pattern_J]
+        for row in row_J.unique().tolist():
+            yield row, (row_J == row).nonzero().squeeze(1)
 
     def _mean(self, value_JBS: Tensor, dims: tuple[int, ...]) -> Tensor:
         """Means over the real tokens; 0 where there are none."""

@@ -13,7 +13,8 @@ from duo.backbone import BIG, MODULES, PADDING, SKIP, SMALL, Backbone, Run
 from duo.backbone.attention import Places
 from duo.backbone.flops import run_flops, token_flops, tree_flops
 from duo.search.best import Best
-from duo.search.patterns import meets, pattern_codes, pattern_counts
+from duo.search.floors import EXACT, Floors
+from duo.search.patterns import check_patterns, meets, pattern_codes, pattern_counts
 from duo.search.trie import Trie
 from duo.search.values import Criterion, criterion_values, label_losses
 from duo.search.walk import Attend, same, shared, walk
@@ -66,7 +67,7 @@ class Search:
 
     def __post_init__(self) -> None:
         self.layers = self.backbone.config.layers
-        _check_patterns(self.pattern_PL, self.layers)
+        check_patterns(self.pattern_PL, self.layers)
         self.pattern_PL = self.pattern_PL.cpu()
         self.code_P = pattern_codes(self.pattern_PL)
         self.real_BT = self.tokens_BT != PADDING
@@ -152,25 +153,18 @@ class Search:
 
     def _walk(self, trie: Trie, index_P: Tensor, step: Step, best: Best, keep: Keep | None = None) -> None:
         """One walk over candidates, into the reducers."""
-        backbone, price = self.backbone, self.price
+        backbone = self.backbone
         count_PM = pattern_counts(self.pattern_PL[index_P]).double().to(step.x_BSD.device)
+        floors = None if keep else self._floors(step)
 
         def leaf(pattern_J: Tensor, x_JBSD: Tensor) -> None:
-            if self.criterion is not None:
-                targets = None if self.targets is None else self.targets[:, step.at]
-                loss_JBS = criterion_values(backbone, x_JBSD, self.criterion, targets)
+            more_JBS = self._prices(count_PM[pattern_J.to(count_PM.device)], step) if self.price else None
+            if floors is None:
+                loss_JBS = self._losses(step, x_JBSD)
             else:
-                assert self.label_BT is not None
-                loss_JBS = label_losses(backbone, x_JBSD, self.label_BT[:, step.at])
-            value_JBS = loss_JBS = loss_JBS.masked_fill(~self.real_BT[:, step.at], 0)
-            if price:
-                count_MJ11 = count_PM[pattern_J.to(count_PM.device)].T[..., None, None]
-                attending = self.layers - count_MJ11[SKIP] if backbone.config.skip_scope == "block" else self.layers
-                cost_JBS = token_flops(
-                    backbone.config, count_MJ11[SMALL], count_MJ11[BIG], attending, step.places.position_BS
-                )
-                value_JBS = loss_JBS + price * cost_JBS.to(loss_JBS)
-            best.update(pattern_J, value_JBS, loss_JBS)
+                loss_JBS = best.losses(pattern_J, x_JBSD, more_JBS, floors)
+            loss_JBS = loss_JBS.masked_fill(~self.real_BT[:, step.at], 0)
+            best.update(pattern_J, loss_JBS if more_JBS is None else loss_JBS + more_JBS, loss_JBS)
             if keep is not None:
                 keep(pattern_J, loss_JBS)
 
@@ -183,6 +177,28 @@ class Search:
         self.layer_evaluations += spent.layers * len(position_N)
         costs = spent.attended, spent.small, spent.big, spent.leaves
         self.flops += tree_flops(backbone.config, *costs, position_N)
+
+    def _losses(self, step: Step, x_JBSD: Tensor) -> Tensor:
+        """loss_JBS of all candidates, or the criterion's values."""
+        if self.criterion is not None:
+            targets = None if self.targets is None else self.targets[:, step.at]
+            return criterion_values(self.backbone, x_JBSD, self.criterion, targets)
+        assert self.label_BT is not None
+        return label_losses(self.backbone, x_JBSD, self.label_BT[:, step.at])
+
+    def _floors(self, step: Step) -> Floors | None:
+        """What rules candidates out; None where it could be wrong (a criterion, coarse numbers) or has not paid."""
+        # on a GPU the head is cheap, and each floor is waited for
+        if self.label_BT is None or not step.x_BSD.is_cpu or step.x_BSD.dtype not in EXACT:
+            return None
+        return Floors(self.backbone, self.label_BT[:, step.at])
+
+    def _prices(self, count_JM: Tensor, step: Step) -> Tensor:
+        """What candidates of these counts cost in nats, (J, B, S)."""
+        config, count_MJ11 = self.backbone.config, count_JM.T[..., None, None]
+        attending = self.layers - count_MJ11[SKIP] if config.skip_scope == "block" else self.layers
+        cost_JBS = token_flops(config, count_MJ11[SMALL], count_MJ11[BIG], attending, step.places.position_BS)
+        return self.price * cost_JBS.to(step.x_BSD)
 
     def _candidates(self, wanted: Sequence[int] | None) -> tuple[Trie, Tensor]:
         """The tree of the patterns that meet any of these codes (None: of all), and their indices; built once."""
@@ -225,14 +241,3 @@ class Step(NamedTuple):
     x_BSD: Tensor
     places: Places
     attend: Attend
-
-
-def _check_patterns(pattern_PL: Tensor, layers: int) -> None:
-    if pattern_PL.dim() != 2 or not len(pattern_PL):
-        raise ValueError(f"patterns of shape {tuple(pattern_PL.shape)}: give at least one, as (P, {layers})")
-    if pattern_PL.shape[1] != layers:
-        raise ValueError(f"patterns of {pattern_PL.shape[1]} layers do not fit a backbone of {layers}")
-    if not ((pattern_PL >= SKIP) & (pattern_PL <= BIG)).all():
-        raise ValueError(f"patterns hold unknown modules: {SKIP} is skip, {SMALL} small, {BIG} big")
-    if len(pattern_PL.unique(dim=0)) != len(pattern_PL):
-        raise ValueError("the patterns hold the same one twice")

@@ -202,3 +202,15 @@ def meets(code_P: Tensor, wanted: int, layers: int, at_most: bool) -> Tensor:
     big, skip = divmod(wanted, layers + 1)
     big_P, skip_P = code_P // (layers + 1), code_P % (layers + 1)
     return (big_P <= big) & ((skip_P >= skip) if skip else (skip_P == 0))
+
+
+def check_patterns(pattern_PL: Tensor, layers: int) -> None:
+    """Raises ValueError where these are no candidates for so many layers."""
+    if pattern_PL.dim() != 2 or not len(pattern_PL):
+        raise ValueError(f"patterns of shape {tuple(pattern_PL.shape)}: give at least one, as (P, {layers})")
+    if pattern_PL.shape[1] != layers:
+        raise ValueError(f"patterns of {pattern_PL.shape[1]} layers do not fit a backbone of {layers}")
+    if not ((pattern_PL >= SKIP) & (pattern_PL <= BIG)).all():
+        raise ValueError(f"patterns hold unknown modules: {SKIP} is skip, {SMALL} small, {BIG} big")
+    if len(pattern_PL.unique(dim=0)) != len(pattern_PL):
+        raise ValueError("the patterns hold the same one twice")

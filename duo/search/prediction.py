@@ -25,7 +25,7 @@ def mean_prediction(backbone: Backbone, tokens_BT: Tensor, pattern_PL: Tensor) -
 
     def leaf(pattern_J: Tensor, x_JBTD: Tensor) -> None:
         for x_BTD in x_JBTD:
-            for rows, logits_RV in logits(backbone, x_BTD[None]):
+            for rows, logits_RV in logits(backbone, backbone.norm(x_BTD).flatten(0, 1)):
                 total_NV[rows] += logits_RV.softmax(-1)
 
     chunk = max(1, STATE_BYTES // (x_BTD.numel() * x_BTD.element_size()))

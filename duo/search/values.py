@@ -16,25 +16,31 @@ Criterion = Callable[..., Tensor]
 
 
 def label_losses(backbone: Backbone, x_JBSD: Tensor, label_BS: Tensor) -> Tensor:
-    """Cross-entropy in nats of the last layer's streams, (J, B, S); 0 where there is no label (-1).
+    """Cross-entropy in nats of the last layer's streams, (J, B, S); 0 where there is no label (-1)."""
+    label_N = label_BS.expand(x_JBSD.shape[:3]).flatten()
+    return row_losses(backbone, backbone.norm(x_JBSD).flatten(0, 2), label_N).view(x_JBSD.shape[:3])
+
+
+def row_losses(backbone: Backbone, normed_ND: Tensor, label_N: Tensor) -> Tensor:
+    """Cross-entropy in nats of what the head reads, (N,); 0 where there is no label (-1).
 
     `logsumexp - logit[label]` in chunks of rows: the log-probabilities of all tokens are never written.
     """
-    label_N, losses = label_BS.expand(x_JBSD.shape[:3]).flatten(), []
+    losses = [normed_ND.new_empty(0)]
     scratch = None
-    for rows, logits_RV in logits(backbone, x_JBSD):
+    for rows, logits_RV in logits(backbone, normed_ND):
         label_R = label_N[rows]
         logit_R = logits_RV.gather(1, label_R[:, None].clamp(min=0)).squeeze(1)
         scratch = torch.empty_like(logits_RV) if scratch is None else scratch[: len(logits_RV)]
-        losses.append((_logsumexp(logits_RV, scratch) - logit_R).masked_fill(label_R < 0, 0))
-    return torch.cat(losses).view(x_JBSD.shape[:3])
+        losses.append((logsumexp(logits_RV, scratch) - logit_R).masked_fill(label_R < 0, 0))
+    return torch.cat(losses)
 
 
 def criterion_values(backbone: Backbone, x_JBSD: Tensor, criterion: Criterion, targets: Tensor | None) -> Tensor:
     """A criterion's values of the last layer's streams, (J, B, S)."""
     shape, values = x_JBSD.shape[:3], []
     targets_N = None if targets is None else targets.flatten(0, 1)  # of one candidate: they are the same for all
-    for rows, logits_RV in logits(backbone, x_JBSD):
+    for rows, logits_RV in logits(backbone, backbone.norm(x_JBSD).flatten(0, 2)):
         if targets_N is None:
             values.append(criterion(logits_RV))
         else:
@@ -60,17 +66,17 @@ def expected_loss(logits_NV: Tensor, target_NV: Tensor) -> Tensor:
     return logits_NV.logsumexp(-1) - (target_NV * logits_NV).sum(-1)
 
 
-def logits(backbone: Backbone, x_JBSD: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def logits(backbone: Backbone, normed_ND: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Rows and their logits, a few at a time, each time in the same memory."""
-    x_ND, weight_VD = backbone.norm(x_JBSD).flatten(0, 2), backbone.head_weight
-    size = max(CHUNK_BYTES // (len(weight_VD) * x_ND.element_size()), 1)
-    logits_RV = x_ND.new_empty(min(size, len(x_ND)), len(weight_VD))
-    for start in range(0, len(x_ND), size):
-        part_RD = x_ND[start : start + size]
+    weight_VD = backbone.head_weight
+    size = max(CHUNK_BYTES // (len(weight_VD) * normed_ND.element_size()), 1)
+    logits_RV = normed_ND.new_empty(min(size, len(normed_ND)), len(weight_VD))
+    for start in range(0, len(normed_ND), size):
+        part_RD = normed_ND[start : start + size]
         yield slice(start, start + size), torch.mm(part_RD, weight_VD.T, out=logits_RV[: len(part_RD)])
 
 
-def _logsumexp(logits_RV: Tensor, scratch_RV: Tensor) -> Tensor:
+def logsumexp(logits_RV: Tensor, scratch_RV: Tensor) -> Tensor:
     """The logsumexp of each row, without looking for the highest logit first, where no row over- or underflows."""
     sum_R = torch.exp(logits_RV, out=scratch_RV).sum(-1)
     if bool(((sum_R > 1e-30) & (sum_R < 1e30)).all()):
