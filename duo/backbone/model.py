@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from duo.backbone.attention import Places
 from duo.backbone.block import Block, Gate
 from duo.backbone.config import BackboneConfig
+from duo.backbone.head import Head
 from duo.backbone.room import Pair, keep
 from duo.backbone.rotary import rotation
 from duo.backbone.watch import watcher
@@ -30,12 +31,21 @@ class Run(NamedTuple):
 
     tokens_BT: Tensor
     """The tokens of all positions from 0 on; -1 is left padding."""
-    logits_BTV: Tensor
-    """Logits of this pass's own positions."""
+    head: Head
+    """What predicts at this pass's own positions."""
     weight_BTLM: Tensor
     """What the gate really said; 0 for padding."""
     keys_values: list[Pair]
     """Per layer the keys and values, after rotation, (B, H, T, K) each; H counts key/value heads."""
+
+    @property
+    def logits_BTV(self) -> Tensor:
+        """Logits of this pass's own positions; where they are large they are made anew whenever they are asked for."""
+        return self.head.logits()
+
+    def with_logits(self, logits_BTV: Tensor) -> Run:
+        """The same with other logits."""
+        return self._replace(head=self.head._replace(made_BSV=logits_BTV))
 
 
 class Backbone(nn.Module):
@@ -97,7 +107,8 @@ class Backbone(nn.Module):
 
         Returns:
             A run that covers positions 0 to start+S in tokens, weights, keys and values: the context's part before
-            `start`, this pass's after it. `logits_BTV` are this pass's S only.
+            `start`, this pass's after it. `logits_BTV` are this pass's S only; of a large vocabulary the pass ends
+            before the head, and `logits_BTV` makes them (`duo.routing.trial.run_loss` needs them a part at a time).
 
         Raises:
             ValueError: a gap between context and start, a context from other tokens, padding that is not on the left,
@@ -107,9 +118,12 @@ class Backbone(nn.Module):
         run = partial(self._run, tokens_BT, context=context, start=start)
         # here, and not where routers are given passes: whoever has got hold of the model pays as well
         watching = watcher()
-        return run(gate) if watching is None else watching.charge_pass(self, start, gate, run)
+        if watching is None:
+            return run(gate)
+        # what is charged by the pass's formula happens within it: the head too
+        return watching.charge_pass(self, start, gate, partial(run, whole=True))
 
-    def _run(self, tokens_BT: Tensor, gate: Gate, context: Run | None, start: int) -> Run:
+    def _run(self, tokens_BT: Tensor, gate: Gate, context: Run | None, start: int, whole: bool = False) -> Run:
         _check_context(tokens_BT, context, start)
         all_tokens_BT = tokens_BT if context is None else torch.cat((context.tokens_BT[:, :start], tokens_BT), dim=1)
         held = 0 if context is None else context.tokens_BT.shape[1]
@@ -124,7 +138,7 @@ class Backbone(nn.Module):
         weight_BTLM = torch.stack(weights, dim=2)
         if context is not None:
             weight_BTLM = torch.cat((context.weight_BTLM[:, :start].to(weight_BTLM), weight_BTLM), dim=1)
-        return Run(all_tokens_BT, self.logits(x_BSD), weight_BTLM, keys_values)
+        return Run(all_tokens_BT, Head.of(self.norm(x_BSD), self.head_weight, whole), weight_BTLM, keys_values)
 
     def embed(self, tokens_BS: Tensor, places: Places) -> Tensor:
         """The stream that the first layer sees, (B, S, D)."""

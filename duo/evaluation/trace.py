@@ -15,7 +15,7 @@ from duo.data.batch import Batch
 from duo.evaluation.decide import asks_for_labels, decide, scored
 from duo.routing.meter import Meter
 from duo.routing.router import Router
-from duo.routing.trial import Trial, token_loss
+from duo.routing.trial import Trial, run_loss
 from duo.search.patterns import all_patterns
 from duo.storage.files import replacing
 
@@ -66,7 +66,7 @@ def _trace(backbone: Backbone, router: Router, batches: Sequence[Batch], seed: i
     parts: list[Sequence[np.ndarray]] = []
     for batch, run, _ in decide(backbone, router, batches, seed, with_labels):
         labels_BT = batch.labels_BT.masked_fill(~scored(batch), PADDING)
-        loss_BT, route_BTL = token_loss(run.logits_BTV, labels_BT), run.weight_BTLM.argmax(-1).to(torch.uint8)
+        loss_BT, route_BTL = run_loss(run, labels_BT), run.weight_BTLM.argmax(-1).to(torch.uint8)
         found = (batch.tokens_BT, labels_BT, loss_BT, route_BTL, batch.sequence_B, batch.document_B)
         parts.append([part.cpu().numpy() for part in found])
     return Trace(*_join(parts, Trace._fields.index("sequence_B")))

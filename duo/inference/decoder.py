@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from duo.backbone import MODULES, Backbone, Run
+from duo.backbone.head import Head
 from duo.backbone.room import Room
 from duo.evaluation.decide import asks_for_labels
 from duo.routing.meter import Meter
@@ -86,7 +87,7 @@ def _empty(backbone: Backbone, batch: int, positions: int) -> Run:
     like = weight.detach()
     return Run(
         tokens_BT=torch.empty(batch, 0, dtype=torch.long, device=weight.device),
-        logits_BTV=like.new_empty(batch, 0, config.vocabulary),
+        head=Head(like.new_empty(batch, 0, config.width), backbone.head_weight.detach()),
         weight_BTLM=like.new_empty(batch, 0, config.layers, len(MODULES)),
         keys_values=[
             Room.empty(batch, config.kv_heads, positions, config.head_width, like) for _ in range(config.layers)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from duo.backbone import MODULES, PADDING, Backbone, Budget, Counts, Gate, Run
 from duo.backbone.flops import tree_flops
@@ -240,7 +241,27 @@ class Trial:
         if self._labels_BT is None:
             raise NoLabels("decide by the tokens and by what the backbone makes of them")
         note_labels(self.meter)
-        return token_loss(run.logits_BTV, self._labels_BT)
+        return run_loss(run, self._labels_BT)
+
+
+def run_loss(run: Run, labels_BT: Tensor) -> Tensor:
+    """Cross-entropy of each label in nats at a run's own positions, (B, S); 0 where the label is -1.
+
+    Large logits are made part by part, and again for their gradients: all of them, beside as many log-probabilities
+    and gradients, would take gigabytes.
+    """
+    if run.head.made_BSV is not None:
+        return token_loss(run.head.made_BSV, labels_BT)
+    label_N = labels_BT.flatten()
+
+    def loss(x_RD: Tensor, weight_VD: Tensor, label_R: Tensor) -> Tensor:
+        return token_loss(F.linear(x_RD, weight_VD)[None], label_R[None])[0]
+
+    losses = [
+        checkpoint(loss, x_RD, run.head.weight_VD, label_N[rows], use_reentrant=False, preserve_rng_state=False)
+        for rows, x_RD in run.head.parts()
+    ]
+    return torch.cat(losses).view(labels_BT.shape)
 
 
 def token_loss(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:

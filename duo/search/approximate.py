@@ -38,7 +38,7 @@ class Position(NamedTuple):
         context = self.context
         if context is not None:
             held = [(key[index_R], value[index_R]) for key, value in context.keys_values]
-            context = Run(context.tokens_BT[index_R], context.logits_BTV, context.weight_BTLM, held)
+            context = Run(context.tokens_BT[index_R], context.head, context.weight_BTLM, held)
         return self._replace(
             row_B=self.row_B[index_R],
             count_BM=self.count_BM[index_R],
@@ -81,7 +81,7 @@ class Approximate(Search):
             return super()._commit(at, route_B1L, context)
         end = at + 1
         held = [(key[:, :, :end], value[:, :, :end]) for key, value in self.context.keys_values]
-        return Run(self.tokens_BT[:, :end], self.context.logits_BTV, self.context.weight_BTLM[:, :end], held)
+        return Run(self.tokens_BT[:, :end], self.context.head, self.context.weight_BTLM[:, :end], held)
 
     def _best(self, at: int, wanted_B1: Tensor, context: Run | None) -> tuple[Tensor, Tensor]:
         device, batch = wanted_B1.device, len(wanted_B1)
