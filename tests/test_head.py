@@ -8,8 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from duo import Trial, replay
 from duo.backbone import head
 from duo.evaluation.timing import pace
+from duo.routing.loss import run_loss, token_loss
 from duo.routing.meter import Meter
-from duo.routing.trial import run_loss, token_loss
 from duo.search import all_patterns
 
 VOCABULARY, ROWS = 700, 150

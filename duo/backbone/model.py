@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 
 from duo.backbone.attention import Places
 from duo.backbone.block import Block, Gate
-from duo.backbone.config import BackboneConfig
+from duo.backbone.budget import routed_layers
+from duo.backbone.config import BIG, MODULES, BackboneConfig
 from duo.backbone.head import Head
 from duo.backbone.room import Pair, keep
 from duo.backbone.rotary import rotation
@@ -34,7 +36,7 @@ class Run(NamedTuple):
     head: Head
     """What predicts at this pass's own positions."""
     weight_BTLM: Tensor
-    """What the gate really said; 0 for padding."""
+    """What the gate really said of the layers that are routed; 0 for padding."""
     keys_values: list[Pair]
     """Per layer the keys and values, after rotation, (B, H, T, K) each; H counts key/value heads."""
 
@@ -51,7 +53,9 @@ class Run(NamedTuple):
 class Backbone(nn.Module):
     """A decoder whose every layer holds a big and a small FFN, chosen by a gate (section 2 of the paper).
 
-    Two families share one block: `llama` (section 3.1) and `opt` (appendix A).
+    Two families share one block: `llama` (section 3.1) and `opt` (appendix A). A gate is asked about the `routed`
+    layers, and numbers these from 0 on; those that `pin` names always run their big FFN, and no gate or search
+    sees them.
 
     >>> backbone = Backbone(BackboneConfig(layers=2, width=8, big=16, small=4, vocabulary=32))
     >>> all_big = lambda x_BSD, layer: torch.tensor([0.0, 0.0, 1.0]).expand(*x_BSD.shape[:2], 3)
@@ -60,9 +64,13 @@ class Backbone(nn.Module):
     (torch.Size([1, 5, 32]), torch.Size([1, 5, 2, 3]))
     """
 
+    routed: list[int]
+    """Layers whose gate is asked."""
+
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.config = config
+        self.routed = [*range(config.layers)]
         llama = config.family == "llama"
         self.embedding = nn.Embedding(config.vocabulary, config.width)
         self.position_embedding = None if llama else nn.Embedding(config.positions, config.width)
@@ -92,6 +100,15 @@ class Backbone(nn.Module):
             small.apply(self._initialise)
             self._initialise_last(small.down)
 
+    def pin(self, pinned: Sequence[int]) -> Backbone:
+        """Routes all layers but these, whatever was pinned before; returns itself.
+
+        Raises:
+            ValueError: a layer is not there, or none is left.
+        """
+        self.routed = routed_layers(self.config.layers, pinned)
+        return self
+
     def forward(self, tokens_BT: Tensor, gate: Gate, context: Run | None = None, start: int = 0) -> Run:
         """One pass over `tokens_BT`, whose token i stands at position `start + i`.
 
@@ -108,7 +125,7 @@ class Backbone(nn.Module):
         Returns:
             A run that covers positions 0 to start+S in tokens, weights, keys and values: the context's part before
             `start`, this pass's after it. `logits_BTV` are this pass's S only; of a large vocabulary the pass ends
-            before the head, and `logits_BTV` makes them (`duo.routing.trial.run_loss` needs them a part at a time).
+            before the head, and `logits_BTV` makes them (`duo.routing.loss.run_loss` needs them a part at a time).
 
         Raises:
             ValueError: a gap between context and start, a context from other tokens, padding that is not on the left,
@@ -132,8 +149,10 @@ class Backbone(nn.Module):
         weights, keys_values = [], []
         for layer, block in enumerate(self.blocks):
             past = None if context is None else context.keys_values[layer]
-            x_BSD, weight_BSM, seen = block(x_BSD, gate, layer, places, past)
-            weights.append(weight_BSM)
+            routed = layer in self.routed
+            x_BSD, weight_BSM, seen = block(x_BSD, gate if routed else _all_big, len(weights), places, past)
+            if routed:
+                weights.append(weight_BSM)
             keys_values.append(keep(seen, start, held))
         weight_BTLM = torch.stack(weights, dim=2)
         if context is not None:
@@ -190,6 +209,11 @@ class Backbone(nn.Module):
         rotation_BSX = None if self.position_embedding is not None else rotation(self.config, position_BS)
         # torch's triangle begins at the first key, and would hide a context from the one new token behind it
         return Places(position_BS, rotation_BSX, mask_BSU, plain and held == 0, real_BT[:, start:] if padded else None)
+
+
+def _all_big(x_BSD: Tensor, layer: int) -> Tensor:
+    """The gate of pinned layers."""
+    return F.one_hot(torch.full(x_BSD.shape[:2], BIG, device=x_BSD.device), len(MODULES)).float()
 
 
 def _mask(real_BT: Tensor, start: int, held: int) -> Tensor:

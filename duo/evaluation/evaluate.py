@@ -20,9 +20,9 @@ from duo.evaluation.intervals import Sequences, estimate_loss
 from duo.evaluation.score import Score, perplexity
 from duo.evaluation.timing import is_unexplained
 from duo.routing.compose import replay
+from duo.routing.loss import run_loss
 from duo.routing.registry import describe, hint
 from duo.routing.router import Router
-from duo.routing.trial import run_loss
 from duo.storage.processes import is_distributed
 
 OVERSPEND = 1.01  # a hold-out may cost this much of the budget's FLOPs

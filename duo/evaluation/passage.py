@@ -16,10 +16,11 @@ from duo.data.windows import Tokens, Windows, batch_of, tokenize, windows_of
 from duo.evaluation.categories import Labels, is_python, label
 from duo.evaluation.decide import asks_for_labels
 from duo.evaluation.difficulty import Difficulty, Losses, difficulty
+from duo.routing.loss import run_loss
 from duo.routing.meter import Meter
 from duo.routing.registry import blame
 from duo.routing.router import Router, route_and_run
-from duo.routing.trial import Trial, run_loss
+from duo.routing.trial import Trial
 
 
 class Passage(NamedTuple):

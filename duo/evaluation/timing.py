@@ -64,7 +64,7 @@ def pace(backbone: Backbone, tokens_BT: Tensor, routed: Callable[[], Run] | None
 
     What others do on the machine, and torch's threads while they wait for one another, adds to that at times.
     """
-    gate = replay(torch.full((*tokens_BT.shape, backbone.config.layers), BIG, device=tokens_BT.device))
+    gate = replay(torch.full((*tokens_BT.shape, len(backbone.routed)), BIG, device=tokens_BT.device))
     ours, big, head = [], [], timed(backbone(tokens_BT, gate).head.walk)
     for _ in range(PAIRS):
         ours.append(timed(lambda: routed().head.walk()) if routed else Clock(0.0, 0.0))

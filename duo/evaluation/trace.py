@@ -13,9 +13,10 @@ from safetensors.numpy import load, save_file
 from duo.backbone import BIG, PADDING, Backbone
 from duo.data.batch import Batch
 from duo.evaluation.decide import asks_for_labels, decide, scored
+from duo.routing.loss import run_loss
 from duo.routing.meter import Meter
 from duo.routing.router import Router
-from duo.routing.trial import Trial, run_loss
+from duo.routing.trial import Trial
 from duo.search.patterns import all_patterns
 from duo.storage.files import replacing
 
@@ -101,7 +102,7 @@ def compare_candidates(backbone: Backbone, batches: Iterable[Batch], seed: int =
         ValueError: no batches.
     """
     backbone.eval()
-    layers = backbone.config.layers
+    layers = len(backbone.routed)
     pattern_PL = all_patterns(layers)
     big_P = (pattern_PL == BIG).sum(1).numpy()
     half = np.flatnonzero(big_P == layers // 2)

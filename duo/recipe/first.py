@@ -88,6 +88,7 @@ FIRST: dict[str, Any] = {
     "backbone.rotary_positions": 8192,
     "backbone.window": None,
     "backbone.pretrained": None,
+    "budget.pinned": [],
 }
 
 NOW_CALLED: dict[str, str] = {}

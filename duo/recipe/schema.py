@@ -85,6 +85,9 @@ class Recipe:
         flat = flatten(self.settings)
         if self.trained_here:
             flat["stage3.budget"] = None  # to name the recipe's own budget changes nothing
+        elif budget := flat["stage3.budget"]:
+            # the key is younger, and is never another than `budget.pinned`
+            flat["stage3.budget"] = {key: value for key, value in budget.items() if key != "pinned"}
         if parts:
             flat = {key: value for key, value in flat.items() if key in parts or key.partition(".")[0] in parts}
         return identity_of(flat)
@@ -93,7 +96,7 @@ class Recipe:
     def trained_here(self) -> bool:
         """Whether the router is trained at the budget it is used at."""
         budget, layers = self.stage3.budget, self.backbone.layers
-        return budget is None or budget.of(layers) == self.budget.of(layers)
+        return budget is None or replace(budget, pinned=self.budget.pinned).of(layers) == self.budget.of(layers)
 
     @property
     def digest(self) -> str:
@@ -103,7 +106,8 @@ class Recipe:
     @property
     def spec(self) -> Spec:
         """What the recipe's router is told."""
-        return Spec(self.backbone.layers, self.backbone.width, self.budget.of(self.backbone.layers))
+        counts = self.budget.of(self.backbone.layers)
+        return Spec(self.backbone.layers - len(self.budget.pinned), self.backbone.width, counts)
 
     @property
     def router_options(self) -> dict[str, Any]:

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from duo.backbone import MODULES, PADDING, Backbone, Budget, Counts, Gate, Run
 from duo.backbone.flops import tree_flops
 from duo.backbone.model import count_positions
 from duo.data.batch import Batch
+from duo.routing.loss import run_loss
 from duo.routing.meter import Meter, MeterView, charged, meter_of, note_labels
 from duo.routing.uniform import EVALUATE, ROUND_COUNTS, hash_key, uniform
 from duo.search import MEMORY, METHODS, Criterion, Found
@@ -94,8 +93,8 @@ class Trial:
 
     @property
     def layers(self) -> int:
-        """Layers of the backbone."""
-        return self.__backbone.config.layers
+        """Layers of the backbone that are routed."""
+        return len(self.__backbone.routed)
 
     @property
     def vocabulary(self) -> int:
@@ -242,29 +241,3 @@ class Trial:
             raise NoLabels("decide by the tokens and by what the backbone makes of them")
         note_labels(self.meter)
         return run_loss(run, self._labels_BT)
-
-
-def run_loss(run: Run, labels_BT: Tensor) -> Tensor:
-    """Cross-entropy of each label in nats at a run's own positions, (B, S); 0 where the label is -1.
-
-    Large logits are made part by part, and again for their gradients: all of them, beside as many log-probabilities
-    and gradients, would take gigabytes.
-    """
-    if run.head.made_BSV is not None:
-        return token_loss(run.head.made_BSV, labels_BT)
-    label_N = labels_BT.flatten()
-
-    def loss(x_RD: Tensor, weight_VD: Tensor, label_R: Tensor) -> Tensor:
-        return token_loss(F.linear(x_RD, weight_VD)[None], label_R[None])[0]
-
-    losses = [
-        checkpoint(loss, x_RD, run.head.weight_VD, label_N[rows], use_reentrant=False, preserve_rng_state=False)
-        for rows, x_RD in run.head.parts()
-    ]
-    return torch.cat(losses).view(labels_BT.shape)
-
-
-def token_loss(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
-    """Cross-entropy of each label in nats, (B, T); 0 where the label is -1."""
-    loss_N = F.cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten(), ignore_index=PADDING, reduction="none")
-    return loss_N.view(labels_BT.shape)

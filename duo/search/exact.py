@@ -65,7 +65,7 @@ class Search:
     _tries: dict[tuple[int, ...] | None, tuple[Trie, Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.layers = self.backbone.config.layers
+        self.layers = len(self.backbone.routed)
         _check_patterns(self.pattern_PL, self.layers)
         self.pattern_PL = self.pattern_PL.cpu()
         self.code_P = pattern_codes(self.pattern_PL)
@@ -147,7 +147,7 @@ class Search:
         run = self.backbone(self.tokens_BT[:, at : at + 1], lambda x, layer: weight_B1LM[:, :, layer], context, at)
         position_B1 = self.backbone.places(run.tokens_BT, at, at).position_BS.expand(len(route_B1L), 1)
         self.flops += float(run_flops(self.backbone.config, weight_B1LM, position_B1).sum())
-        self.layer_evaluations += self.layers * int((position_B1 >= 0).sum())
+        self.layer_evaluations += self.backbone.config.layers * int((position_B1 >= 0).sum())
         return run
 
     def _walk(self, trie: Trie, index_P: Tensor, step: Step, best: Best, keep: Keep | None = None) -> None:
@@ -165,10 +165,10 @@ class Search:
             value_JBS = loss_JBS = loss_JBS.masked_fill(~self.real_BT[:, step.at], 0)
             if price:
                 count_MJ11 = count_PM[pattern_J.to(count_PM.device)].T[..., None, None]
-                attending = self.layers - count_MJ11[SKIP] if backbone.config.skip_scope == "block" else self.layers
-                cost_JBS = token_flops(
-                    backbone.config, count_MJ11[SMALL], count_MJ11[BIG], attending, step.places.position_BS
-                )
+                layers = backbone.config.layers
+                attending = layers - count_MJ11[SKIP] if backbone.config.skip_scope == "block" else layers
+                big_J11 = count_MJ11[BIG] + layers - self.layers  # pinned layers too
+                cost_JBS = token_flops(backbone.config, count_MJ11[SMALL], big_J11, attending, step.places.position_BS)
                 value_JBS = loss_JBS + price * cost_JBS.to(loss_JBS)
             best.update(pattern_J, value_JBS, loss_JBS)
             if keep is not None:

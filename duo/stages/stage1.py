@@ -73,7 +73,8 @@ class TrainedBackbone:
         """
         config, folder = self.recipe.backbone, data.cache / "backbones" / self.identity(data)[:16]
         torch.manual_seed(config.seed)  # for the initial weights: routes and order come from no generator of torch
-        backbone, weights = first_weights(config), folder / "backbone.safetensors"
+        backbone = first_weights(config).pin(self.recipe.budget.pinned)
+        weights = folder / "backbone.safetensors"
         with hold(folder):
             if agree(weights.exists()):
                 log.info("stage 1  reusing the trained backbone in %s", folder)

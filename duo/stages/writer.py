@@ -48,7 +48,7 @@ def writer_of_run(folder: Path, recipe: Recipe, cache: Path, device: torch.devic
     mark = folder / "backbone.digest"
     if mark.exists() and mark.read_text() != source.identity(data):
         raise ValueError(f"{folder} was made of other documents than are there now: its tokens mean something else")
-    backbone, router = Backbone(recipe.backbone), recipe.new_router()
+    backbone, router = Backbone(recipe.backbone).pin(recipe.budget.pinned), recipe.new_router()
     load_weights(backbone, files["backbone"])
     load_weights(router, files["router"])
     return Writer(backbone.to(device), router.to(device), data.tokenizer)
