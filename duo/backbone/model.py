@@ -64,8 +64,7 @@ class Backbone(nn.Module):
     (torch.Size([1, 5, 32]), torch.Size([1, 5, 2, 3]))
     """
 
-    routed: list[int]
-    """Layers whose gate is asked."""
+    routed: list[int]  # layers about which a gate is asked
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()

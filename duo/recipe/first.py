@@ -89,6 +89,8 @@ FIRST: dict[str, Any] = {
     "backbone.window": None,
     "backbone.pretrained": None,
     "budget.pinned": [],
+    "backbone.small_from": None,
+    "backbone.small_steps": 100,
 }
 
 NOW_CALLED: dict[str, str] = {}

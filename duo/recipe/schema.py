@@ -66,6 +66,12 @@ class Recipe:
             raise ValueError(
                 f"backbone.pretrained={self.backbone.pretrained} and leaderboard.backbone name two backbones: give one"
             )
+        trained = self.backbone.pretrained or self.stage1.before
+        if self.backbone.small_from and (self.leaderboard.backbone or not trained):
+            raise ValueError(
+                f"backbone.small_from={self.backbone.small_from} takes trained big FFNs: give backbone.pretrained or "
+                "stage1.before, and no leaderboard.backbone, which has its small ones"
+            )
         most, setting = self.backbone.limit
         if self.data.tokens > most:
             raise ValueError(f"data.tokens={self.data.tokens} is more than {setting}={most}")

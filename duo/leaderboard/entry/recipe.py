@@ -17,6 +17,8 @@ PRESENT = flatten(first_values())
 NEVER = {
     "backbone.seed",
     "backbone.pretrained",
+    "backbone.small_from",
+    "backbone.small_steps",
     "budget.pinned",
     "stage3.freeze_backbone",
 }  # of a backbone that stays as it was published
