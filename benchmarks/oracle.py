@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from pairs import backbone_of, product_rate, ratio, time_in_turn
 
 from duo import Backbone, Budget, Trial, replay
-from duo.routing.trial import token_loss
+from duo.routing.loss import token_loss
 from duo.search import all_patterns, patterns_of
 from duo.search.values import label_losses
 

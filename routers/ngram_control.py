@@ -45,7 +45,7 @@ class NgramControl(Router):
     def loss(self, trial: Trial) -> Tensor:
         """Cross-entropy of the mixed prediction under random routes of the budget."""
         run = trial.run(replay(top(trial.uniform(), trial.counts(self.spec.budget))))
-        return trial.loss(run._replace(logits_BTV=run.logits_BTV + self._moved(trial))).mean()
+        return trial.loss(run.with_logits(run.logits_BTV + self._moved(trial))).mean()
 
     def calibrate(self, trials: Sequence[Trial]) -> None:
         """Halves the weights' bits, as the router does, and finds the best fixed pattern."""

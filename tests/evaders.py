@@ -14,7 +14,7 @@ import torch
 from duo import Router, replay
 from duo.backbone import BIG, SMALL
 from duo.data import Batch
-from duo.routing.trial import token_loss
+from duo.routing.loss import token_loss
 
 KEPT = {"PATH", "OMP_NUM_THREADS", "LANG", "LC_ALL", "LC_CTYPE"}
 

@@ -6,7 +6,7 @@ from conftest import backbone_of, pass_flops, random_route, random_tokens, toy_b
 
 from duo import Budget, Spec, Trial, replay
 from duo.routing.calibration import climb, mean_losses
-from duo.routing.trial import token_loss
+from duo.routing.loss import token_loss
 from duo.search import entropy, patterns_of
 from duo.search.patterns import pattern_codes, swaps
 from routers.oracle import Oracle

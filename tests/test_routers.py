@@ -5,7 +5,7 @@ import torch
 from conftest import backbone_of, random_tokens, toy_backbone
 
 from duo import Budget, Spec, Trial
-from duo.routing.trial import token_loss
+from duo.routing.loss import token_loss
 from duo.search import patterns_of
 from routers.best_of_random import BestOfRandom
 from routers.fixed import Fixed

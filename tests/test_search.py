@@ -8,7 +8,7 @@ from conftest import backbone_of, pass_flops, random_route, random_tokens, toy_b
 from test_backbone import MODERN
 
 from duo import Budget, Trial, replay
-from duo.routing.trial import token_loss
+from duo.routing.loss import token_loss
 from duo.search import all_patterns, entropy, expected_loss, patterns_of
 
 SHAPES = [

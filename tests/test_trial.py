@@ -8,7 +8,7 @@ from scipy import stats
 
 from duo import Budget, Trial, replay
 from duo.backbone.flops import run_flops
-from duo.routing.trial import token_loss
+from duo.routing.loss import token_loss
 
 
 def trial_of(batch=3, tokens=8, **about):

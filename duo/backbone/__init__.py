@@ -6,6 +6,7 @@ rotary       the angles of rotary positions
 room         keys and values, in memory that is allocated once
 routed       a layer's FFNs on the tokens that chose them
 block        one layer: attention, FFNs, what a skip bypasses
+head         the logits: whole where they are small, else part by part
 model        embedding, layers, head; what a pass leaves behind
 watch        who is told of passes
 budget       how many modules a token may spend

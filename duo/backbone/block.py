@@ -35,9 +35,13 @@ class FFN(nn.Module):
 
     def forward(self, x_RD: Tensor, product: Product = nn.Linear.__call__) -> Tensor:
         """(R, D) -> (R, D); `product` may compute some rows alone."""
+        return product(self.down, self.inner(x_RD, product))
+
+    def inner(self, x_RD: Tensor, product: Product = nn.Linear.__call__) -> Tensor:
+        """Activations of the neurons, (R, inner)."""
         if self.gate is None:
-            return product(self.down, F.relu(product(self.up, x_RD)))
-        return product(self.down, F.silu(product(self.gate, x_RD)) * product(self.up, x_RD))
+            return F.relu(product(self.up, x_RD))
+        return F.silu(product(self.gate, x_RD)) * product(self.up, x_RD)
 
 
 class DuoFFN(nn.Module):

@@ -22,13 +22,16 @@ def ffn_flops(config: BackboneConfig, inner: int) -> int:
 def run_flops(config: BackboneConfig, weight_BTLM: Tensor, position_BT: Tensor) -> Tensor:
     """FLOPs of every token of a pass, (B, T).
 
-    A module counts wherever its weight is not 0. Padding (a negative position) costs nothing.
+    A module counts wherever its weight is not 0, and layers that have no weights (pinned ones) count as big. Padding (a
+    negative position) costs nothing.
     """
     used_BTM = (weight_BTLM != 0).sum(2).double()  # float32 loses single FLOPs beyond 2^24
+    pinned = config.layers - weight_BTLM.shape[2]
     attending_BT = torch.full_like(used_BTM[..., 0], config.layers)
     if config.skip_scope == "block":
-        attending_BT = (weight_BTLM[..., 0] != 1).sum(2).double()  # who skips in part still attends
-    return token_flops(config, used_BTM[..., 1], used_BTM[..., 2], attending_BT, position_BT) * (position_BT >= 0)
+        attending_BT = (weight_BTLM[..., 0] != 1).sum(2).double() + pinned  # who skips in part still attends
+    flops_BT = token_flops(config, used_BTM[..., 1], used_BTM[..., 2] + pinned, attending_BT, position_BT)
+    return flops_BT * (position_BT >= 0)
 
 
 def pass_cost(config: BackboneConfig, run: Run, start: int = 0) -> tuple[int, float]:
@@ -43,7 +46,8 @@ def budget_flops(config: BackboneConfig, budget: Budget | Counts, position: Tens
     """Mean FLOPs of a token that spends exactly the budget, over tokens at these positions (any shape)."""
     counts = budget.of(config.layers)
     attending = config.layers - (counts.skip if config.skip_scope == "block" else 0)
-    return float(token_flops(config, counts.small, counts.big, attending, position).double().mean())
+    big = counts.big + config.layers - round(sum(counts))  # pinned layers too
+    return float(token_flops(config, counts.small, big, attending, position).double().mean())
 
 
 def token_flops(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 
 from duo.backbone.attention import Places
 from duo.backbone.block import Block, Gate
-from duo.backbone.config import BackboneConfig
+from duo.backbone.budget import routed_layers
+from duo.backbone.config import BIG, MODULES, BackboneConfig
+from duo.backbone.head import Head
 from duo.backbone.room import Pair, keep
 from duo.backbone.rotary import rotation
 from duo.backbone.watch import watcher
@@ -30,18 +33,29 @@ class Run(NamedTuple):
 
     tokens_BT: Tensor
     """The tokens of all positions from 0 on; -1 is left padding."""
-    logits_BTV: Tensor
-    """Logits of this pass's own positions."""
+    head: Head
+    """What predicts at this pass's own positions."""
     weight_BTLM: Tensor
-    """What the gate really said; 0 for padding."""
+    """What the gate really said of the layers that are routed; 0 for padding."""
     keys_values: list[Pair]
     """Per layer the keys and values, after rotation, (B, H, T, K) each; H counts key/value heads."""
+
+    @property
+    def logits_BTV(self) -> Tensor:
+        """Logits of this pass's own positions; where they are large they are made anew whenever they are asked for."""
+        return self.head.logits()
+
+    def with_logits(self, logits_BTV: Tensor) -> Run:
+        """The same with other logits."""
+        return self._replace(head=self.head._replace(made_BSV=logits_BTV))
 
 
 class Backbone(nn.Module):
     """A decoder whose every layer holds a big and a small FFN, chosen by a gate (section 2 of the paper).
 
-    Two families share one block: `llama` (section 3.1) and `opt` (appendix A).
+    Two families share one block: `llama` (section 3.1) and `opt` (appendix A). A gate is asked about the `routed`
+    layers, and numbers these from 0 on; those that `pin` names always run their big FFN, and no gate or search
+    sees them.
 
     >>> backbone = Backbone(BackboneConfig(layers=2, width=8, big=16, small=4, vocabulary=32))
     >>> all_big = lambda x_BSD, layer: torch.tensor([0.0, 0.0, 1.0]).expand(*x_BSD.shape[:2], 3)
@@ -50,9 +64,12 @@ class Backbone(nn.Module):
     (torch.Size([1, 5, 32]), torch.Size([1, 5, 2, 3]))
     """
 
+    routed: list[int]  # layers about which a gate is asked
+
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.config = config
+        self.routed = [*range(config.layers)]
         llama = config.family == "llama"
         self.embedding = nn.Embedding(config.vocabulary, config.width)
         self.position_embedding = None if llama else nn.Embedding(config.positions, config.width)
@@ -82,6 +99,15 @@ class Backbone(nn.Module):
             small.apply(self._initialise)
             self._initialise_last(small.down)
 
+    def pin(self, pinned: Sequence[int]) -> Backbone:
+        """Routes all layers but these, whatever was pinned before; returns itself.
+
+        Raises:
+            ValueError: a layer is not there, or none is left.
+        """
+        self.routed = routed_layers(self.config.layers, pinned)
+        return self
+
     def forward(self, tokens_BT: Tensor, gate: Gate, context: Run | None = None, start: int = 0) -> Run:
         """One pass over `tokens_BT`, whose token i stands at position `start + i`.
 
@@ -97,7 +123,8 @@ class Backbone(nn.Module):
 
         Returns:
             A run that covers positions 0 to start+S in tokens, weights, keys and values: the context's part before
-            `start`, this pass's after it. `logits_BTV` are this pass's S only.
+            `start`, this pass's after it. `logits_BTV` are this pass's S only; of a large vocabulary the pass ends
+            before the head, and `logits_BTV` makes them (`duo.routing.loss.run_loss` needs them a part at a time).
 
         Raises:
             ValueError: a gap between context and start, a context from other tokens, padding that is not on the left,
@@ -107,9 +134,12 @@ class Backbone(nn.Module):
         run = partial(self._run, tokens_BT, context=context, start=start)
         # here, and not where routers are given passes: whoever has got hold of the model pays as well
         watching = watcher()
-        return run(gate) if watching is None else watching.charge_pass(self, start, gate, run)
+        if watching is None:
+            return run(gate)
+        # what is charged by the pass's formula happens within it: the head too
+        return watching.charge_pass(self, start, gate, partial(run, whole=True))
 
-    def _run(self, tokens_BT: Tensor, gate: Gate, context: Run | None, start: int) -> Run:
+    def _run(self, tokens_BT: Tensor, gate: Gate, context: Run | None, start: int, whole: bool = False) -> Run:
         _check_context(tokens_BT, context, start)
         all_tokens_BT = tokens_BT if context is None else torch.cat((context.tokens_BT[:, :start], tokens_BT), dim=1)
         held = 0 if context is None else context.tokens_BT.shape[1]
@@ -118,13 +148,15 @@ class Backbone(nn.Module):
         weights, keys_values = [], []
         for layer, block in enumerate(self.blocks):
             past = None if context is None else context.keys_values[layer]
-            x_BSD, weight_BSM, seen = block(x_BSD, gate, layer, places, past)
-            weights.append(weight_BSM)
+            routed = layer in self.routed
+            x_BSD, weight_BSM, seen = block(x_BSD, gate if routed else _all_big, len(weights), places, past)
+            if routed:
+                weights.append(weight_BSM)
             keys_values.append(keep(seen, start, held))
         weight_BTLM = torch.stack(weights, dim=2)
         if context is not None:
             weight_BTLM = torch.cat((context.weight_BTLM[:, :start].to(weight_BTLM), weight_BTLM), dim=1)
-        return Run(all_tokens_BT, self.logits(x_BSD), weight_BTLM, keys_values)
+        return Run(all_tokens_BT, Head.of(self.norm(x_BSD), self.head_weight, whole), weight_BTLM, keys_values)
 
     def embed(self, tokens_BS: Tensor, places: Places) -> Tensor:
         """The stream that the first layer sees, (B, S, D)."""
@@ -176,6 +208,11 @@ class Backbone(nn.Module):
         rotation_BSX = None if self.position_embedding is not None else rotation(self.config, position_BS)
         # torch's triangle begins at the first key, and would hide a context from the one new token behind it
         return Places(position_BS, rotation_BSX, mask_BSU, plain and held == 0, real_BT[:, start:] if padded else None)
+
+
+def _all_big(x_BSD: Tensor, layer: int) -> Tensor:
+    """The gate of pinned layers."""
+    return F.one_hot(torch.full(x_BSD.shape[:2], BIG, device=x_BSD.device), len(MODULES)).float()
 
 
 def _mask(real_BT: Tensor, start: int, held: int) -> Tensor:

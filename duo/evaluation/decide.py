@@ -88,8 +88,8 @@ class _Decider:
     def pace(self, batch: Batch, searches: bool) -> Pace:
         """How long it takes with nothing counted; of one that searches, how long all big takes."""
 
-        def routed() -> None:
-            route_and_run(self.backbone, self.router, self.trial(batch, Meter(enabled=False)))
+        def routed() -> Run:
+            return route_and_run(self.backbone, self.router, self.trial(batch, Meter(enabled=False)))
 
         with blame(self.router, "route"):  # a router with a memory may fail the second time alone
             return pace(self.backbone, batch.tokens_BT, None if searches else routed)
@@ -115,10 +115,11 @@ def decide(
         work, spent = found.costs.work, _spent(router, backbone, batch, found)
         if first is None:
             first = decider.pace(batch, spent.passes > 0)
-            all_big = first.all_big.wall / tokens
+            all_big, head = first.all_big.wall / tokens, first.head / tokens
             if not spent.passes:  # the first time pays for what is made once
                 work = min(work, decider.run(batch).costs.work, key=lambda work: work.processor)
             spent = _timed(spent, first, tokens, hidden(first, work, quickness))
+        spent = structs.replace(spent, seconds=spent.seconds + head * tokens)
         passes = all_big * tokens * (1 + found.costs.passes)
         worked, waited = (seconds / passes for seconds in unexplained(work, quickness))
         yield batch, found.run, structs.replace(spent, worked=worked, waited=waited)
@@ -143,7 +144,7 @@ def _timed(spent: Spent, found: Pace, tokens: int, hidden: float) -> Spent:
     return structs.replace(
         spent,
         uncounted_seconds=found.routed.wall / tokens,
-        time_ratio=(found.routed.wall or spent.seconds) / found.all_big.wall,
+        time_ratio=(found.routed.wall or spent.seconds + found.head) / found.all_big.wall,
         hidden=hidden / found.all_big.wall,
     )
 

@@ -20,9 +20,9 @@ from duo.evaluation.intervals import Sequences, estimate_loss
 from duo.evaluation.score import Score, perplexity
 from duo.evaluation.timing import is_unexplained
 from duo.routing.compose import replay
+from duo.routing.loss import run_loss
 from duo.routing.registry import describe, hint
 from duo.routing.router import Router
-from duo.routing.trial import token_loss
 from duo.storage.processes import is_distributed
 
 OVERSPEND = 1.01  # a hold-out may cost this much of the budget's FLOPs
@@ -121,7 +121,7 @@ def _record(backbone: Backbone, router: Router, batch: Batch, run: Run, spent: S
     return _Record(
         sequence_B=batch.sequence_B.cpu().numpy(),
         document_B=batch.document_B.cpu().numpy(),
-        loss_B=token_loss(run.logits_BTV, labels_BT).double().sum(1).cpu().numpy(),
+        loss_B=run_loss(run, labels_BT).double().sum(1).cpu().numpy(),
         tokens_B=scored_BT.sum(1).cpu().numpy(),
         bytes=int(batch.bytes_B.sum()),
         used_TLM=weight_BTLM.sum(0).cpu().numpy(),

@@ -16,10 +16,11 @@ from duo.data.windows import Tokens, Windows, batch_of, tokenize, windows_of
 from duo.evaluation.categories import Labels, is_python, label
 from duo.evaluation.decide import asks_for_labels
 from duo.evaluation.difficulty import Difficulty, Losses, difficulty
+from duo.routing.loss import run_loss
 from duo.routing.meter import Meter
 from duo.routing.registry import blame
 from duo.routing.router import Router, route_and_run
-from duo.routing.trial import Trial, token_loss
+from duo.routing.trial import Trial
 
 
 class Passage(NamedTuple):
@@ -126,7 +127,7 @@ def _routed(reader: Reader, batch: Batch) -> _Routed:
         if not asks_for_labels(error):
             raise
         run, bound = _run(reader, batch, Trial.of), True
-    loss_BT = token_loss(run.logits_BTV, batch.labels_BT.to(run.logits_BTV.device))
+    loss_BT = run_loss(run, batch.labels_BT.to(run.weight_BTLM.device))
     return _Routed(loss_BT, run.weight_BTLM.argmax(-1), bound)
 
 

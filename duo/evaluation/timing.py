@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from duo.backbone import BIG, Backbone
+from duo.backbone import BIG, Backbone, Run
 from duo.routing.compose import replay
 from duo.routing.counter import Counter, Work, wait_for_device
 
@@ -55,20 +55,22 @@ class Pace(NamedTuple):
     """Of deciding and of the routed pass; 0 where it was not measured."""
     all_big: Clock
     """Of the all-big pass."""
+    head: float
+    """Wall seconds of the head, which is part of both, where a pass leaves it undone; else 0."""
 
 
-def pace(backbone: Backbone, tokens_BT: Tensor, routed: Callable[[], object] | None) -> Pace:
+def pace(backbone: Backbone, tokens_BT: Tensor, routed: Callable[[], Run] | None) -> Pace:
     """PAIRS of alternating passes, routed and all big (or all big alone): medians, but of work in deciding the least.
 
     What others do on the machine, and torch's threads while they wait for one another, adds to that at times.
     """
-    gate = replay(torch.full((*tokens_BT.shape, backbone.config.layers), BIG, device=tokens_BT.device))
-    ours, big = [], []
+    gate = replay(torch.full((*tokens_BT.shape, len(backbone.routed)), BIG, device=tokens_BT.device))
+    ours, big, head = [], [], timed(backbone(tokens_BT, gate).head.walk)
     for _ in range(PAIRS):
-        ours.append(timed(routed) if routed else Clock(0.0, 0.0))
-        big.append(timed(lambda: backbone(tokens_BT, gate)))
+        ours.append(timed(lambda: routed().head.walk()) if routed else Clock(0.0, 0.0))
+        big.append(timed(lambda: backbone(tokens_BT, gate).head.walk()))
     least = Clock(statistics.median(clock.wall for clock in ours), min(clock.processor for clock in ours))
-    return Pace(least, Clock(*(statistics.median(part) for part in zip(*big, strict=True))))
+    return Pace(least, Clock(*(statistics.median(part) for part in zip(*big, strict=True))), head.wall)
 
 
 class Speed(NamedTuple):

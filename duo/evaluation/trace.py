@@ -13,9 +13,10 @@ from safetensors.numpy import load, save_file
 from duo.backbone import BIG, PADDING, Backbone
 from duo.data.batch import Batch
 from duo.evaluation.decide import asks_for_labels, decide, scored
+from duo.routing.loss import run_loss
 from duo.routing.meter import Meter
 from duo.routing.router import Router
-from duo.routing.trial import Trial, token_loss
+from duo.routing.trial import Trial
 from duo.search.patterns import all_patterns
 from duo.storage.files import replacing
 
@@ -66,7 +67,7 @@ def _trace(backbone: Backbone, router: Router, batches: Sequence[Batch], seed: i
     parts: list[Sequence[np.ndarray]] = []
     for batch, run, _ in decide(backbone, router, batches, seed, with_labels):
         labels_BT = batch.labels_BT.masked_fill(~scored(batch), PADDING)
-        loss_BT, route_BTL = token_loss(run.logits_BTV, labels_BT), run.weight_BTLM.argmax(-1).to(torch.uint8)
+        loss_BT, route_BTL = run_loss(run, labels_BT), run.weight_BTLM.argmax(-1).to(torch.uint8)
         found = (batch.tokens_BT, labels_BT, loss_BT, route_BTL, batch.sequence_B, batch.document_B)
         parts.append([part.cpu().numpy() for part in found])
     return Trace(*_join(parts, Trace._fields.index("sequence_B")))
@@ -101,7 +102,7 @@ def compare_candidates(backbone: Backbone, batches: Iterable[Batch], seed: int =
         ValueError: no batches.
     """
     backbone.eval()
-    layers = backbone.config.layers
+    layers = len(backbone.routed)
     pattern_PL = all_patterns(layers)
     big_P = (pattern_PL == BIG).sum(1).numpy()
     half = np.flatnonzero(big_P == layers // 2)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from duo.backbone import MODULES, Backbone, Run
+from duo.backbone.head import Head
 from duo.backbone.room import Room
 from duo.evaluation.decide import asks_for_labels
 from duo.routing.meter import Meter
@@ -86,8 +87,8 @@ def _empty(backbone: Backbone, batch: int, positions: int) -> Run:
     like = weight.detach()
     return Run(
         tokens_BT=torch.empty(batch, 0, dtype=torch.long, device=weight.device),
-        logits_BTV=like.new_empty(batch, 0, config.vocabulary),
-        weight_BTLM=like.new_empty(batch, 0, config.layers, len(MODULES)),
+        head=Head(like.new_empty(batch, 0, config.width), backbone.head_weight.detach()),
+        weight_BTLM=like.new_empty(batch, 0, len(backbone.routed), len(MODULES)),
         keys_values=[
             Room.empty(batch, config.kv_heads, positions, config.head_width, like) for _ in range(config.layers)
         ],
@@ -95,9 +96,9 @@ def _empty(backbone: Backbone, batch: int, positions: int) -> Run:
 
 
 def _check_shape(backbone: Backbone, router: Router) -> None:
-    config, spec = backbone.config, router.spec
-    if (spec.layers, spec.width) != (config.layers, config.width):
+    layers, width, spec = len(backbone.routed), backbone.config.width, router.spec
+    if (spec.layers, spec.width) != (layers, width):
         raise ValueError(
-            f"the router is made for {spec.layers} layers of width {spec.width}, the backbone has {config.layers} of "
-            f"{config.width}: build it with Spec({config.layers}, {config.width}, budget)"
+            f"the router is made for {spec.layers} layers of width {spec.width}, the backbone has {layers} of "
+            f"{width}: build it with Spec({layers}, {width}, budget)"
         )

@@ -88,6 +88,9 @@ FIRST: dict[str, Any] = {
     "backbone.rotary_positions": 8192,
     "backbone.window": None,
     "backbone.pretrained": None,
+    "budget.pinned": [],
+    "backbone.small_from": None,
+    "backbone.small_steps": 100,
 }
 
 NOW_CALLED: dict[str, str] = {}

@@ -66,6 +66,12 @@ class Recipe:
             raise ValueError(
                 f"backbone.pretrained={self.backbone.pretrained} and leaderboard.backbone name two backbones: give one"
             )
+        trained = self.backbone.pretrained or self.stage1.before
+        if self.backbone.small_from and (self.leaderboard.backbone or not trained):
+            raise ValueError(
+                f"backbone.small_from={self.backbone.small_from} takes trained big FFNs: give backbone.pretrained or "
+                "stage1.before, and no leaderboard.backbone, which has its small ones"
+            )
         most, setting = self.backbone.limit
         if self.data.tokens > most:
             raise ValueError(f"data.tokens={self.data.tokens} is more than {setting}={most}")
@@ -85,6 +91,9 @@ class Recipe:
         flat = flatten(self.settings)
         if self.trained_here:
             flat["stage3.budget"] = None  # to name the recipe's own budget changes nothing
+        elif budget := flat["stage3.budget"]:
+            # the key is younger, and is never another than `budget.pinned`
+            flat["stage3.budget"] = {key: value for key, value in budget.items() if key != "pinned"}
         if parts:
             flat = {key: value for key, value in flat.items() if key in parts or key.partition(".")[0] in parts}
         return identity_of(flat)
@@ -93,7 +102,7 @@ class Recipe:
     def trained_here(self) -> bool:
         """Whether the router is trained at the budget it is used at."""
         budget, layers = self.stage3.budget, self.backbone.layers
-        return budget is None or budget.of(layers) == self.budget.of(layers)
+        return budget is None or replace(budget, pinned=self.budget.pinned).of(layers) == self.budget.of(layers)
 
     @property
     def digest(self) -> str:
@@ -103,7 +112,8 @@ class Recipe:
     @property
     def spec(self) -> Spec:
         """What the recipe's router is told."""
-        return Spec(self.backbone.layers, self.backbone.width, self.budget.of(self.backbone.layers))
+        counts = self.budget.of(self.backbone.layers)
+        return Spec(self.backbone.layers - len(self.budget.pinned), self.backbone.width, counts)
 
     @property
     def router_options(self) -> dict[str, Any]:

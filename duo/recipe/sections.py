@@ -21,6 +21,22 @@ class SeededBackboneConfig(BackboneConfig):
     """Seed of the initial weights and of stage 1's random routes."""
     pretrained: str | None = None
     """Model that it begins as: a folder of save_pretrained, or a hub's name; its FFNs are big, its config the shape."""
+    small_from: str | None = None
+    """What small FFNs begin as: `big` (the big ones' most active neurons, refitted layer by layer), null (random)."""
+    small_steps: int = 100
+    """Steps of Adam by which `small_from` fits each layer, after regression."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.small_from not in (None, "big"):
+            raise ValueError(f"backbone.small_from={self.small_from!r} must be big, or null")
+        if self.small_steps < 0:
+            raise ValueError(f"backbone.small_steps={self.small_steps} must be 0 or more")
+        if self.small_from and self.small > self.big:
+            raise ValueError(
+                f"backbone.small={self.small} is more than backbone.big={self.big}, where backbone.small_from takes "
+                "its neurons: lower it"
+            )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 router       Router and Spec, the class a plugin subclasses; the pass under a route
 trial        one batch on one backbone: all that a router may do
+loss         what labels cost, of logits or part by part
 meter        what deciding costs, counted where it happens
 counter      counts operators in a thread as they are called
 operators    what one operator costs

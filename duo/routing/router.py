@@ -18,7 +18,7 @@ class Spec:
     """What a router is told when it is built."""
 
     layers: int
-    """Layers of the backbone."""
+    """Layers of the backbone that are routed; of a `Budget` that pins some, the others are counted here."""
     width: int
     """Width of the stream that a gate reads."""
     budget: Counts
@@ -26,6 +26,7 @@ class Spec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "budget", self.budget.of(self.layers))  # no router ever meets a share
+        object.__setattr__(self, "layers", round(sum(self.budget)))
 
 
 class Router(nn.Module, ABC):

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from duo.backbone import MODULES, PADDING, Backbone, Budget, Counts, Gate, Run
 from duo.backbone.flops import tree_flops
 from duo.backbone.model import count_positions
 from duo.data.batch import Batch
+from duo.routing.loss import run_loss
 from duo.routing.meter import Meter, MeterView, charged, meter_of, note_labels
 from duo.routing.uniform import EVALUATE, ROUND_COUNTS, hash_key, uniform
 from duo.search import MEMORY, METHODS, Criterion, Found
@@ -93,8 +93,8 @@ class Trial:
 
     @property
     def layers(self) -> int:
-        """Layers of the backbone."""
-        return self.__backbone.config.layers
+        """Layers of the backbone that are routed."""
+        return len(self.__backbone.routed)
 
     @property
     def vocabulary(self) -> int:
@@ -240,10 +240,4 @@ class Trial:
         if self._labels_BT is None:
             raise NoLabels("decide by the tokens and by what the backbone makes of them")
         note_labels(self.meter)
-        return token_loss(run.logits_BTV, self._labels_BT)
-
-
-def token_loss(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
-    """Cross-entropy of each label in nats, (B, T); 0 where the label is -1."""
-    loss_N = F.cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten(), ignore_index=PADDING, reduction="none")
-    return loss_N.view(labels_BT.shape)
+        return run_loss(run, self._labels_BT)

@@ -15,7 +15,7 @@ from duo.backbone.attention import Attention, Places
 from duo.backbone.flops import ffn_flops, tree_flops
 from duo.search.exact import Found, Search
 from duo.search.values import criterion_values, label_losses
-from duo.search.walk import Children, shared
+from duo.search.walk import Children, run_pinned, shared
 
 NONE = -1  # in place of a module: this child is not wanted, and not computed
 
@@ -38,7 +38,7 @@ class Position(NamedTuple):
         context = self.context
         if context is not None:
             held = [(key[index_R], value[index_R]) for key, value in context.keys_values]
-            context = Run(context.tokens_BT[index_R], context.logits_BTV, context.weight_BTLM, held)
+            context = Run(context.tokens_BT[index_R], context.head, context.weight_BTLM, held)
         return self._replace(
             row_B=self.row_B[index_R],
             count_BM=self.count_BM[index_R],
@@ -81,7 +81,7 @@ class Approximate(Search):
             return super()._commit(at, route_B1L, context)
         end = at + 1
         held = [(key[:, :, :end], value[:, :, :end]) for key, value in self.context.keys_values]
-        return Run(self.tokens_BT[:, :end], self.context.logits_BTV, self.context.weight_BTLM[:, :end], held)
+        return Run(self.tokens_BT[:, :end], self.context.head, self.context.weight_BTLM[:, :end], held)
 
     def _best(self, at: int, wanted_B1: Tensor, context: Run | None) -> tuple[Tensor, Tensor]:
         device, batch = wanted_B1.device, len(wanted_B1)
@@ -116,11 +116,12 @@ class Approximate(Search):
         raise NotImplementedError
 
     def _layer(self, here: Position, layer: int, x_JB1D: Tensor, parent_I: Tensor, module_IB: Tensor) -> Tensor:
-        """One layer: I children of J nodes, each token with a module of its own; attention once for each node.
+        """One routed layer: I children of J nodes, each token with a module of its own; attention once for each node.
 
-        To the layer every token is a node of its own (N = J * B): its tokens take different modules.
+        Pinned layers in front of it, and behind the last, come with it. To the layer every token is a node of its own
+        (N = J * B): its tokens take different modules.
         """
-        config = self.backbone.config
+        config, x_JB1D = self.backbone.config, self._pinned(here, layer, x_JB1D)
         shape_JB1D, batch = x_JB1D.shape, len(here.row_B)
         attend_together = shared(here.places, here.context)
 
@@ -128,8 +129,9 @@ class Approximate(Search):
             return attend_together(attention, layer, x_N1D.view(shape_JB1D)).flatten(0, 1)
 
         parent_N = (parent_I[:, None] * batch + torch.arange(batch, device=parent_I.device)).flatten()
-        children = Children.of(attend, layer, parent_N, module_IB.flatten())
-        y_N1D = self.backbone.block(layer).layer(x_JB1D.flatten(0, 1), children)
+        at = self.backbone.routed[layer]
+        children = Children.of(attend, at, parent_N, module_IB.flatten())
+        y_N1D = self.backbone.block(at).layer(x_JB1D.flatten(0, 1), children)
         computed_M = [len(child_R) for child_R in children.child_MR]
         position_B1 = here.places.position_BS.expand(batch, 1)
         self.layer_evaluations += sum(computed_M)
@@ -137,7 +139,16 @@ class Approximate(Search):
         self.flops += tree_flops(config, attended=len(x_JB1D), small=0, big=0, leaves=0, position=position_B1)
         self.flops += computed_M[SMALL] * ffn_flops(config, config.small)
         self.flops += computed_M[BIG] * ffn_flops(config, config.big)
-        return y_N1D.view(len(parent_I), *shape_JB1D[1:])
+        y_IB1D = y_N1D.view(len(parent_I), *shape_JB1D[1:])
+        return self._pinned(here, self.layers, y_IB1D) if layer == self.layers - 1 else y_IB1D
+
+    def _pinned(self, here: Position, layer: int, x_JB1D: Tensor) -> Tensor:
+        """The streams behind the pinned layers in front of a routed one."""
+        x_JB1D, spent = run_pinned(self.backbone, layer, x_JB1D, shared(here.places, here.context))
+        self.layer_evaluations += spent.layers * len(here.row_B)
+        position_B1 = here.places.position_BS.expand(len(here.row_B), 1)
+        self.flops += tree_flops(self.backbone.config, spent.attended, spent.small, spent.big, 0, position_B1)
+        return x_JB1D
 
     def _values(self, here: Position, x_JB1D: Tensor, wanted_JB: Tensor) -> Tensor:
         """value_JB of streams, as if they were the last layer's; infinite where none is wanted."""

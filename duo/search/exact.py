@@ -66,7 +66,7 @@ class Search:
     _tries: dict[tuple[int, ...] | None, tuple[Trie, Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.layers = self.backbone.config.layers
+        self.layers = len(self.backbone.routed)
         check_patterns(self.pattern_PL, self.layers)
         self.pattern_PL = self.pattern_PL.cpu()
         self.code_P = pattern_codes(self.pattern_PL)
@@ -148,7 +148,7 @@ class Search:
         run = self.backbone(self.tokens_BT[:, at : at + 1], lambda x, layer: weight_B1LM[:, :, layer], context, at)
         position_B1 = self.backbone.places(run.tokens_BT, at, at).position_BS.expand(len(route_B1L), 1)
         self.flops += float(run_flops(self.backbone.config, weight_B1LM, position_B1).sum())
-        self.layer_evaluations += self.layers * int((position_B1 >= 0).sum())
+        self.layer_evaluations += self.backbone.config.layers * int((position_B1 >= 0).sum())
         return run
 
     def _walk(self, trie: Trie, index_P: Tensor, step: Step, best: Best, keep: Keep | None = None) -> None:
@@ -196,8 +196,9 @@ class Search:
     def _prices(self, count_JM: Tensor, step: Step) -> Tensor:
         """What candidates of these counts cost in nats, (J, B, S)."""
         config, count_MJ11 = self.backbone.config, count_JM.T[..., None, None]
-        attending = self.layers - count_MJ11[SKIP] if config.skip_scope == "block" else self.layers
-        cost_JBS = token_flops(config, count_MJ11[SMALL], count_MJ11[BIG], attending, step.places.position_BS)
+        attending = config.layers - count_MJ11[SKIP] if config.skip_scope == "block" else config.layers
+        big_J11 = count_MJ11[BIG] + config.layers - self.layers  # pinned layers too
+        cost_JBS = token_flops(config, count_MJ11[SMALL], big_J11, attending, step.places.position_BS)
         return self.price * cost_JBS.to(step.x_BSD)
 
     def _candidates(self, wanted: Sequence[int] | None) -> tuple[Trie, Tensor]:

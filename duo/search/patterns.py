@@ -95,11 +95,14 @@ def counts_of(layers: int, budget: Budget | Counts) -> Tensor:
 
     >>> counts_of(12, Budget(0.3)).tolist()
     [[0, 9, 3], [0, 8, 4]]
+    >>> counts_of(12, Budget(6, pinned=[0])).tolist()
+    [[0, 6, 5]]
 
     Raises:
         ValueError: the budget needs more modules than there are layers.
     """
     wanted = budget.of(layers)
+    layers = round(sum(wanted))  # that are routed
     counts = [
         (skip, layers - big - skip, big)
         for big in sorted({math.floor(wanted.big), math.ceil(wanted.big)})

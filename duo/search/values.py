@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from duo.backbone import Backbone
+from duo.backbone.head import rows_within
 
-CHUNK_BYTES = 2 << 20  # of logits at once: they stay in the cache, and are never all written
+CHUNK_BYTES = 2 << 20  # of logits at once: they stay in the cache, if the vocabulary lets them
 
 Criterion = Callable[..., Tensor]
 """criterion(logits_NV[, targets_N...]) -> value_N, the lower the better."""
@@ -69,7 +70,7 @@ def expected_loss(logits_NV: Tensor, target_NV: Tensor) -> Tensor:
 def logits(backbone: Backbone, normed_ND: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Rows and their logits, a few at a time, each time in the same memory."""
     weight_VD = backbone.head_weight
-    size = max(CHUNK_BYTES // (len(weight_VD) * normed_ND.element_size()), 1)
+    size = rows_within(CHUNK_BYTES, weight_VD)
     logits_RV = normed_ND.new_empty(min(size, len(normed_ND)), len(weight_VD))
     for start in range(0, len(normed_ND), size):
         part_RD = normed_ND[start : start + size]

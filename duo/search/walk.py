@@ -138,6 +138,17 @@ def _select(x_JXD: Tensor, index_R: Tensor) -> Tensor:
     return x_JXD.index_select(0, index_R.to(x_JXD.device))
 
 
+def run_pinned(backbone: Backbone, depth: int, x_JBSD: Tensor, attend: Attend) -> tuple[Tensor, Spent]:
+    """Runs the pinned layers that lie in front of the routed layer `depth` (behind the last, where there is none)."""
+    ends = [-1, *backbone.routed, backbone.config.layers]
+    spent, every_J = Spent(), torch.arange(len(x_JBSD))
+    for layer in range(ends[depth] + 1, ends[depth + 1]):
+        nodes = Children.of(attend, layer, every_J, torch.full_like(every_J, BIG))
+        x_JBSD = backbone.block(layer).layer(x_JBSD, nodes)
+        spent += nodes.spent
+    return x_JBSD, spent
+
+
 @torch.no_grad()
 def walk(backbone: Backbone, trie: Trie, x_BSD: Tensor, attend: Attend, chunk: int, leaf: Leaf) -> Spent:
     """Gives the last layer's stream of every pattern to `leaf`, computing at most `chunk` nodes at once.
@@ -147,16 +158,18 @@ def walk(backbone: Backbone, trie: Trie, x_BSD: Tensor, attend: Attend, chunk: i
 
     def visit(depth: int, first: int, x_JBSD: Tensor) -> Spent:
         if depth == len(trie.levels):
+            x_JBSD, passed = run_pinned(backbone, depth, x_JBSD, attend)
             leaf(trie.leaf_P[first : first + len(x_JBSD)], x_JBSD)
-            return Spent(leaves=len(x_JBSD))
-        spent, level = Spent(), trie.levels[depth]
+            return passed + Spent(leaves=len(x_JBSD))
+        spent, level, layer = Spent(), trie.levels[depth], backbone.routed[depth]
         for at, part_JBSD in enumerate(x_JBSD.split(chunk)):
+            part_JBSD, passed = run_pinned(backbone, depth, part_JBSD, attend)
             # children of consecutive nodes are consecutive, so that a slice of the level holds them all
             node = first + at * chunk
             start, end = level.child_start[node], level.child_start[node + len(part_JBSD)]
-            children = Children.of(attend, depth, level.parent_J[start:end] - node, level.module_J[start:end])
-            y_IBSD = backbone.block(depth).layer(part_JBSD, children)
-            spent += children.spent
+            children = Children.of(attend, layer, level.parent_J[start:end] - node, level.module_J[start:end])
+            y_IBSD = backbone.block(layer).layer(part_JBSD, children)
+            spent += passed + children.spent
             spent += visit(depth + 1, start, y_IBSD)
         return spent
 

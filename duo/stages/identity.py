@@ -20,7 +20,7 @@ SUBSET = ("full_holdout", "data.subset_sequences", "data.subset_tokens")
 def backbone_digest(recipe: Recipe, data: TextData) -> str:
     """What training a backbone depends on: its part of the recipe, the training tokens, the code's format number."""
     # no documents: the digest of their tokens tells what they were, wherever they lie
-    part = recipe.identity("backbone", "stage1", "trainer", "data.tokens", *ORDER)
+    part = recipe.identity("backbone", "budget.pinned", "stage1", "trainer", "data.tokens", *ORDER)
     if model := recipe.backbone.pretrained:
         part["backbone.pretrained"] = files_digest(find_folder(model))  # what it is, wherever it lies
     return digest([FORMAT, data.digests.train, part])

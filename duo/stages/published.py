@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class PublishedBackbone:
     leaderboard: LeaderboardConfig
     config: BackboneConfig
     data_config: DataConfig
+    pinned: Sequence[int] = ()
 
     @property
     def store(self) -> Store:
@@ -88,7 +90,7 @@ class PublishedBackbone:
         """
         folder, head = fetch_backbone(self.store, self.published, self.config, data.cache)
         log.info("stage 1  using the published backbone %s", self.published[:12])
-        backbone, weights = Backbone(self.config), folder / "backbone.safetensors"
+        backbone, weights = Backbone(self.config).pin(self.pinned), folder / "backbone.safetensors"
         load_weights(backbone, weights)
         if weights_digest(backbone) != head.weights:
             raise ValueError(f"{weights} is not the published backbone: delete it to fetch it again")

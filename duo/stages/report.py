@@ -156,7 +156,7 @@ def _batches(data: TextData, on: str, holdout: str) -> Sequence[Batch]:
 def _compare_candidates(part: Recipe, data: TextData, device: torch.device) -> Iterator[tuple[str, Candidates]]:
     """What candidates are worth on every hold-out's subset; nothing of a model too deep to list them."""
     recipe = next(iter(part.rows()))
-    if 2**recipe.backbone.layers > MOST_LISTED:
+    if 2**recipe.spec.layers > MOST_LISTED:
         return
     ours = data.batched(recipe.data.batch_size)
     backbone: Made[Backbone] = backbone_source(recipe).train_or_load(ours, device)

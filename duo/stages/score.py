@@ -42,8 +42,7 @@ def with_subset_for_searches(recipe: Recipe) -> Recipe:
     deep = [row for row in searching if not can_list(counts_of(row.backbone.layers, row.budget))]
     if not deep:
         return recipe
-    layers = deep[0].backbone.layers
-    count_CM = counts_of(layers, deep[0].budget)
+    count_CM = counts_of(deep[0].backbone.layers, deep[0].budget)
     default = DataConfig()
     halved = {
         name: getattr(default, name) // 2
@@ -53,7 +52,7 @@ def with_subset_for_searches(recipe: Recipe) -> Recipe:
     data = replace(recipe.data, **halved)
     log.info(
         "search  %s patterns in %s layers are too many to list: local search, on %s tokens of %s sequences",
-        f"{count_patterns(count_CM):,}", layers, data.subset_tokens, data.subset_sequences,
+        f"{count_patterns(count_CM):,}", int(count_CM[0].sum()), data.subset_tokens, data.subset_sequences,
     )  # fmt: skip
     return replace(recipe, data=data)
 
@@ -117,7 +116,7 @@ def measure_knowledge(backbone: Backbone, router: Router, data: TextData, seed: 
 
 def baseline_recipes(recipe: Recipe) -> dict[str, Recipe]:
     """The rows beside a run's router, as recipes: its baselines, and the bounds (on the subset alone)."""
-    baselines = reference_routers(recipe.backbone.layers) | {name: {"name": name} for name in ("random", "fixed_best")}
+    baselines = reference_routers(recipe.spec.layers) | {name: {"name": name} for name in ("random", "fixed_best")}
     bounds = {name: {"name": name} for name in BOUNDS}
     # these train nothing: they stand on the backbone as the run's own router left it
     plain = replace(recipe, stage3=replace(recipe.stage3, freeze_backbone=True, budget=None))

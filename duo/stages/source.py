@@ -42,5 +42,5 @@ class BackboneSource(Protocol):
 def backbone_source(recipe: Recipe) -> BackboneSource:
     """Where the recipe's backbone comes from."""
     if recipe.leaderboard.backbone:
-        return PublishedBackbone(recipe.leaderboard, recipe.backbone, recipe.data)
+        return PublishedBackbone(recipe.leaderboard, recipe.backbone, recipe.data, recipe.budget.pinned)
     return TrainedBackbone(recipe)

@@ -12,7 +12,11 @@ import torch
 from duo.backbone import Backbone
 from duo.data.datamodule import TextData
 from duo.recipe import Recipe
+from duo.recipe.sections import SeededBackboneConfig
 from duo.routing import registry
+from duo.routing.meter import Meter
+from duo.routing.router import Router
+from duo.routing.trial import Trial
 from duo.routing.uniform import STAGE_1
 from duo.stages.cache import Made, finish, hold, load
 from duo.stages.identity import backbone_digest
@@ -21,7 +25,10 @@ from duo.storage.processes import agree
 from duo.storage.weights import weights_digest
 from duo.training.config import Stage1Config
 from duo.training.lightning_module import DuoModule
+from duo.training.small import fit_small
 from duo.training.trainer import fit
+
+FIT_TOKENS = 8192  # of the training set, to fit small FFNs on
 
 log = logging.getLogger(__name__)
 WEIGHTS = "backbone.safetensors"
@@ -47,14 +54,23 @@ class TrainedBackbone:
     @cached_property
     def _before(self) -> TrainedBackbone | None:
         """What the first part of the training gives, which is a backbone like any other."""
-        part = self.recipe.stage1.before
-        return None if part is None else TrainedBackbone(replace(self.recipe, stage1=Stage1Config(**asdict(part))))
+        part, backbone = self.recipe.stage1.before, self.recipe.backbone
+        if part is None:
+            return None
+        if backbone.small_from:  # of the big FFNs that this part leaves
+            backbone = replace(backbone, small_from=None, small_steps=SeededBackboneConfig().small_steps)
+        return TrainedBackbone(replace(self.recipe, backbone=backbone, stage1=Stage1Config(**asdict(part))))
 
     def open_data(self, cache: Path) -> TextData:
         """The recipe's documents as tokens; raises ValueError where they are not those of its pretrained model."""
         log.info("data  %s documents, kept in %s", self.recipe.data.source, cache / "data")
         data = TextData(self.recipe.data, self.recipe.backbone.vocabulary, cache)
         model = self.recipe.backbone.pretrained
+        if model and self.recipe.budget.skip and not self.recipe.stage1.p_skip:
+            log.warning(
+                "skips  a model that never did without a layer loses nats by each skip of a first or last one: train "
+                "for them (stage1.p_skip), or leave budget.skip out"
+            )
         theirs = read_tokenizer(model) if model else None  # before the documents are read
         data.setup()
         if model and theirs:
@@ -81,7 +97,7 @@ class TrainedBackbone:
         """
         config, folder = self.recipe.backbone, self._folder(data)
         torch.manual_seed(config.seed)  # for the initial weights: routes and order come from no generator of torch
-        backbone, weights = first_weights(config), folder / WEIGHTS
+        backbone, weights = first_weights(config).pin(self.recipe.budget.pinned), folder / WEIGHTS
         with hold(folder):
             if agree(weights.exists()):
                 log.info("stage 1  reusing the trained backbone in %s", folder)
@@ -98,11 +114,24 @@ class TrainedBackbone:
         if before := self._before:
             backbone.load_state_dict(before.train_or_load(data, device).module.state_dict())
             data = data.behind(before._steps)
+        coin = registry.build("random", recipe.spec, {"p_big": stage.p_big, "p_skip": stage.p_skip})
+        if recipe.backbone.small_from:
+            _fit_small(recipe, backbone, coin, data, device)
         for name, parameter in backbone.named_parameters():
             parameter.requires_grad_(stage.learn == "all" or ("ffn.small." in name) == (stage.learn == "small"))
         parameters = sum(backbone.parameter_counts().values())
         log.info("stage 1  training a backbone of %s parameters in %s", f"{parameters:,}", folder)
-        coin = registry.build("random", recipe.spec, {"p_big": stage.p_big, "p_skip": stage.p_skip})
         module = DuoModule(backbone, coin, stage, recipe.backbone.seed, STAGE_1)
         fit(module, data, folder, "stage 1", recipe.trainer)
         backbone.requires_grad_(True)
+
+
+def _fit_small(recipe: Recipe, backbone: Backbone, coin: Router, data: TextData, device: torch.device) -> None:
+    """Makes the small FFNs of the big ones, on the first training sequences; every process makes the same."""
+    log.info("stage 1  fitting small FFNs to the big ones, layer by layer")
+    sequences = max(FIT_TOKENS // recipe.data.tokens, 1)
+    tokens_BT = next(iter(data.batched(sequences).train_dataloader())).tokens_BT.to(device)
+    trial = Trial(
+        backbone.to(device), tokens_BT, seed=recipe.backbone.seed, purpose=STAGE_1, meter=Meter(enabled=False)
+    )
+    fit_small(backbone, tokens_BT, coin.route(trial), recipe.backbone.small_steps)

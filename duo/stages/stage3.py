@@ -90,6 +90,7 @@ def _train_elsewhere(recipe: Recipe, router: Router, backbone: Made[Backbone], d
     budget = recipe.stage3.budget
     assert budget is not None
     # as that budget's own router: the cache trains it once for all that use it
+    budget = replace(budget, pinned=recipe.budget.pinned)
     there = replace(recipe, budget=budget, stage3=replace(recipe.stage3, budget=None))
     weights = train_or_load_router(there, backbone, data).module.state_dict()
     try:

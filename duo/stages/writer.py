@@ -51,7 +51,7 @@ def writer_of_run(folder: Path, recipe: Recipe, device: torch.device) -> Writer:
     """
     result = read_result(recipe, folder)
     assert isinstance(result, Result)
-    backbone, router = Backbone(recipe.backbone), recipe.new_router()
+    backbone, router = Backbone(recipe.backbone).pin(recipe.budget.pinned), recipe.new_router()
     for name, module in (("backbone", backbone), ("router", router)):
         load_weights(module, _left_by(folder, f"{name}.safetensors"))
     tokenizer = literal(_read_tokenizer(_left_by(folder, TOKENIZER)))

@@ -119,5 +119,7 @@ class Stage3Config(TrainingConfig):
         super().__post_init__()
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"stage3.batch_size={self.batch_size} must be at least 1, or null")
+        if self.budget is not None and self.budget.pinned:
+            raise ValueError(f"stage3.budget.pinned={self.budget.pinned} is budget.pinned everywhere: leave it out")
         if self.budget is not None and not self.freeze_backbone:
             raise ValueError("stage3.budget needs stage3.freeze_backbone=true: a backbone is tuned for one budget")

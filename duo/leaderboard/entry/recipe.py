@@ -17,6 +17,9 @@ PRESENT = flatten(first_values())
 NEVER = {
     "backbone.seed",
     "backbone.pretrained",
+    "backbone.small_from",
+    "backbone.small_steps",
+    "budget.pinned",
     "stage3.freeze_backbone",
 }  # of a backbone that stays as it was published
 KEPT = {key for key in PRESENT if key.partition(".")[0] in ("backbone", "budget")} - NEVER
@@ -44,10 +47,12 @@ def entry_values(recipe: Recipe, backbone: str, learned: bool) -> dict[str, Any]
     What is left out (documents, stage 1, devices, what shows the run) changes nothing of the result.
 
     Raises:
-        ValueError: the router's training changes the backbone.
+        ValueError: the router's training changes the backbone, or layers are pinned.
     """
     if not recipe.stage3.freeze_backbone:
         raise ValueError("stage3.freeze_backbone=false gives a backbone of its own, which no other entry has")
+    if recipe.budget.pinned:
+        raise ValueError(f"budget.pinned={recipe.budget.pinned} has no track on the leaderboard: leave it out")
     flat = flatten(recipe.settings) | {"leaderboard.backbone": backbone}
     found = {key: flat[key] for key in flat if key in KEPT or (learned and key in IF_LEARNED)}
     trainer = {key: value for key, value in recipe.trainer.items() if key not in DEVICES}

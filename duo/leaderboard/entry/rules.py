@@ -50,5 +50,5 @@ def _spec(recipe: Recipe) -> Spec:
     try:
         registry.build(recipe.router["name"], spec, recipe.router_options)
     except ValueError:
-        return Spec(recipe.backbone.layers, SPEC.width, recipe.spec.budget)
+        return Spec(recipe.spec.layers, SPEC.width, recipe.spec.budget)
     return spec
