@@ -145,7 +145,7 @@ class Backbone(nn.Module):
         held = 0 if context is None else context.tokens_BT.shape[1]
         places = self.places(all_tokens_BT, start, held)
         x_BSD = self.embed(tokens_BT, places)
-        weights, keys_values = [], []
+        weights, keys_values = list[Tensor](), []
         for layer, block in enumerate(self.blocks):
             past = None if context is None else context.keys_values[layer]
             routed = layer in self.routed
