@@ -92,7 +92,7 @@ def pack(tokenizer: Tokenizer, documents: Iterable[str], length: int) -> Iterato
 
 def encode(tokenizer: Tokenizer, documents: Iterable[str]) -> Iterator[np.ndarray]:
     """The tokens of documents one after another, an end token behind each, many at a time."""
-    end = tokenizer.token_to_id(END)
+    end = tokenizer.token_to_id(END)  # not by the vocabulary, which is copied
     assert end is not None
     for chunk in _chunks(_marked(documents)):
         encoded = tokenizer.encode_batch_fast([text for text, _ in chunk], add_special_tokens=False)

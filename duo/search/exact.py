@@ -176,6 +176,7 @@ class Search:
         position_N = position_BS[position_BS >= 0]  # what padding made the walk compute reaches nobody
         self.layer_evaluations += spent.layers * len(position_N)
         costs = spent.attended, spent.small, spent.big, spent.leaves
+        # every leaf with its head: what floors save differs from token to token, and costs shall not
         self.flops += tree_flops(backbone.config, *costs, position_N)
 
     def _losses(self, step: Step, x_JBSD: Tensor) -> Tensor:
