@@ -98,3 +98,11 @@ def test_a_run_begins_with_the_models_weights_on_its_tokens_alone(model, setting
     Tokenizer(models.WordLevel({"one": 0}, unk_token="one")).save(str(model / "tokenizer.json"))
     with pytest.raises(ValueError, match="reads the 1 tokens of its tokenizer.json.* its losses would mean nothing"):
         source.open_data(tmp_path)
+
+
+def test_a_budget_of_skips_is_said_to_be_ruinous_to_a_model_that_never_skipped(model, tmp_path, caplog):
+    for settings, said in (["budget.skip=1"], True), (["budget.skip=1", "stage1.p_skip=0.2"], False), ([], False):
+        caplog.clear()
+        with pytest.raises(ValueError, match=r"holds no tokenizer\.json"):
+            backbone_source(ask(model, *settings)).open_data(tmp_path)
+        assert ("by each skip" in caplog.text) == said
