@@ -28,6 +28,7 @@ from duo.routing.calibration import calibrated
 from duo.routing.compose import capped, one_hot, replay, straight_through, top
 from duo.routing.router import Router, Spec
 from duo.routing.trial import Trial
+from duo.storage.later import when_imported
 from duo.storage.weights import round_to_bfloat16
 
 if TYPE_CHECKING:
@@ -62,3 +63,22 @@ def __getattr__(name: str) -> Any:
     from duo import kept
 
     return getattr(kept, name)
+
+
+def _tell_transformers() -> None:
+    """Lets AutoModelForCausalLM load what `python -m duo.convert --routed` wrote."""
+    from duo.inference.huggingface import register
+
+    register()
+
+
+def _tell_lm_eval() -> None:
+    """Lets lm-eval's `--model duo` answer with a run's folder."""
+    from lm_eval.api.registry import model_registry
+
+    if "duo" not in model_registry:
+        model_registry.register("duo", target="duo.stages.harness:RunLM")
+
+
+when_imported("transformers.models.auto.modeling_auto", _tell_transformers)
+when_imported("lm_eval.models", _tell_lm_eval)

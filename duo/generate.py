@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 from rich.console import Console
 
-from duo.data.tokenizer import END, tokenizer_digest
+from duo.data.tokenizer import end_token, tokenizer_digest
 from duo.inference.agreement import compare_with_whole_pass
 from duo.inference.generate import Written, stream
 from duo.inference.prompts import encode_prompts, pad
@@ -207,7 +207,7 @@ def read_prompt() -> str:
 def show(request: Request, writer: Writer, prompt: str, recipe: Recipe) -> list[str]:
     """Writes a text on the standard output; returns what is told of it."""
     (ids,) = encode_prompts([prompt], writer.tokenizer)
-    end = writer.tokenizer.token_to_id(END)
+    end = end_token(writer.tokenizer)
     options, ends = request.options, () if end is None else (end,)
     coming = stream(
         writer.backbone, writer.router, [ids], options.tokens, options.sampling, tokenizer=writer.tokenizer,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from duo.evaluation.comparison import Comparison
+    from duo.evaluation.downstream import Downstream
     from duo.evaluation.result import Result
     from duo.report.reproduce import Report
 
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     return run_command(work)
 
 
-def run(recipe: Recipe, name: str, command: str = "") -> Result | Comparison:
+def run(recipe: Recipe, name: str, command: str = "") -> Result | Comparison | Downstream:
     """Trains what is not trained yet, evaluates, draws, saves, and shows and returns the result.
 
     Raises:
@@ -106,7 +107,9 @@ def _begin(recipe: Recipe, name: str) -> tuple[torch.device, Path, Console]:
     return device, folder_of(recipe, name), console
 
 
-def compute(recipe: Recipe, name: str, command: str, folder: Path, device: torch.device) -> Result | Comparison:
+def compute(
+    recipe: Recipe, name: str, command: str, folder: Path, device: torch.device
+) -> Result | Comparison | Downstream:
     """The result in `folder`; what is missing there is trained, evaluated, saved and drawn."""
     from duo import stages
     from duo.report import figures
@@ -115,7 +118,9 @@ def compute(recipe: Recipe, name: str, command: str, folder: Path, device: torch
 
     if (result := load_finished(recipe, folder)) is None:
         open_cache(cache := cache_of(recipe, folder))
-        if recipe.compare.names:
+        if recipe.tasks:
+            result = stages.run_downstream(recipe, name, command, folder, cache=cache, device=device)
+        elif recipe.compare.names:
             result = stages.run_comparison(recipe, name, command, cache, device)
         else:
             result = stages.run_single(recipe, name, command, folder, cache=cache, device=device)
@@ -126,7 +131,7 @@ def compute(recipe: Recipe, name: str, command: str, folder: Path, device: torch
     return result
 
 
-def show(result: Result | Comparison, folder: Path, console: Console) -> None:
+def show(result: Result | Comparison | Downstream, folder: Path, console: Console) -> None:
     """The tables, the figures and the folder; where the output is a terminal, tables are as wide as that."""
     from duo.report.tables import render
     from duo.report.width import fit

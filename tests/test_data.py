@@ -8,7 +8,8 @@ from datasets import Dataset
 
 from duo.data import DataConfig, TextData
 from duo.data.prepare import prepare
-from duo.data.tokenizer import END, token_bytes, train_tokenizer
+from duo.data.token_text import token_bytes
+from duo.data.tokenizer import END, train_tokenizer
 from duo.data.tokens import pack, read
 
 
@@ -86,7 +87,7 @@ def test_builtin_hold_outs_and_calibration_sets_are_of_many_documents_and_no_seq
 def test_packing_loses_nothing_but_the_last_rest():
     documents = ["one two three", "four", "five six seven eight nine ten"] * 40
     tokenizer = train_tokenizer(documents, 280)
-    packed = np.concatenate([*pack(tokenizer, documents, 17)])
+    packed = np.concatenate([*pack(tokenizer, documents, 17)])["id"]
     stream = [token for text in documents for token in (*tokenizer.encode(text).ids, tokenizer.token_to_id(END))]
     assert packed.tolist() == stream[: len(stream) // 17 * 17]
     assert tokenizer.decode(packed.tolist()[: stream.index(tokenizer.token_to_id(END))]) == documents[0]
@@ -209,7 +210,7 @@ def test_bad_files_are_named(tmp_path, files, change, said):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"source": "hub"}, "data.source='hub'"),
+        ({"source": "web"}, "data.source='web'"),
         ({"source": "files"}, "needs data.train"),
         ({"train": ["x"]}, "set data.source=files"),
         ({"tokens": 0}, "data.tokens=0"),

@@ -103,8 +103,8 @@ def toy_ladder(oracle=2.4):
 
 def test_what_the_ladder_says_of_luck_is_said_exactly():
     assert ladder_remark(toy_ladder(), "", "held") == (
-        "held: the highest rung without labels (high, 50.0% ±0.0% of the oracle's gain) is a lower bound of what can "
-        "be known by somebody; one minus it (50.0%) is an upper bound of luck. "
+        "held: the highest rung without labels (high, 50.0% ±0.0% of the oracle's gain) is a lower bound of what "
+        "somebody can know; one minus it (50.0%) is an upper bound of luck. "
         "Each rung is what was found by its knowledge, and no limit of what that allows"
     )
 

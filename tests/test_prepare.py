@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from duo.data import DataConfig, TextData
 from duo.data import prepare as module
 from duo.data.prepare import prepare
-from duo.data.tokenizer import END, pieces, token_bytes, train_tokenizer
+from duo.data.token_text import token_bytes
+from duo.data.tokenizer import END, pieces, train_tokenizer
 from duo.data.tokens import Packed, digests_of, pack, read, write
 
 TOKENIZER = train_tokenizer([f"some words, {END} among them <|end|> document"] * 3, 400)
@@ -50,7 +51,7 @@ def read_files(monkeypatch):
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.lists(WRITTEN, min_size=1, max_size=4))
 def test_labels_hold_the_bytes_of_their_documents_even_where_those_spell_the_end(documents):
-    stream = np.concatenate([*pack(TOKENIZER, documents, 1)])
+    stream = np.concatenate([*pack(TOKENIZER, documents, 1)])["id"]
     ends = np.flatnonzero(stream == TOKENIZER.token_to_id(END))
     assert len(ends) == len(documents)
     for text, part in zip(documents, np.split(stream, ends + 1), strict=False):

@@ -95,9 +95,10 @@ def test_a_run_begins_with_the_models_weights_on_its_tokens_alone(model, setting
     assert backbone_source(ask(moved, *settings, "stage1.learn=small")).identity(data) == source.identity(data)
     edit(moved, rms_norm_eps=1e-5)
     assert backbone_source(ask(moved, *settings, "stage1.learn=small")).identity(data) != source.identity(data)
-    Tokenizer(models.WordLevel({"one": 0}, unk_token="one")).save(str(model / "tokenizer.json"))
-    with pytest.raises(ValueError, match="reads the 1 tokens of its tokenizer.json.* its losses would mean nothing"):
-        source.open_data(tmp_path)
+    other = tmp_path / "tokenizer.json"
+    Tokenizer(models.WordLevel({"one": 0, "</s>": 1}, unk_token="one")).save(str(other))
+    with pytest.raises(ValueError, match="reads the .* tokens of its tokenizer.json.* its losses would mean nothing"):
+        backbone_source(ask(model, *settings, f"data.tokenizer={other}")).open_data(tmp_path)
 
 
 def test_a_budget_of_skips_is_said_to_be_ruinous_to_a_model_that_never_skipped(model, tmp_path, caplog):

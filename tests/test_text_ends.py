@@ -10,7 +10,8 @@ from test_generate import PROMPTS, TWO, toy_router
 from toy_texts import CODE, toy_tokenizer
 
 from duo import Spec
-from duo.data.tokenizer import END, token_texts
+from duo.data.token_text import token_texts
+from duo.data.tokenizer import END
 from duo.inference import generate, stream
 from duo.inference.text import Text
 

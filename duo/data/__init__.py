@@ -3,10 +3,12 @@
 config       where the documents come from, and the sizes
 sources      which files hold the documents
 readers      the texts of a txt, jsonl or parquet
+hub          the shards of a data set, streamed
 shelf        documents on disk, each once
 documents    which text trains, calibrates, is held out
 excerpts     sequences of held-out documents, a few of each
-tokenizer    a byte-pair tokenizer, trained on the training documents
+tokenizer    a byte-pair tokenizer trained on the training documents, or a model's own
+token_text   the bytes of text that tokens stand for
 tokens       packed sequences: made, written, read, digested
 prepare      from documents to tokens, once
 windows      one text of any length, in windows that overlap

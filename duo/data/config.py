@@ -27,21 +27,25 @@ class DataConfig:
     """
 
     source: str = "builtin"
-    """Documents: `builtin` (State of the Union speeches and Python's standard library) or `files` (your own)."""
+    """Documents: `builtin` (speeches, and Python's standard library), `files` (your own) or `hub` (of `datasets`)."""
     train: list[str] = field(default_factory=list)
-    """Globs of the training documents, for `files` (txt: a document a file; jsonl, parquet: a document a row)."""
+    """Training documents: globs for `files` (txt: one a file; jsonl, parquet: a row), NAME:CONFIG:SPLIT for `hub`."""
     holdouts: dict[str, list[str]] = field(default_factory=dict)
-    """Globs of the hold-outs by name, for `files`; each is reported on its own."""
+    """The same of the hold-outs by name; each is reported on its own. Of `hub`, their first documents train nothing."""
     calibration: dict[str, list[str]] = field(default_factory=dict)
-    """Globs of the calibration sets by name, for `files`; none: 2 % of the training documents, as one set `train`."""
+    """The same of the calibration sets by name; none: 2 % of the training documents, as one set `train`."""
     column: str = "text"
-    """Field of a jsonl or parquet row that holds the text, for `files`."""
+    """Field of a jsonl or parquet row that holds the text."""
+    tokenizer: str | None = None
+    """Folder, hub name or tokenizer.json of a fast tokenizer (null: a pretrained backbone's own, or a new one)."""
     tokens: int = 128
     """Tokens of a sequence (T); documents are packed into T+1, the last one only as a label."""
     batch_size: int = 16
     """Sequences per optimizer step, over all devices and accumulation."""
     train_bytes: int = 0
     """Bytes of training text to use, whole documents (0: all)."""
+    train_tokens: int = 0
+    """Tokens of training text to use (0: all; `hub` needs a number, and reads little more)."""
     holdout_tokens: int = 65536
     """Tokens to score in each hold-out (0: all; `builtin` needs a number, and holds at least so many)."""
     calibration_tokens: int = 32768
@@ -63,24 +67,27 @@ class DataConfig:
         for name in AT_LEAST_1:
             if getattr(self, name) < 1:
                 raise ValueError(f"data.{name}={getattr(self, name)} must be at least 1")
-        # builtin cuts its hold-outs out of what trains: all would leave nothing
-        least = 1 if self.source == "builtin" else 0
-        for name, smallest in (("train_bytes", 0), ("holdout_tokens", least), ("calibration_tokens", least)):
+        # builtin cuts its hold-outs out of what trains: all would leave nothing; a hub's documents may have no end
+        least, least_train = int(self.source != "files"), int(self.source == "hub")
+        for name, smallest in (
+            ("train_bytes", 0), ("train_tokens", least_train), ("holdout_tokens", least), ("calibration_tokens", least)
+        ):  # fmt: skip
             if getattr(self, name) < smallest:
                 raise ValueError(
                     f"data.{name}={getattr(self, name)} must be at least {smallest} for source {self.source}"
                 )
         if self.seed < 0:
             raise ValueError(f"data.seed={self.seed} must be 0 or more")
-        if self.source not in ("builtin", "files"):
-            raise ValueError(f"data.source={self.source!r} is unknown: choose builtin or files")
+        if self.source not in ("builtin", "files", "hub"):
+            raise ValueError(f"data.source={self.source!r} is unknown: choose builtin, files or hub")
         given = [name for name in ("train", "holdouts", "calibration") if getattr(self, name)]
         if self.source == "builtin" and given:
             raise ValueError(
-                f"data.{given[0]} is given, but data.source=builtin has its own documents: set data.source=files"
+                f"data.{given[0]} is given, but data.source=builtin has its own documents: set data.source=files or hub"
             )
-        if self.source == "files" and not (self.train and self.holdouts):
-            raise ValueError("data.source=files needs data.train=[globs] and data.holdouts.NAME=[globs]")
+        if self.source != "builtin" and not (self.train and self.holdouts):
+            what = "globs" if self.source == "files" else "NAME:CONFIG:SPLIT"
+            raise ValueError(f"data.source={self.source} needs data.train=[{what}] and data.holdouts.NAME=[{what}]")
         self._check_globs()
         # a batch's domain is the bare name; a calibration set may be `train`, as the one by default is
         if clash := {"train"} & {*self.holdouts} or {*self.holdouts} & {*self.calibration}:

@@ -16,7 +16,8 @@ from duo.data.batch import Batch, Batches, sequence_ids
 from duo.data.config import DataConfig
 from duo.data.excerpts import spread_rows, subset_rows
 from duo.data.prepare import prepare
-from duo.data.tokenizer import token_bytes, tokenizer_digest
+from duo.data.token_text import token_bytes
+from duo.data.tokenizer import tokenizer_digest
 from duo.data.tokens import ROWS, read
 
 
@@ -73,7 +74,7 @@ class TextData(L.LightningDataModule):
 
     Args:
         config: documents, sequence length, batch size.
-        vocabulary: tokens of the tokenizer that is trained on the training documents.
+        vocabulary: tokens of the tokenizer that is trained on the training documents, or room for those of another.
         cache: folder of prepared data.
         folder: tokens that are prepared already, for which no document is read.
     """
@@ -202,12 +203,14 @@ class TextData(L.LightningDataModule):
             held = self._splits[split][rows]
             tokens = torch.from_numpy(np.stack(held["tokens"])).long()
             tokens = tokens if length is None else tokens[:, : length + 1]
+            # of a tokenizer that changes texts, the bytes of each place are known
+            byte_BT = np.stack(held["bytes"])[:, : tokens.shape[1]] if "bytes" in held else self._bytes_V[tokens]
             return Batch(
                 tokens_BT=tokens[:, :-1],
                 labels_BT=tokens[:, 1:],
                 sequence_B=torch.from_numpy(sequence_ids(split, rows)),
                 document_B=torch.from_numpy(np.asarray(held["document"])).long(),
-                bytes_B=torch.from_numpy(self._bytes_V)[tokens[:, 1:]].sum(1),
+                bytes_B=torch.from_numpy(byte_BT[:, 1:].sum(1, dtype=np.int64)),
                 domain=domain,
                 tokenizer=self._tokenizer_digest,
             )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from duo.data.config import DataConfig
+from duo.data.hub import read_shard
 from duo.data.readers import one_line, read_documents
 from duo.data.shelf import Shelf
 from duo.data.sources import Sources
@@ -32,7 +34,7 @@ def split(config: DataConfig, sources: Sources, shelf: Shelf) -> dict[str, str]:
 
 def _split_builtin(config: DataConfig, sources: Sources, shelf: Shelf) -> list[str]:
     for domain, paths in sources.items():
-        for text in _read_builtin(paths):
+        for text in _read_builtin(map(Path, paths)):
             shelf.add(domain, text)
         # hold-outs from the front: what is asked for calibration or training moves none of them
         for kind in ("holdouts", "calibration"):
@@ -59,7 +61,7 @@ def _split_files(config: DataConfig, sources: Sources, shelf: Shelf) -> list[str
     # in the order of the sources, where hold-outs come first: a document that one of them holds trains nowhere
     for key, paths in sources.items():
         part = "rest" if key == "data.train" else key.removeprefix("data.")
-        _fill(shelf, part, key, paths, config.column)
+        _fill(shelf, part, key, paths, config)
     if not config.calibration:
         least = shelf.enough("rest", (config.tokens + 1) * BYTES_PER_TOKEN)
         shelf.move("rest", max(least, -(-shelf.count("rest") // 50)), "calibration.train")  # 2 %, at least a sequence
@@ -69,19 +71,45 @@ def _split_files(config: DataConfig, sources: Sources, shelf: Shelf) -> list[str
     return names
 
 
-def _fill(shelf: Shelf, part: str, key: str, paths: list[Path], column: str) -> None:
-    """Puts into a part what its files hold, but for what is in another part already."""
+def _fill(shelf: Shelf, part: str, key: str, paths: Sequence[Path | str], config: DataConfig) -> None:
+    """Puts into a part what its files hold, but for what is in another part already; of shards as much as is needed."""
     found = added = 0
-    for path in paths:
-        for text in read_documents(path, key, column):
+    least, most = _needed(config, part)
+    for path in paths if least > 0 else []:
+        texts = (
+            read_shard(path, key, config.column) if isinstance(path, str) else read_documents(path, key, config.column)
+        )
+        for text in texts:
             if text.strip():
-                found, added = found + 1, added + shelf.add(part, text)
+                new = shelf.add(part, text)
+                found, added = found + 1, added + new
+                least -= min(len(text.encode()), most) if new else 0
+            if least <= 0:
+                break
+        if least <= 0:
+            break
     if not found:
         more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
         named = ", ".join(map(str, paths[:NAMED])) + more
         raise ValueError(one_line(f"{key} holds no document: no text is in {named}: give others"))
     if not added:
         raise ValueError(f"{key} holds no document that is not in another hold-out or calibration set: give others")
+
+
+def _needed(config: DataConfig, part: str) -> tuple[float, float]:
+    """Bytes that a part needs, and those of one document that count: of a hub's documents; of others all."""
+    if config.source != "hub":
+        return math.inf, math.inf
+    size = (config.tokens + 1) * BYTES_PER_TOKEN
+    if part == "rest":
+        sequences = -(-config.train_tokens // config.tokens)
+        if not config.calibration:
+            sequences += (
+                max(-(-sequences // 49), 1) + 1
+            )  # the 2 % that calibrate, and what its last document holds more
+        return sequences * size, math.inf
+    taken = config.taken(part.partition(".")[0])
+    return taken.sequences * size, taken.each * size
 
 
 def _read_builtin(paths: Iterable[Path]) -> Iterator[str]:

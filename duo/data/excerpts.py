@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from tokenizers import Tokenizer
 
-from duo.data.tokens import Packed, encode
+from duo.data.token_text import spells_text
+from duo.data.tokens import TOKEN, Packed, encode
 
-KEPT = 1 << 22  # tokens of a split, at most, that are kept rather than made twice: 16 MB
+KEPT = 1 << 22  # tokens of a split, at most, that are kept rather than made twice: 32 MB
 
 
 def take_excerpts(
@@ -28,15 +29,16 @@ def take_excerpts(
         join: whether documents shorter than a sequence are put together, and count as one document then; else they
             are left out.
     """
+    spelled = spells_text(tokenizer)
     if not wanted:
-        return _cut(_units(tokenizer, documents(), length, join), length, None)
+        return _cut(_units(tokenizer, documents(), length, join), length, None, spelled)
     held, units = _read_until(_units(tokenizer, documents(), length, join), length, wanted, each)
     most: int | None = each
     if sum(min(rows, each) for rows in held) < wanted:
         most = _raise_limit(held, wanted)
     if units is None:
         units = itertools.islice(_units(tokenizer, documents(), length, join), len(held))
-    return itertools.islice(_cut(units, length, most), wanted)
+    return itertools.islice(_cut(units, length, most, spelled), wanted)
 
 
 def spread_rows(document_N: np.ndarray) -> np.ndarray:
@@ -61,8 +63,8 @@ def subset_rows(document_N: np.ndarray, wanted: int) -> np.ndarray:
 
 
 def _units(tokenizer: Tokenizer, documents: Iterable[str], length: int, join: bool) -> Iterator[np.ndarray]:
-    """The tokens of every document that fills a sequence; short ones joined, or left out."""
-    short = np.empty(0, dtype=np.int32)
+    """The tokens of every document that fills a sequence, as `TOKEN`; short ones joined, or left out."""
+    short = np.empty(0, dtype=TOKEN)
     for text in documents:
         tokens = np.concatenate([*encode(tokenizer, [text])])
         if len(tokens) >= length:
@@ -92,9 +94,10 @@ def _read_until(
     return held, kept
 
 
-def _cut(units: Iterable[np.ndarray], length: int, most: int | None) -> Iterator[Packed]:
+def _cut(units: Iterable[np.ndarray], length: int, most: int | None, spelled: bool) -> Iterator[Packed]:
     """Evenly spaced sequences of numbered documents."""
-    return (Packed(row, number) for number, unit in enumerate(units) for row in _spread(unit, length, most))
+    numbered = ((number, row) for number, unit in enumerate(units) for row in _spread(unit, length, most))
+    return (Packed.of(row, number, spelled) for number, row in numbered)
 
 
 def _raise_limit(held: list[int], wanted: int) -> int | None:

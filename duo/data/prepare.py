@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,17 @@ from duo.data.documents import split
 from duo.data.excerpts import take_excerpts
 from duo.data.shelf import Shelf, open_shelf
 from duo.data.sources import Sources, find_files, stamp
-from duo.data.tokenizer import train_tokenizer
+from duo.data.token_text import spells_text
+from duo.data.tokenizer import read_tokenizer, tokenizer_digest, train_tokenizer
 from duo.data.tokens import FORMAT, Packed, pack, write
 from duo.storage.files import replacing
 
 SETTLED = 2_000_000_000  # ns after which another change of a file has another time on every file system
-# the documents stand in the digest themselves; the others are applied when tokens are read
+# documents and tokenizer stand in the digest themselves; the others are applied when tokens are read
 NOT_PREPARED = {"train", "holdouts", "calibration", "batch_size", "subset_sequences", "subset_tokens", "trust"}
+NOT_PREPARED |= {"tokenizer"}
+LATER = {"train_tokens": 0}
+"""Settings that no digest holds where they say what was so before they existed."""
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +48,16 @@ def prepare(config: DataConfig, vocabulary: int, cache: Path) -> Path:
         ValueError: see `find_files` and `split`; or a hold-out or calibration set is shorter than one sequence.
         OSError: the cache cannot be written.
     """
+    # before the documents: what is wrong with it shows at once
+    given = read_tokenizer(config.tokenizer, vocabulary, "data.tokenizer") if config.tokenizer else None
     sources, begun = find_files(config), time.time_ns()
     files = stamp(sources)  # before they are read: what changes meanwhile is no longer what the note says
-    note = cache / "data" / "index" / _digest_of(config, vocabulary, files.digest)
+    note = cache / "data" / "index" / _digest_of(config, given or vocabulary, files.digest)
     with _hold(note):
         if config.trust and note.exists() and (known := cache / "data" / note.read_text()).is_dir():
             return known
         with open_shelf(note.with_suffix(".part"), config.seed) as shelf:
-            folder = _prepare(config, vocabulary, sources, shelf, cache)
+            folder = _prepare(config, given or vocabulary, sources, shelf, cache)
         # a file may change twice within one tick of its file system's clock, and look as if it had once
         if files.newest < begun - SETTLED:
             with replacing(note) as path:
@@ -58,15 +65,15 @@ def prepare(config: DataConfig, vocabulary: int, cache: Path) -> Path:
     return folder
 
 
-def _prepare(config: DataConfig, vocabulary: int, sources: Sources, shelf: Shelf, cache: Path) -> Path:
+def _prepare(config: DataConfig, using: Tokenizer | int, sources: Sources, shelf: Shelf, cache: Path) -> Path:
     keys = split(config, sources, shelf)
-    folder = cache / "data" / _digest_of(config, vocabulary, _digest_parts(shelf, keys))
+    folder = cache / "data" / _digest_of(config, using, _digest_parts(shelf, keys))
     with FileLock(f"{folder}.lock"):  # beside the folder, which comes by a rename
         if not folder.exists():  # asked under the lock: another may just have made it
             half_done = folder.with_suffix(".part")
             shutil.rmtree(half_done, ignore_errors=True)
             half_done.mkdir()
-            tokenizer = train_tokenizer(shelf.texts("train"), vocabulary)
+            tokenizer = using if isinstance(using, Tokenizer) else train_tokenizer(shelf.texts("train"), using)
             packed = {name: _counted(config, tokenizer, shelf, name, key) for name, key in keys.items()}
             write(half_done, tokenizer, packed)
             half_done.rename(folder)
@@ -83,9 +90,11 @@ def _counted(config: DataConfig, tokenizer: Tokenizer, shelf: Shelf, name: str, 
         raise ValueError(
             f"{key} is shorter than one sequence of data.tokens={config.tokens} + 1 tokens: give more text"
         )
-    wanted = 0 if name == "train" else config.taken(name.partition(".")[0]).sequences
+    wanted = _rows(config) if name == "train" else config.taken(name.partition(".")[0]).sequences
     # your own files may hold less; of builtin documents enough were cut for it
-    if config.source == "builtin" and count < wanted:
+    if count < wanted and name == "train":
+        log.warning("data  %s holds %s tokens of data.train_tokens=%s", key, count * config.tokens, config.train_tokens)
+    elif config.source == "builtin" and count < wanted:
         raise ValueError(
             f"{key} holds {count * config.tokens} tokens of the {wanted * config.tokens} asked for: lower data.*_tokens"
         )
@@ -94,9 +103,18 @@ def _counted(config: DataConfig, tokenizer: Tokenizer, shelf: Shelf, name: str, 
 def _sequences(config: DataConfig, tokenizer: Tokenizer, shelf: Shelf, name: str) -> Iterator[Packed]:
     length = config.tokens + 1
     if name == "train":  # across the ends of documents, as in the models that the paper builds on
-        return (Packed(row, -1) for row in pack(tokenizer, shelf.texts(name), length))
-    taken, join = config.taken(name.partition(".")[0]), config.source == "files"
+        rows, spelled = (
+            islice(pack(tokenizer, shelf.texts(name), length), _rows(config) or None),
+            spells_text(tokenizer),
+        )
+        return (Packed.of(row, -1, spelled) for row in rows)
+    taken, join = config.taken(name.partition(".")[0]), config.source != "builtin"
     return take_excerpts(tokenizer, lambda: shelf.texts(name), length, taken.sequences, taken.each, join)
+
+
+def _rows(config: DataConfig) -> int:
+    """Training sequences that are asked for; 0: all."""
+    return -(-config.train_tokens // config.tokens)
 
 
 @contextmanager
@@ -115,12 +133,12 @@ def _hold(note: Path) -> Iterator[None]:
         lock.release()
 
 
-def _digest_of(config: DataConfig, vocabulary: int, documents: str) -> str:
-    """What a preparation depends on: the documents, and the settings that are no path."""
+def _digest_of(config: DataConfig, using: Tokenizer | int, documents: str) -> str:
+    """What a preparation depends on: the documents, the tokenizer or its size, and the settings that are no path."""
     settings: dict[str, Any] = {key: value for key, value in asdict(config).items() if key not in NOT_PREPARED}
-    return hashlib.sha256(json.dumps([FORMAT, vocabulary, settings, documents], sort_keys=True).encode()).hexdigest()[
-        :16
-    ]
+    settings = {key: value for key, value in settings.items() if key not in LATER or value != LATER[key]}
+    what = tokenizer_digest(using) if isinstance(using, Tokenizer) else using
+    return hashlib.sha256(json.dumps([FORMAT, what, settings, documents], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _digest_parts(shelf: Shelf, names: dict[str, str]) -> str:

@@ -11,7 +11,7 @@ import codecs
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 SHOWN = 12  # names of other columns in a message
 ROWS = 256  # rows of a parquet that are in memory at once
@@ -24,7 +24,8 @@ def read_documents(path: Path, key: str, column: str) -> Iterator[str]:
         ValueError: in one line, with the key, the file and the way out: it cannot be read, or holds what is no text.
     """
     try:
-        yield from READERS[path.suffix](path, column)
+        with path.open("rb") as file:
+            yield from READERS[path.suffix](file, column)
     except Exception as error:  # every reader has exceptions of its own
         said = one_line(f"{key}: {path} cannot be read: {error or type(error).__name__}")
         raise ValueError(said) from error
@@ -35,8 +36,8 @@ def one_line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def _read_txt(path: Path, column: str) -> Iterator[str]:
-    text = _decode(path.read_bytes(), "it")
+def _read_txt(file: BinaryIO, column: str) -> Iterator[str]:
+    text = _decode(file.read(), "it")
     yield text.replace("\r\n", "\n").replace("\r", "\n")  # as text files are read: a document is alike on all systems
 
 
@@ -44,23 +45,22 @@ class _Object(list[tuple[str, Any]]):
     """A JSON object as pairs, which keep what a dict would lose: a key that stands there twice."""
 
 
-def _read_jsonl(path: Path, column: str) -> Iterator[str]:
+def _read_jsonl(file: BinaryIO, column: str) -> Iterator[str]:
     columns: dict[str, None] = {}  # in order, which a set has not
-    with path.open("rb") as file:
-        for row, line in enumerate(file, 1):
-            line = line.removeprefix(codecs.BOM_UTF8) if row == 1 else line  # some editors begin a file with it
-            if not line.strip():
-                continue
-            pairs = _parse(line, row)
-            values = [value for name, value in pairs if name == column]
-            if len(values) > 1:
-                raise ValueError(f"row {row} has the column {column!r} {len(values)} times")
-            if values and values[0] is not None:
-                others = [name for name, value in pairs if isinstance(value, str)]
-                yield _text(values[0], f"row {row}: column {column!r}", others)
-            if column not in columns:
-                columns |= dict.fromkeys(name for name, _ in pairs[:SHOWN] if len(columns) < SHOWN)
-                columns |= dict.fromkeys([column] * len(values))
+    for row, line in enumerate(file, 1):
+        line = line.removeprefix(codecs.BOM_UTF8) if row == 1 else line  # some editors begin a file with it
+        if not line.strip():
+            continue
+        pairs = _parse(line, row)
+        values = [value for name, value in pairs if name == column]
+        if len(values) > 1:
+            raise ValueError(f"row {row} has the column {column!r} {len(values)} times")
+        if values and values[0] is not None:
+            others = [name for name, value in pairs if isinstance(value, str)]
+            yield _text(values[0], f"row {row}: column {column!r}", others)
+        if column not in columns:
+            columns |= dict.fromkeys(name for name, _ in pairs[:SHOWN] if len(columns) < SHOWN)
+            columns |= dict.fromkeys([column] * len(values))
     if columns and column not in columns:
         raise ValueError(f"it has no column {column!r} but {', '.join(columns)}: set data.column")
 
@@ -78,14 +78,14 @@ def _parse(line: bytes, row: int) -> _Object:
     return pairs
 
 
-def _read_parquet(path: Path, column: str) -> Iterator[str]:
+def _read_parquet(file: BinaryIO, column: str) -> Iterator[str]:
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
     # buffered: else whole row groups are in memory
-    with ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
-        schema = file.schema_arrow
-        if not file.metadata.num_rows:  # a shard that a filter emptied, which may have lost its types
+    with ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as table:
+        schema = table.schema_arrow
+        if not table.metadata.num_rows:  # a shard that a filter emptied, which may have lost its types
             return
         if schema.names.count(column) != 1:
             count = "no" if column not in schema.names else "more than one"
@@ -96,7 +96,7 @@ def _read_parquet(path: Path, column: str) -> Iterator[str]:
         if not _holds_text(kind):
             others = [field.name for field in schema if _holds_text(field.type)]
             raise ValueError(_no_text(f"column {column!r}", one_line(str(kind)), others))
-        batches = file.iter_batches(ROWS, columns=[column], use_threads=False)
+        batches = table.iter_batches(ROWS, columns=[column], use_threads=False)
         values = (value for batch in batches for value in _as_bytes(batch.column(column)))
         for row, value in enumerate(values, 1):
             if value is not None:
@@ -152,7 +152,7 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-READERS: dict[str, Callable[[Path, str], Iterator[str]]] = {
+READERS: dict[str, Callable[[BinaryIO, str], Iterator[str]]] = {
     ".txt": _read_txt,
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,

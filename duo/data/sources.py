@@ -1,4 +1,4 @@
-"""Which files hold the documents: those that globs match, or those that come with Python and a package."""
+"""Which files hold the documents: those that globs match, a data set's shards, or Python's and a package's own."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import json
 import os
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
 from duo.data.config import DataConfig
+from duo.data.hub import find_shards
 from duo.data.readers import READERS, one_line
 
 # what others installed may lie inside the standard library's folder
 STDLIB_LEFT_OUT = {"test", "tests", "encodings", "idlelib", "lib2to3", "pydoc_data", "site-packages", "dist-packages"}
 
-Sources = Mapping[str, list[Path]]
-"""Files by the key that names them, or by `text` and `code` where they are builtin."""
+Sources = Mapping[str, Sequence[Path | str]]
+"""Files by the key that names them, or by `text` and `code` where they are builtin; locations of shards are strings."""
 
 
 class Stamp(NamedTuple):
@@ -36,13 +37,15 @@ def find_files(config: DataConfig) -> Sources:
     """All files that the documents are read from; hold-outs come before calibration sets, and those before training.
 
     Raises:
-        ValueError: a glob matches nothing, or a file of unknown kind; the key is named.
+        ValueError: a glob matches nothing, or a file of unknown kind, or a data set cannot be had; the key is named.
     """
     if config.source == "builtin":
         return {"text": _speeches(), "code": _standard_library()}
     named = {f"data.holdouts.{name}": globs for name, globs in config.holdouts.items()}
     named |= {f"data.calibration.{name}": globs for name, globs in config.calibration.items()}
     named["data.train"] = config.train
+    if config.source == "hub":
+        return {key: [shard for asked in sets for shard in find_shards(asked, key)] for key, sets in named.items()}
     return {key: [path for pattern in globs for path in _match(pattern, key)] for key, globs in named.items()}
 
 
@@ -53,7 +56,10 @@ def stamp(sources: Sources) -> Stamp:
     for key, paths in sources.items():
         digest.update(json.dumps(key).encode())
         for path in paths:
-            found = path.stat()
+            if "://" in str(path):  # of one revision on the hub, which never changes
+                digest.update(json.dumps(str(path)).encode())
+                continue
+            found = os.stat(path)
             newest = max(newest, found.st_mtime_ns)
             digest.update(json.dumps([os.path.abspath(path), found.st_size, found.st_mtime_ns]).encode())
     return Stamp(digest.hexdigest(), newest)

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,12 +15,15 @@ import pyarrow as pa
 from datasets import Dataset, DatasetDict, Features, Sequence, Value, disable_progress_bars, load_from_disk
 from tokenizers import Tokenizer
 
-from duo.data.tokenizer import END, literal, pieces
+from duo.data.token_text import bytes_taken, spells_text, token_bytes
+from duo.data.tokenizer import end_token, literal, parts
 from duo.storage.files import naming
 
 FORMAT = 4  # raised by every change that alters what is prepared
 CHARACTERS = 1 << 19  # of text that are tokenized at once
 ROWS = 1024  # sequences that are written at once
+TOKEN = np.dtype([("id", np.int32), ("bytes", np.int32)])
+"""A token of a document, and how many bytes of its text it takes."""
 
 
 class Packed(NamedTuple):
@@ -28,11 +32,18 @@ class Packed(NamedTuple):
     tokens: np.ndarray
     document: int
     """Number, within the split, of the document that it lies in; -1 where it may lie in several (training)."""
+    bytes: np.ndarray | None = None
+    """Bytes of the text that each token takes; None where the tokens themselves say."""
+
+    @classmethod
+    def of(cls, row: np.ndarray, document: int, spelled: bool) -> Packed:
+        """A sequence of `TOKEN`; `spelled` says that the tokens' own bytes are the text's."""
+        return cls(row["id"], document, None if spelled else row["bytes"])
 
 
 def pair_documents(tokens_NT: np.ndarray, document_N: np.ndarray) -> list[Packed]:
     """Sequences with the documents that they lie in."""
-    return [Packed(*row) for row in zip(tokens_NT, document_N.tolist(), strict=True)]
+    return [Packed(tokens, number) for tokens, number in zip(tokens_NT, document_N.tolist(), strict=True)]
 
 
 class Digests(NamedTuple):
@@ -77,12 +88,17 @@ def digests_of(tokenizer: Tokenizer, splits: Mapping[str, Iterable[Packed]]) -> 
         whole.update(name.encode())
         for row in splits[name]:
             whole.update(np.append(row.tokens, row.document).astype(np.int32).tobytes())
+            if row.bytes is not None:
+                whole.update(row.bytes.astype(np.int32).tobytes())
     return Digests(train.hexdigest(), whole.hexdigest())
 
 
 def pack(tokenizer: Tokenizer, documents: Iterable[str], length: int) -> Iterator[np.ndarray]:
-    """Documents one after another, an end token behind each, cut into sequences of `length`; the rest is left out."""
-    rest = np.empty(0, dtype=np.int32)
+    """Documents one after another, an end token behind each, cut into sequences of `length`; the rest is left out.
+
+    The sequences are of `TOKEN`.
+    """
+    rest = np.empty(0, dtype=TOKEN)
     for tokens in encode(tokenizer, documents):
         rest = np.concatenate([rest, tokens])
         whole = len(rest) // length * length
@@ -91,13 +107,31 @@ def pack(tokenizer: Tokenizer, documents: Iterable[str], length: int) -> Iterato
 
 
 def encode(tokenizer: Tokenizer, documents: Iterable[str]) -> Iterator[np.ndarray]:
-    """The tokens of documents one after another, an end token behind each, many at a time."""
-    end = tokenizer.token_to_id(END)  # not by the vocabulary, which is copied
-    assert end is not None
-    for chunk in _chunks(_marked(documents)):
-        encoded = tokenizer.encode_batch_fast([text for text, _ in chunk], add_special_tokens=False)
-        parts = (piece.ids + [end] * last for piece, (_, last) in zip(encoded, chunk, strict=True))
-        yield np.concatenate([np.array(part, dtype=np.int32) for part in parts])
+    """The tokens of documents one after another, an end token behind each, many at a time, as `TOKEN`."""
+    end, spelled, byte_V = _facts(tokenizer)
+    for chunk in _chunks(_marked(tokenizer, documents)):
+        texts = [text for text, _ in chunk]
+        encode_all = tokenizer.encode_batch_fast if spelled else tokenizer.encode_batch  # the fast one knows no places
+        found = []
+        for (text, last), encoding in zip(chunk, encode_all(texts, add_special_tokens=False), strict=True):
+            part = np.empty(len(encoding.ids) + last, dtype=TOKEN)
+            part["id"] = encoding.ids + [end] * last
+            if spelled:
+                part["bytes"] = byte_V[part["id"]]
+            else:
+                taken = bytes_taken(text, encoding)
+                # what no token takes, as white space that the tokenizer strips, stands in front of the end
+                part["bytes"] = [*taken, *[len(text.encode()) - taken.sum()] * last]
+            found.append(part)
+        yield np.concatenate(found)
+
+
+@lru_cache(4)  # it takes milliseconds, and is asked for every held-out document
+def _facts(tokenizer: Tokenizer) -> tuple[int, bool, np.ndarray]:
+    """The end of a document, whether tokens spell texts, and the bytes of each token."""
+    end = end_token(tokenizer)
+    assert end is not None  # as every tokenizer has that is trained or read
+    return end, spells_text(tokenizer), token_bytes(tokenizer)
 
 
 def _open_splits(folder: Path, splits: Mapping[str, Iterable[Packed]]) -> dict[str, Iterator[Packed]]:
@@ -107,6 +141,8 @@ def _open_splits(folder: Path, splits: Mapping[str, Iterable[Packed]]) -> dict[s
     first = {name: [*itertools.islice(split, 1)] for name, split in rows.items()}
     length = len(first["train"][0].tokens)
     features = Features({"tokens": Sequence(Value("int32"), length=length), "document": Value("int32")})
+    if first["train"][0].bytes is not None:
+        features["bytes"] = Sequence(Value("int32"), length=length)
     # datasets keeps what it is given in memory: it makes the folders with one row, whose file is then replaced
     frame = {
         name: Dataset.from_dict({field: [getattr(row, field) for row in some] for field in features}, features=features)
@@ -124,17 +160,19 @@ def _write_rows(path: Path, rows: Iterable[Packed], features: Features) -> Itera
     schema, left = features.arrow_schema, iter(rows)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
         while chunk := [*itertools.islice(left, ROWS)]:
-            values = pa.array(np.concatenate([row.tokens for row in chunk]).astype(np.int32, copy=False))
-            tokens = pa.FixedSizeListArray.from_arrays(values, type=schema.field("tokens").type)
-            documents = pa.array([row.document for row in chunk], type=pa.int32())
-            stream.write_batch(pa.record_batch([tokens, documents], schema=schema))
+            columns = [pa.array([row.document for row in chunk], type=pa.int32())]
+            for name in (name for name in schema.names if name != "document"):
+                values = pa.array(np.concatenate([getattr(row, name) for row in chunk]).astype(np.int32, copy=False))
+                columns.append(pa.FixedSizeListArray.from_arrays(values, type=schema.field(name).type))
+            columns[:2] = columns[1::-1]  # tokens, then their document
+            stream.write_batch(pa.record_batch(columns, schema=schema))
             yield from chunk
 
 
-def _marked(documents: Iterable[str]) -> Iterator[tuple[str, bool]]:
+def _marked(tokenizer: Tokenizer, documents: Iterable[str]) -> Iterator[tuple[str, bool]]:
     """The pieces of documents, and whether each is its document's last."""
     for text in documents:
-        *most, last = pieces(text)
+        *most, last = parts(tokenizer, text)
         yield from ((piece, False) for piece in most)
         yield last, True
 

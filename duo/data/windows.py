@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from duo.data.batch import Batch, sequence_ids
-from duo.data.tokenizer import pieces, token_texts, tokenizer_digest
+from duo.data.token_text import bytes_taken, token_texts
+from duo.data.tokenizer import parts, tokenizer_digest
 
 SPLIT = "text"
 
@@ -37,21 +38,21 @@ class Windows(NamedTuple):
 
 
 def tokenize(tokenizer: Tokenizer, text: str, most: int | None = None) -> Tokens:
-    """The text's first tokens, at most so many (None: all); what lies behind them is not read.
-
-    Raises:
-        ValueError: the tokenizer's tokens are not bytes.
-    """
+    """The text's first tokens, at most so many (None: all); of what lies behind them, little is read."""
     byte_V, found = token_texts(tokenizer), list[int]()
-    for piece in pieces(text):
+    byte_N = list[bytes]()
+    for piece in parts(tokenizer, text):
         if most is not None and len(found) > most:  # one more says whether there are more
             break
-        found += tokenizer.encode(piece, add_special_tokens=False).ids
+        encoding = tokenizer.encode(piece, add_special_tokens=False)
+        found += encoding.ids
+        spelled = [byte_V[token] for token in encoding.ids]
+        if b"".join(spelled) != piece.encode():  # the tokenizer changes texts: then the places say what a token takes
+            ends = np.cumsum(bytes_taken(piece, encoding)).tolist()
+            spelled = [piece.encode()[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        byte_N += spelled
     kept = found[:most]
-    byte_N = [byte_V[token] for token in kept]
-    if not text.encode().startswith(b"".join(byte_N)):
-        raise ValueError("the backbone's tokenizer is no byte-level one: its tokens do not give the text again")
-    return Tokens(np.array(kept, dtype=np.int64), byte_N, whole=len(kept) == len(found))
+    return Tokens(np.array(kept, dtype=np.int64), byte_N[: len(kept)], whole=len(kept) == len(found))
 
 
 def windows_of(tokens: int, length: int) -> Windows:
@@ -69,17 +70,18 @@ def windows_of(tokens: int, length: int) -> Windows:
     return Windows(start_B, window_N, label_N - 1 - start_B[window_N])
 
 
-def batch_of(tokenizer: Tokenizer, id_N: np.ndarray, windows: Windows, rows: np.ndarray, length: int) -> Batch:
+def batch_of(tokenizer: Tokenizer, tokens: Tokens, windows: Windows, rows: np.ndarray, length: int) -> Batch:
     """Some of a text's windows as a batch, with the token behind each token as its label."""
+    id_N = tokens.id_N
     at_BT = windows.start_B[rows, None] + np.arange(min(length, len(id_N) - 1))
-    byte_V = torch.tensor([len(text) for text in token_texts(tokenizer)])
+    byte_N = torch.tensor([len(text) for text in tokens.byte_N])
     labels_BT: Tensor = torch.from_numpy(id_N[at_BT + 1])
     return Batch(
         tokens_BT=torch.from_numpy(id_N[at_BT]),
         labels_BT=labels_BT,
         sequence_B=torch.from_numpy(sequence_ids(SPLIT, rows)),
         document_B=torch.zeros(len(rows), dtype=torch.long),
-        bytes_B=byte_V[labels_BT].sum(1),
+        bytes_B=byte_N[at_BT + 1].sum(1),
         domain=SPLIT,
         tokenizer=tokenizer_digest(tokenizer),
     )

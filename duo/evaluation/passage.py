@@ -68,7 +68,7 @@ def read_passage(reader: Reader, text: str, name: str = "", most: int | None = N
     """Reads a text's first tokens, at most so many (None: all).
 
     Raises:
-        ValueError: there are fewer than two, the tokenizer's tokens are not bytes, or whatever the router raises.
+        ValueError: there are fewer than two, or whatever the router raises.
     """
     tokens = tokenize(reader.tokenizer, text, most)
     if len(tokens.id_N) < 2:
@@ -106,7 +106,7 @@ def _read_windows(reader: Reader, tokens: Tokens, windows: Windows) -> tuple[Dif
     reader.backbone.eval(), reader.router.eval()
     found, routed, count = [], [], len(windows.start_B)
     for rows in np.split(np.arange(count), range(reader.batch_size, count, reader.batch_size)):
-        batch = batch_of(reader.tokenizer, tokens.id_N, windows, rows, reader.length)
+        batch = batch_of(reader.tokenizer, tokens, windows, rows, reader.length)
         found.append(_searched(reader, batch))
         routed.append(_routed(reader, batch))
         reader.say(int(rows[-1]) + 1, count)

@@ -6,6 +6,8 @@ sampling     the next token out of logits
 prompts      what may be continued, and what is impossible
 text         the bytes of tokens as text, up to a stop string
 agreement    whether steps decide as one whole pass does
+harness      backbone and router as a model of lm-eval
+huggingface  backbone and router as a model of transformers
 """
 
 from duo.inference.agreement import Agreement, compare_with_whole_pass

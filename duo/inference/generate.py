@@ -13,7 +13,8 @@ from torch import Tensor
 
 from duo.backbone import Backbone
 from duo.backbone.flops import run_flops
-from duo.data.tokenizer import token_texts, tokenizer_digest
+from duo.data.token_text import token_texts
+from duo.data.tokenizer import tokenizer_digest
 from duo.inference.decoder import Decoder
 from duo.inference.prompts import Prompt, check_length, check_tokens, encode_prompts, pad
 from duo.inference.sampling import Sampling, draw
@@ -118,7 +119,7 @@ def stream(
         prompts: texts, or ids of tokens, of any lengths; an empty text begins a document.
         most: tokens to write behind each prompt.
         sampling: how the next token is drawn.
-        tokenizer: a byte-level one; texts need it.
+        tokenizer: texts need it.
         stop: strings at whose first occurrence a continuation ends, in front of it; they may span tokens.
         stop_tokens: ids of tokens that end a continuation; their text is left out.
         seed: of all draws, the router's too.

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from duo.backbone import PADDING, BackboneConfig
-from duo.data.tokenizer import END
+from duo.data.tokenizer import end_token
 from duo.data.windows import tokenize
 
 Prompt = str | Sequence[int]
@@ -38,9 +38,11 @@ def _encode(prompt: Prompt, number: int, tokenizer: Tokenizer | None) -> list[in
         raise ValueError(f"prompt {number} is a text: give a tokenizer, or ids of tokens")
     if prompt:
         return tokenize(tokenizer, prompt).id_N.tolist()
-    end = tokenizer.token_to_id(END)
+    end = end_token(tokenizer)
     if end is None:
-        raise ValueError(f"prompt {number} is empty, and the tokenizer has no {END} to begin behind: give a text")
+        raise ValueError(
+            f"prompt {number} is empty, and the tokenizer has no end of a document to begin behind: give a text"
+        )
     return [end]
 
 

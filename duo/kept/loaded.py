@@ -53,7 +53,7 @@ class Loaded(NamedTuple):
             raise ValueError(f"the text has {len(tokens.id_N)} token: the first one is never scored, give more")
         windows = windows_of(len(tokens.id_N), self.length)
         rows = np.arange(len(windows.start_B))
-        batches = [batch_of(self.tokenizer, tokens.id_N, windows, rows, self.length)]
+        batches = [batch_of(self.tokenizer, tokens, windows, rows, self.length)]
         found, at = trace(self.backbone, self.router, batches, seed), (windows.window_N, windows.place_N)
         texts = [part.decode(errors="replace") for part in tokens.byte_N[1:]]
         score = evaluate(self.backbone, self.router, batches, seed)

@@ -11,6 +11,7 @@ from msgspec import structs
 
 from duo.backbone import MODULES
 from duo.evaluation.comparison import Comparison
+from duo.evaluation.downstream import Downstream
 from duo.evaluation.intervals import Estimate
 from duo.evaluation.result import Result
 from duo.evaluation.score import Score, Scores, difference
@@ -31,7 +32,10 @@ def results(folder: str | Path) -> pd.DataFrame:
         ValueError: the folder is none of a finished run, or of another version.
     """
     where = expand(str(folder))
-    return pd.DataFrame([*_lines(read_result(load_run(where, []), where))])
+    found = read_result(load_run(where, []), where)
+    if isinstance(found, Downstream):
+        raise ValueError(f"{where} holds accuracies on tasks, no losses: read its result.json")
+    return pd.DataFrame([*_lines(found)])
 
 
 def _lines(result: Result | Comparison) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ import torch
 from duo.backbone import Backbone
 from duo.data.datamodule import TextData
 from duo.evaluation.comparison import Comparison
+from duo.evaluation.downstream import Downstream
 from duo.evaluation.result import Result
 from duo.evaluation.row import Row
 from duo.leaderboard.entry import entry
@@ -191,6 +192,8 @@ def _load_run(folder: Path) -> tuple[Recipe, Result | Comparison]:
         raise ValueError(f"{folder} holds no run to submit: {error}") from error
     if result is None:
         raise ValueError(f"{folder} holds no finished run: let python -m duo.run finish it")
+    if isinstance(result, Downstream):
+        raise ValueError(f"{folder} holds accuracies, and the board shows losses: submit a run without tasks")
     return recipe, result
 
 

@@ -91,6 +91,12 @@ FIRST: dict[str, Any] = {
     "budget.pinned": [],
     "backbone.small_from": None,
     "backbone.small_steps": 100,
+    "data.tokenizer": None,
+    "data.train_tokens": 0,
+    "tasks": [],
+    "task_path": None,
+    "limit": None,
+    "shots": None,
 }
 
 NOW_CALLED: dict[str, str] = {}

@@ -20,20 +20,20 @@ from duo.recipe.first import flatten, identity_of, unflatten
 from duo.recipe.kinds import split_key
 from duo.recipe.pretrained import with_shape
 from duo.recipe.read import check_keys, merge, nest, overlay, parse_overrides, read
-from duo.recipe.sections import CompareConfig, LeaderboardConfig, ReportConfig, SeededBackboneConfig
+from duo.recipe.sections import CompareConfig, LeaderboardConfig, ReportConfig, SeededBackboneConfig, TasksConfig
 from duo.routing import registry
 from duo.routing.registry import check_options
 from duo.routing.router import Router, Spec
 from duo.training.config import Stage1Config, Stage3Config
 from duo.training.options import check_trainer
 
-NOT_IN_ROWS = {"output", "cache", "compare", "report", "leaderboard"}
+NOT_IN_ROWS = {"output", "cache", "compare", "report", "leaderboard", "tasks", "task_path", "limit", "shots"}
 SHARED = ("backbone", "data", "stage1", "stage3", "trainer", "leaderboard", "cache", "seed")
 """What all parts of a report have in common, unless they say otherwise."""
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(TasksConfig):
     """A backbone, a router and a budget: everything that a run depends on."""
 
     backbone: SeededBackboneConfig = field(default_factory=SeededBackboneConfig)
@@ -58,7 +58,10 @@ class Recipe:
     """Folder of prepared data and trained backbones (null: the user's cache; none: train anew, inside the output)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.budget.of(self.backbone.layers)  # raises where there are too few layers
+        if self.tasks and (self.compare.names or self.report.names):
+            raise ValueError(f"tasks={','.join(self.tasks)} are answered by one router: leave compare and report out")
         for key, value in (("seed", self.seed), ("backbone.seed", self.backbone.seed)):
             if value < 0:
                 raise ValueError(f"{key}={value} must be 0 or more")

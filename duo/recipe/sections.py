@@ -40,6 +40,30 @@ class SeededBackboneConfig(BackboneConfig):
 
 
 @dataclass(frozen=True)
+class TasksConfig:
+    """Downstream tasks of lm-eval, answered by all big, fixed, random and the router; none: losses are measured.
+
+    Raises:
+        ValueError: a number is impossible.
+    """
+
+    tasks: list[str] = field(default_factory=list)
+    """Tasks of lm-eval (arc_easy, hellaswag, ...), or of `task_path`; their questions come from the hub."""
+    task_path: str | None = None
+    """Folder of tasks of your own, one YAML each, as lm-eval reads them; those need no network."""
+    limit: int | None = None
+    """Questions of each task (null: all)."""
+    shots: int | None = None
+    """Examples in front of each question (null: as the task says)."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("limit", 1), ("shots", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name}={value} must be at least {least}, or null")
+
+
+@dataclass(frozen=True)
 class CompareConfig:
     """Rows beside one another, each a recipe of its own: what it changes in this one.
 

@@ -5,6 +5,7 @@ messages    what duo says while it works
 tables      results and comparisons as tables and sentences
 figures     the same as pictures
 ladder      the rungs of a ladder of information, as a table, a picture and sentences
+accuracy    accuracies on downstream tasks, as tables and a picture
 paper       the paper's figures and claims (a folder)
 reproduce   a report of the paper, from its recipe
 passage     one text as a page, token by token

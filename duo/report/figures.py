@@ -15,9 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from duo.evaluation.comparison import Comparison
+from duo.evaluation.downstream import Downstream
 from duo.evaluation.intervals import Estimate
 from duo.evaluation.result import Result
 from duo.evaluation.score import Score, difference
+from duo.report.accuracy import draw_tasks
 from duo.report.canvas import error_bars, new_panels, search_line
 from duo.report.ladder import draw_ladder, has_ladder
 from duo.report.names import printable
@@ -33,7 +35,7 @@ LITERAL: dict[Any, bool] = {
 NEAR = 0.01  # nats: differences up to this are drawn to scale, greater ones by their logarithm
 
 
-def draw(result: Result | Comparison, curves: dict[str, Curve], folder: Path) -> None:
+def draw(result: Result | Comparison | Downstream, curves: dict[str, Curve], folder: Path) -> None:
     """Draws the figures that `folder/figures` lacks; of one that fails a warning says why, and the others go on.
 
     Args:
@@ -51,8 +53,10 @@ def draw(result: Result | Comparison, curves: dict[str, Curve], folder: Path) ->
             log.warning("figures  %s cannot be drawn: %s", path, printable(repr(error), 300))
 
 
-def pictures(result: Result | Comparison, curves: dict[str, Curve]) -> Mapping[str, Callable[[], Figure]]:
+def pictures(result: Result | Comparison | Downstream, curves: dict[str, Curve]) -> Mapping[str, Callable[[], Figure]]:
     """What draws each figure, by file name."""
+    if isinstance(result, Downstream):
+        return {"accuracy": partial(draw_tasks, result)}
     if isinstance(result, Comparison):
         loss = loss_across if len(result.groups) > 1 else rows_by_loss
         drawn = {"loss": partial(loss, result), "big_share": partial(layer_share, result)}

@@ -93,7 +93,7 @@ def ladder_remark(comparison: Comparison, group: str, holdout: str) -> str:
     luck = 1 - max(highest.of_oracle.value, 0.0)
     return (
         f"{where}: the highest rung without labels ({printable(highest.name)}, {share(highest.of_oracle)} of the "
-        f"oracle's gain) is a lower bound of what can be known by somebody; one minus it ({luck:.1%}) is an upper bound "
+        f"oracle's gain) is a lower bound of what somebody can know; one minus it ({luck:.1%}) is an upper bound "
         "of luck. Each rung is what was found by its knowledge, and no limit of what that allows"
     )
 

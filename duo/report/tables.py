@@ -10,9 +10,11 @@ from rich.table import Table
 
 from duo.backbone import Counts
 from duo.evaluation.comparison import Comparison
+from duo.evaluation.downstream import Downstream
 from duo.evaluation.result import Result
 from duo.evaluation.row import describe_search
 from duo.evaluation.score import FEW_DOCUMENTS, Score, Scores, difference
+from duo.report.accuracy import task_tables
 from duo.report.ladder import CEILINGS, has_ladder, ladder_remark, ladder_table
 from duo.report.marks import explain_marks
 from duo.report.names import name_part, printable
@@ -22,11 +24,17 @@ COMPARED = ("fixed_best", "random")  # the baselines that a run's rows are compa
 DETAILED = 3  # groups at most, for each of which a table is shown
 
 
-def render(result: Result | Comparison) -> Iterator[Table | str]:
+def render(result: Result | Comparison | Downstream) -> Iterator[Table | str]:
     """All that is said of a result or a comparison, in order."""
-    parts = [*(_of_result(result) if isinstance(result, Result) else _of_comparison(result))]
+    parts = [*_parts_of(result)]
     yield from (_whole(part) if isinstance(part, Table) else part for part in parts)
     yield from explain_marks(part for part in parts if isinstance(part, Table))
+
+
+def _parts_of(result: Result | Comparison | Downstream) -> Iterator[Table | str]:
+    if isinstance(result, Downstream):
+        return task_tables(result)
+    return _of_result(result) if isinstance(result, Result) else _of_comparison(result)
 
 
 def _whole(view: Table) -> Table:

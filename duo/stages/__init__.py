@@ -8,8 +8,11 @@ stage3      trains and calibrates a router
 score       a router's row, and those of its baselines and bounds
 single      a run of one router
 compare     a run of many rows
+downstream  a run of tasks, answered by a router and its baselines
+harness     a run's folder as a model of lm-eval
 report      a report's comparisons, and its routes token by token
 writer      backbone, router and tokenizer of a recipe or a run
+export      what a run made, as a folder that transformers loads
 passage     a text read by a recipe's backbone, router and oracle
 identity    what is made depends on these, as digests
 cache       what is made is kept and reused: lock, finish, load
@@ -17,12 +20,14 @@ output      a run's own folder
 """
 
 from duo.stages.compare import run_comparison
+from duo.stages.downstream import run_downstream
 from duo.stages.report import Measured, measure_report
 from duo.stages.single import run_single
 from duo.stages.source import BackboneSource, backbone_source
 from duo.stages.stage3 import calibrate, train_or_load
 
 __all__ = [
-    "BackboneSource", "Measured", "backbone_source", "calibrate", "measure_report", "run_comparison", "run_single",
+    "BackboneSource", "Measured", "backbone_source", "calibrate", "measure_report", "run_comparison",
+    "run_downstream", "run_single",
     "train_or_load",
 ]  # fmt: skip

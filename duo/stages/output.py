@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from duo.backbone import Backbone
 from duo.evaluation.comparison import Comparison
+from duo.evaluation.downstream import Downstream
 from duo.evaluation.format import load_struct, save_struct
 from duo.evaluation.result import Result
 from duo.recipe import OldKey, Recipe, load
@@ -102,7 +103,7 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def load_finished(recipe: Recipe, folder: Path) -> Result | Comparison | None:
+def load_finished(recipe: Recipe, folder: Path) -> Result | Comparison | Downstream | None:
     """What an earlier start left in the folder; a comparison in which a row failed is gone through again.
 
     Raises:
@@ -123,12 +124,14 @@ def load_finished(recipe: Recipe, folder: Path) -> Result | Comparison | None:
     return found
 
 
-def read_result(recipe: Recipe, folder: Path) -> Result | Comparison:
+def read_result(recipe: Recipe, folder: Path) -> Result | Comparison | Downstream:
     """A finished run's result; raises ValueError where there is none, or one that cannot be read."""
     if not (folder / RESULT).exists():
         raise ValueError(
             f"{folder} lacks {RESULT}: its run is not finished; the same python -m duo.run goes on with it"
         )
+    if recipe.tasks:
+        return load_struct(Downstream, folder, RESULT)
     if recipe.compare.names:
         return load_struct(Comparison, folder, RESULT)
     return load_struct(Result, folder, RESULT)
@@ -190,7 +193,7 @@ def load_curves(folder: Path) -> dict[str, Curve]:
         return {}
 
 
-def keep_result(folder: Path, result: Result | Comparison) -> None:
+def keep_result(folder: Path, result: Result | Comparison | Downstream) -> None:
     """Writes the result, which says that the run is finished, in the place of an earlier one and its figures."""
     for figure in folder.glob("figures/*.png"):
         figure.unlink()

@@ -1,15 +1,13 @@
-"""A backbone that begins as a pretrained model: its first weights, and whether the tokens are the model's."""
+"""A backbone that begins as a pretrained model: its first weights, and its tokenizer."""
 
 from __future__ import annotations
 
-import json
-
-from tokenizers import Tokenizer
+from dataclasses import replace
 
 from duo.backbone import Backbone
-from duo.backbone.pretrained import find_folder, find_json, read_backbone
-from duo.data.datamodule import TextData
-from duo.data.tokenizer import literal, tokenizer_digest
+from duo.backbone.pretrained import find_folder, read_backbone
+from duo.data.config import DataConfig
+from duo.data.tokenizer import read_tokenizer
 from duo.recipe.sections import SeededBackboneConfig
 
 
@@ -20,21 +18,23 @@ def first_weights(config: SeededBackboneConfig) -> Backbone:
     return read_backbone(find_folder(config.pretrained), config)
 
 
-def read_tokenizer(model: str) -> Tokenizer:
-    """The tokenizer of a model; raises ValueError where there is none, or it cannot be read."""
-    told = find_json(model, "tokenizer.json")
-    try:
-        return literal(Tokenizer.from_str(json.dumps(told)))
-    except Exception as error:  # tokenizers has exceptions of its own
-        raise ValueError(f"backbone.pretrained={model}: tokenizer.json cannot be read: {error}") from error
+def with_tokenizer(data: DataConfig, config: SeededBackboneConfig) -> DataConfig:
+    """The data's settings, in which a pretrained model's own tokenizer stands where none is named.
 
-
-def check_tokens(model: str, theirs: Tokenizer, data: TextData) -> None:
-    """Raises ValueError where the data's tokens are not those that the model was trained on."""
-    ours = data.tokenizer
-    if tokenizer_digest(theirs) != tokenizer_digest(ours):
-        raise ValueError(
-            f"backbone.pretrained={model} reads the {theirs.get_vocab_size():,} tokens of its tokenizer.json, and the "
-            f"tokenizer of this recipe's data has {ours.get_vocab_size():,} of its own: its losses would mean nothing; "
-            "give the documents whose tokenizer the model was trained with"
-        )
+    Raises:
+        ValueError: another tokenizer is named than that which the model was trained with. A model that has none is
+            taken to be trained with what is named.
+    """
+    model = config.pretrained
+    if not model:
+        return data
+    if data.tokenizer and (find_folder(model) / "tokenizer.json").is_file():
+        theirs = read_tokenizer(model, config.vocabulary, "backbone.pretrained").get_vocab()
+        ours = read_tokenizer(data.tokenizer, config.vocabulary, "data.tokenizer").get_vocab()
+        if theirs != ours:
+            raise ValueError(
+                f"backbone.pretrained={model} reads the {len(theirs):,} tokens of its tokenizer.json, and "
+                f"data.tokenizer={data.tokenizer} has {len(ours):,} of its own: its losses would mean nothing; leave "
+                "data.tokenizer out"
+            )
+    return replace(data, tokenizer=data.tokenizer or model)

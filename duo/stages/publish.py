@@ -16,6 +16,7 @@ from safetensors.numpy import save
 import duo
 from duo.backbone import Backbone, BackboneConfig
 from duo.data.datamodule import TextData
+from duo.data.token_text import spells_text
 from duo.recipe.sections import LeaderboardConfig
 from duo.storage.location import shown
 from duo.storage.store import HEADS, Store
@@ -126,8 +127,13 @@ def publish(store: Store, backbone: Backbone, weights: Path, data: TextData, abo
         ValueError: a field of `about` is not what it should be; nothing is added.
     """
     check_about(about)
+    if not spells_text(data.tokenizer):
+        raise ValueError(
+            "the tokenizer changes texts, so that its tokens do not say how many bytes they stand for: a leaderboard "
+            "takes byte-level tokenizers without a normalizer alone"
+        )
     packed = data.packed()
-    smaller = np.uint16 if len(data.tokenizer.get_vocab()) <= 1 << 16 else np.int32
+    smaller = np.uint16 if max(data.tokenizer.get_vocab().values()) < 1 << 16 else np.int32
     arrays = {name: tokens.astype(smaller) for name, tokens in packed.items()}
     splits = {name: len(tokens) for name, tokens in packed.items()}
     documents = {name: np.bincount(data.documents(name)).tolist() for name in splits if name != "train"}

@@ -16,7 +16,7 @@ import torch
 from duo.backbone import Backbone
 from duo.data.batch import Batch
 from duo.data.datamodule import TextData
-from duo.data.tokenizer import token_texts
+from duo.data.token_text import token_texts
 from duo.evaluation.comparison import Comparison
 from duo.evaluation.trace import Candidates, Trace, compare_candidates, load_arrays, save_arrays, trace
 from duo.recipe import Recipe, digest, name_group

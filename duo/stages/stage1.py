@@ -20,7 +20,7 @@ from duo.routing.trial import Trial
 from duo.routing.uniform import STAGE_1
 from duo.stages.cache import Made, finish, hold, load
 from duo.stages.identity import backbone_digest
-from duo.stages.pretrained import check_tokens, first_weights, read_tokenizer
+from duo.stages.pretrained import first_weights, with_tokenizer
 from duo.storage.processes import agree
 from duo.storage.weights import weights_digest
 from duo.training.config import Stage1Config
@@ -62,19 +62,16 @@ class TrainedBackbone:
         return TrainedBackbone(replace(self.recipe, backbone=backbone, stage1=Stage1Config(**asdict(part))))
 
     def open_data(self, cache: Path) -> TextData:
-        """The recipe's documents as tokens; raises ValueError where they are not those of its pretrained model."""
+        """The recipe's documents as tokens, those of its pretrained model if it has one; raises as `with_tokenizer`."""
         log.info("data  %s documents, kept in %s", self.recipe.data.source, cache / "data")
-        data = TextData(self.recipe.data, self.recipe.backbone.vocabulary, cache)
-        model = self.recipe.backbone.pretrained
-        if model and self.recipe.budget.skip and not self.recipe.stage1.p_skip:
+        backbone = self.recipe.backbone
+        if backbone.pretrained and self.recipe.budget.skip and not self.recipe.stage1.p_skip:
             log.warning(
                 "skips  a model that never did without a layer loses nats by each skip of a first or last one: train "
                 "for them (stage1.p_skip), or leave budget.skip out"
             )
-        theirs = read_tokenizer(model) if model else None  # before the documents are read
+        data = TextData(with_tokenizer(self.recipe.data, backbone), backbone.vocabulary, cache)
         data.setup()
-        if model and theirs:
-            check_tokens(model, theirs, data)
         return data
 
     def identity(self, data: TextData) -> str:

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from duo.backbone import Backbone
 from duo.data.tokenizer import literal, tokenizer_digest
+from duo.evaluation.downstream import Downstream
 from duo.evaluation.result import Result
 from duo.evaluation.row import Row
 from duo.recipe import Recipe, load
@@ -50,7 +51,7 @@ def writer_of_run(folder: Path, recipe: Recipe, device: torch.device) -> Writer:
         ValueError: the run is not finished, or a file is missing, damaged or not the one that the result is of.
     """
     result = read_result(recipe, folder)
-    assert isinstance(result, Result)
+    assert isinstance(result, Result | Downstream)
     backbone, router = Backbone(recipe.backbone).pin(recipe.budget.pinned), recipe.new_router()
     for name, module in (("backbone", backbone), ("router", router)):
         load_weights(module, _left_by(folder, f"{name}.safetensors"))

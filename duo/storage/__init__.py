@@ -7,4 +7,5 @@ signals      a process is asked to stop
 memory       what is freed stays with the process
 store        folders named by their content, anywhere
 location     places as they may be shown, without passwords
+later        what is done as soon as somebody imports a module
 """

@@ -16,24 +16,32 @@ FILES = ["config.json", "*.safetensors", "model.safetensors.index.json", "tokeni
 MOST_BYTES = 64 << 20  # of a JSON file
 
 
-def find_json(model: str, name: str) -> Any:
+def find_json(model: str, name: str, setting: str = SETTING) -> Any:
     """What one of the model's JSON files holds; from the hub, that file alone is fetched.
+
+    Args:
+        model: its folder, its name on the hub, or the file itself.
+        name: of the file.
+        setting: what errors call the model.
 
     Raises:
         ValueError: there is no such model, or the file is missing or no JSON.
     """
-    folder = _here(model)
-    path = folder / name if folder else _fetch(model, name)
+    if (file := expand(model)).name == name and file.is_file():
+        path = file
+    else:
+        folder = _here(model, setting)
+        path = folder / name if folder else _fetch(model, name, setting)
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"larger than {MOST_BYTES:,} bytes")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(
-            f"{SETTING}={model} holds no {name}: save_pretrained the model, and its tokenizer, there"
+            f"{setting}={model} holds no {name}: save_pretrained the model, and its tokenizer, there"
         ) from None
     except (OSError, ValueError) as error:
-        raise ValueError(f"{SETTING}={model}: {name} cannot be read ({error}): save the model anew") from error
+        raise ValueError(f"{setting}={model}: {name} cannot be read ({error}): save the model anew") from error
 
 
 def find_folder(model: str) -> Path:
@@ -45,25 +53,25 @@ def find_folder(model: str) -> Path:
     return _here(model) or _fetch(model)
 
 
-def _here(model: str) -> Path | None:
+def _here(model: str, setting: str = SETTING) -> Path | None:
     """The folder of that name; None for a name that may be one of the hub's."""
     folder = expand(model)
     if folder.is_dir():
         return folder
     if folder.exists() or not HUB_NAME.fullmatch(model):
         raise ValueError(
-            f"{SETTING}={model} is no folder: give one that save_pretrained wrote, or a name on the hub (owner/model)"
+            f"{setting}={model} is no folder: give one that save_pretrained wrote, or a name on the hub (owner/model)"
         )
     return None
 
 
 @lru_cache(64)  # one recipe asks many times
-def _fetch(model: str, name: str | None = None) -> Path:
+def _fetch(model: str, name: str | None = None, setting: str = SETTING) -> Path:
     """A model's folder from the hub, or one file of it."""
     try:
         import huggingface_hub as hub  # here: most runs need no hub
     except ImportError:
-        raise ValueError(f"{SETTING}={model} is no folder here, and for the hub: pip install huggingface_hub") from None
+        raise ValueError(f"{setting}={model} is no folder here, and for the hub: pip install huggingface_hub") from None
     try:
         if name:
             return Path(hub.hf_hub_download(model, name))
@@ -71,6 +79,6 @@ def _fetch(model: str, name: str | None = None) -> Path:
     except Exception as error:  # the hub, its drivers and the network have exceptions of their own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"{SETTING}={model} is no folder here, and cannot be had from the hub ({reason}): "
+            f"{setting}={model} is no folder here, and cannot be had from the hub ({reason}): "
             "check the name and the network, or give the folder of a model that is here"
         ) from error

@@ -36,6 +36,8 @@ PRIVATE = (
     "leaderboard=",
     "leaderboard.store=",
     "data.train=",
+    "data.tokenizer=",
+    "task_path=",
     "data.holdouts",
     "data.calibration",
 )

@@ -1,0 +1,205 @@
+"""A backbone under its router as a model of lm-eval (EleutherAI's evaluation harness): what tasks ask, it answers.
+
+What is asked with one context is read with that context once. Random routes depend on the question alone, and a route
+on what stands in front of its token: how questions are put into batches changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from duo.backbone import Backbone, Run
+from duo.data.tokenizer import end_token, tokenizer_digest
+from duo.inference.decoder import Decoder
+from duo.inference.generate import generate
+from duo.inference.prompts import pad
+from duo.inference.sampling import Sampling
+from duo.routing.router import Router
+
+WRITTEN = 256  # tokens of an answer where the task says nothing, as in lm-eval
+Answer = tuple[float, bool]
+"""The log-probability of a continuation in nats, and whether each of its tokens is the likeliest one."""
+Asked = tuple[tuple[int, ...], tuple[int, ...]]
+"""A context's tokens, of which there is at least one, and a continuation's."""
+
+
+class DuoLM(TemplateLM):  # type: ignore[misc]
+    """Answers the requests of lm-eval.
+
+    Args:
+        backbone: the model.
+        router: a deployable one; all big is the router `fixed` with that pattern.
+        tokenizer: the model's.
+        batch_size: contexts that are read at once.
+        seed: of the router's draws.
+    """
+
+    def __init__(
+        self, backbone: Backbone, router: Router, tokenizer: Tokenizer, batch_size: int = 8, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.duo = backbone, router
+        self.batch_size, self._seed, self._digest = batch_size, seed, tokenizer_digest(tokenizer)
+        # tasks spell special tokens where they mean them, as chat templates do: not so documents
+        self._tokenizer, end = Tokenizer.from_str(tokenizer.to_str()), end_token(tokenizer)
+        assert end is not None
+        self._end, self._device = end, backbone.embedding.weight.device
+
+    @property
+    def eot_token_id(self) -> int:
+        """The token that ends a document."""
+        return self._end
+
+    @property
+    def prefix_token_id(self) -> int:
+        """The token in front of what has no context: what the tokenizer begins a text with, else the end of another."""
+        return next(iter(self.tok_encode("")), self._end)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that are read at most."""
+        config = self.duo[0].config
+        return int(min(config.limit[0], config.positions))
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+        """A text's tokens, with those that the tokenizer puts around it unless told otherwise."""
+        around = not string.startswith(self._begin) if add_special_tokens is None else add_special_tokens
+        return self._tokenizer.encode(string, add_special_tokens=around).ids
+
+    @property
+    def _begin(self) -> str:
+        """The token that the tokenizer puts in front of a text; where there is none, what no text begins with."""
+        first = self._tokenizer.encode("", add_special_tokens=True).ids[:1]
+        return str(self._tokenizer.id_to_token(first[0])) if first else "\0"
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: Any
+    ) -> list[Answer]:  # what TemplateLM asks when it has tokenized
+        asked = [self._cut(context, continuation) for _, context, continuation in requests]
+        answers: dict[Asked, Answer] = {}
+        for group in self._groups(asked):
+            answers |= self._score(group)
+        found = [answers[each] for each in asked]
+        for request, answer in zip(requests, found, strict=True):
+            if request[0] is not None:
+                self.cache_hook.add_partial("loglikelihood", request[0], answer)
+        return found
+
+    def _cut(self, context: Sequence[int], continuation: Sequence[int]) -> Asked:
+        """What fits of a context, its end; raises ValueError where a continuation does not fit."""
+        if len(continuation) > self.max_length:
+            raise ValueError(
+                f"a task asks for a continuation of {len(continuation)} tokens, and the backbone reads at most "
+                f"{self.max_length}: choose another task"
+            )
+        room = self.max_length + 1 - len(continuation)
+        return tuple(context[-room:]), tuple(continuation)
+
+    def _groups(self, asked: Sequence[Asked]) -> Iterator[dict[tuple[int, ...], list[Asked]]]:
+        """What is asked, by context, so many contexts at a time; contexts of about a length together."""
+        by_context: dict[tuple[int, ...], list[Asked]] = {}
+        for each in dict.fromkeys(asked):
+            by_context.setdefault(each[0], []).append(each)
+        contexts = sorted(by_context, key=lambda context: (-len(context), context))
+        for start in range(0, len(contexts), self.batch_size):
+            yield {context: by_context[context] for context in contexts[start : start + self.batch_size]}
+
+    def _score(self, group: dict[tuple[int, ...], list[Asked]]) -> dict[Asked, Answer]:
+        """The answers to what is asked with some contexts."""
+        asked = [each for some in group.values() for each in some]
+        rows = [row for row, some in enumerate(group.values()) for _ in some]
+        ids = _sequence_ids(asked, group)
+        if len({*ids}) == len(group):  # a context's choices share its routes
+            first = self._reader([ids[rows.index(row)] for row in range(len(group))])
+            run = _chosen(first.read(pad([*group], self._device)), rows)
+        else:
+            run = self._reader(ids).read(pad([context for context, _ in asked], self._device))
+        last_NV = run.logits_BTV[:, -1:]
+        longest = max(len(continuation) for _, continuation in asked) - 1
+        if longest:
+            rest_NS = torch.zeros(len(asked), longest, dtype=torch.long, device=self._device)
+            for row, (_, continuation) in enumerate(asked):
+                rest_NS[row, : len(continuation) - 1] = torch.tensor(continuation[:-1])
+            reader = self._reader(ids)
+            reader.run = run
+            # behind a short continuation stand tokens that nothing in front of them sees
+            last_NV = torch.cat((last_NV, reader.read(rest_NS).logits_BTV), dim=1)
+        return {each: _answer(logits_SV, each[1]) for each, logits_SV in zip(asked, last_NV, strict=True)}
+
+    def _reader(self, ids: Sequence[int]) -> Decoder:
+        backbone, router = self.duo
+        sequence_B = torch.tensor(ids, device=self._device)
+        return Decoder(backbone, router, sequence_B, 0, seed=self._seed, tokenizer=self._digest)
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """The log-probability of whole texts, in nats, read in windows without overlap."""
+        found = []
+        for (text,) in (request.args for request in requests):
+            windows = get_rolling_token_windows(self.tok_encode(text), self.prefix_token_id, self.max_length, 1)
+            pairs = [(None, *make_disjoint_window(window)) for window in windows]
+            found.append(sum(answer for answer, _ in self._loglikelihood_tokens(pairs)))
+            self.cache_hook.add_partial("loglikelihood_rolling", (text,), found[-1])
+        return found
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """What is written behind contexts, up to a stop string."""
+        return [self._write(*request.args) for request in requests]
+
+    def _write(self, context: str, told: dict[str, Any]) -> str:
+        most = int(told.get("max_gen_toks", WRITTEN))
+        if most >= self.max_length:
+            raise ValueError(
+                f"a task asks for max_gen_toks={most} tokens, and the backbone reads at most {self.max_length} with "
+                "the question: choose another task"
+            )
+        until = told.get("until") or []
+        ids = self.tok_encode(context)[-(self.max_length - most) :] or [self.prefix_token_id]
+        (written,) = generate(
+            *self.duo, [ids], most, _sampling(told), tokenizer=self._tokenizer, stop_tokens=[self._end],
+            stop=[until] if isinstance(until, str) else [each for each in until if each],
+            seed=self._seed, sequences=[_number(ids)],
+        )  # fmt: skip
+        self.cache_hook.add_partial("generate_until", (context, told), written.text)
+        return written.text
+
+
+def _sampling(told: dict[str, Any]) -> Sampling:
+    """How a task wants tokens drawn: the likeliest always, unless it says `do_sample`."""
+    if not told.get("do_sample", False):
+        return Sampling(temperature=0.0)
+    return Sampling(temperature=told.get("temperature", 1.0), top_k=told.get("top_k"), top_p=told.get("top_p", 1.0))
+
+
+def _sequence_ids(asked: Sequence[Asked], group: dict[tuple[int, ...], list[Asked]]) -> list[int]:
+    """Ids that random routes depend on: of contexts, so that choices share them; of all where that is one token."""
+    return [_number(context if len(context) > 1 else context + continuation) for context, continuation in asked]
+
+
+def _number(tokens: Sequence[int]) -> int:
+    """A number of 62 bits that tokens always have."""
+    return int.from_bytes(hashlib.sha256(np.array(tokens, dtype=np.int64).tobytes()).digest()[:8], "big") >> 2
+
+
+def _chosen(run: Run, rows: Sequence[int]) -> Run:
+    """Some rows of a run, in that order, as often as they are named."""
+    index = torch.tensor(rows, device=run.tokens_BT.device)
+    pairs = [tuple(part[index] for part in pair) for pair in run.keys_values]
+    return Run(run.tokens_BT[index], run.logits_BTV[index], run.weight_BTLM[index], pairs)  # type: ignore[arg-type]
+
+
+def _answer(logits_SV: Tensor, continuation: Sequence[int]) -> Answer:
+    """What a continuation's tokens have of the logits in front of them."""
+    target_S = torch.tensor(continuation, device=logits_SV.device)
+    log_SV = logits_SV[: len(continuation)].float().log_softmax(dim=-1)
+    likeliest = bool((log_SV.argmax(dim=-1) == target_S).all())
+    return float(log_SV.gather(1, target_S[:, None]).sum()), likeliest
