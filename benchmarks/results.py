@@ -89,5 +89,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=HERE / "RESULTS.md")
     options = parser.parse_args()
     head = f"# Benchmarks\n\nWritten by `make bench`. {machine()}\n"
-    parts = [run(name, options.quick, options.out.with_name("time_flops.png")) for name in options.only]
-    options.out.write_text("\n".join([head, *parts]))
+    parts = [head]
+    for name in options.only:
+        parts.append(run(name, options.quick, options.out.with_name("time_flops.png")))
+        options.out.write_text("\n".join(parts))  # each time: they take hours
