@@ -70,7 +70,7 @@ def test_a_result_has_the_keys_and_numbers_it_should(tiny):
         "softmax_budget",
         {"skip": 0, "small": 2, "big": 2},
     )
-    assert {*result["backbone"]} == {"digest", "parameters", "train_tokens"}
+    assert {*result["backbone"]} == {"digest", "parameters", "train_tokens", "tokenizer"}
     assert result["backbone"]["train_tokens"] == 60 * 16 * 64
     assert {*result["provenance"]} == {"commit", "versions", "device", "seed", "seconds", "command", "sources"}
     assert result["provenance"]["command"].startswith("python -m duo.run recipe=tiny")

@@ -52,6 +52,10 @@ class Budget:
     pinned: list[int] = field(default_factory=list)
     """Layers that always run their big FFN, among `big`: no router is asked ([0]: trained models need their first)."""
 
+    def __str__(self) -> str:
+        pinned = f", pinned={self.pinned}" if self.pinned else ""
+        return f"Budget(big={self.big:g}, skip={self.skip:g}{pinned})"
+
     def __post_init__(self) -> None:
         if len({*self.pinned}) < len(self.pinned):
             raise ValueError(f"budget.pinned={self.pinned} names a layer twice: name each once")

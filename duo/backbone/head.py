@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,6 +38,11 @@ class Head(NamedTuple):
     def logits(self) -> Tensor:
         """All logits, (B, S, V); where they are not made they are made at every call."""
         return F.linear(self.x_BSD, self.weight_VD) if self.made_BSV is None else self.made_BSV
+
+    def select(self, *index: Any) -> Head:
+        """The head of some sequences and positions."""
+        made_BSV = None if self.made_BSV is None else self.made_BSV[index]
+        return Head(self.x_BSD[index], self.weight_VD, made_BSV)
 
     @property
     def rows_at_once(self) -> int:

@@ -16,6 +16,7 @@ categories   what kind of thing a token is
 passage      one text, token by token
 row          one router on every hold-out, and beside others
 result       what a run of one router found
+downstream   accuracies on tasks
 comparison   what a run of many rows found
 format       to and from files
 provenance   where a result comes from

@@ -124,7 +124,7 @@ class DuoLM(TemplateLM):  # type: ignore[misc]
             run = _chosen(first.read(pad([*group], self._device)), rows)
         else:
             run = self._reader(ids).read(pad([context for context, _ in asked], self._device))
-        last_NV = run.logits_BTV[:, -1:]
+        last_NV = run.head.select(slice(None), slice(-1, None)).logits()
         longest = max(len(continuation) for _, continuation in asked) - 1
         if longest:
             rest_NS = torch.zeros(len(asked), longest, dtype=torch.long, device=self._device)
@@ -194,7 +194,7 @@ def _chosen(run: Run, rows: Sequence[int]) -> Run:
     """Some rows of a run, in that order, as often as they are named."""
     index = torch.tensor(rows, device=run.tokens_BT.device)
     pairs = [tuple(part[index] for part in pair) for pair in run.keys_values]
-    return Run(run.tokens_BT[index], run.logits_BTV[index], run.weight_BTLM[index], pairs)  # type: ignore[arg-type]
+    return Run(run.tokens_BT[index], run.head.select(index), run.weight_BTLM[index], pairs)  # type: ignore[arg-type]
 
 
 def _answer(logits_SV: Tensor, continuation: Sequence[int]) -> Answer:

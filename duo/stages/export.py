@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from duo.backbone.pretrained import write_model
 from duo.data.tokenizer import end_token, tokenizer_digest
 from duo.recipe import Recipe
+from duo.stages.publish import full_shape
 from duo.stages.writer import Writer
 
 
@@ -42,9 +43,8 @@ def write_routed(folder: Path, recipe: Recipe, writer: Writer) -> None:
     """Backbone, router and budget as `DuoForCausalLM`."""
     from duo.inference.huggingface import DuoConfig, DuoForCausalLM
 
-    shape = {key: value for key, value in asdict(recipe.backbone).items() if key not in ("seed", "pretrained")}
     config = DuoConfig(
-        backbone=shape, router={**recipe.router}, budget=asdict(recipe.budget), seed=recipe.seed,
+        backbone=full_shape(recipe.backbone), router={**recipe.router}, budget=asdict(recipe.budget), seed=recipe.seed,
         tokenizer=tokenizer_digest(writer.tokenizer), **_special(writer.tokenizer),
     )  # fmt: skip
     DuoForCausalLM(config, writer.backbone.cpu(), writer.router.cpu()).save_pretrained(folder)
