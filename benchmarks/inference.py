@@ -25,8 +25,8 @@ from duo import Backbone, Budget, Router, Spec, Trial
 from duo.backbone import Run
 from duo.backbone.flops import pass_cost
 from duo.inference.decoder import Decoder
+from duo.routing.loss import token_loss
 from duo.routing.meter import Meter
-from duo.routing.trial import token_loss
 from duo.storage.memory import keep_freed_memory
 from routers.fixed import Fixed
 from routers.random import Random

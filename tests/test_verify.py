@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 from forging import board_path, elsewhere, entry_of, forged, lower, republished, rewritten, setting
+from msgspec import structs
 from safetensors.torch import load as load_torch
 from safetensors.torch import save as save_torch
+from test_figures import toy_comparison
 
 from duo.data.datamodule import TextData
 from duo.data.tokens import pair_documents, write
@@ -15,7 +17,7 @@ from duo.leaderboard.__main__ import main
 from duo.leaderboard.board.tracks import build_board
 from duo.leaderboard.entry import entry
 from duo.leaderboard.entry.recipe import from_yaml
-from duo.leaderboard.verify import verify
+from duo.leaderboard.verify import differences, verify
 from duo.routing import registry
 from duo.stages import backbone_source, train_or_load
 from duo.stages.score import score_row
@@ -27,6 +29,21 @@ def test_what_was_run_again_is_so_from_the_entry_alone(board, capsys):
     assert "re-executed, verified" in capsys.readouterr().out
     line = next(line for line in build_board(board).tracks[0].lines if digest in line.entries)
     assert line.status == "re-executed"
+
+
+def test_a_promise_may_be_rounded_otherwise_and_no_other_number():
+    (row,) = toy_comparison(["oracle"]).groups[""].values()
+    score = row.subset["held"]
+
+    def changed(**values):
+        return structs.replace(row, subset={"held": structs.replace(score, **values).made_of(score.sequences)})
+
+    said = changed(promised_loss=4.0)
+    assert [*differences(said, changed(promised_loss=4.0 + 1e-8), 0)] == []
+    (other,) = differences(said, changed(promised_loss=4.0 + 1e-5), 0)
+    assert "promised_loss" in other
+    (other,) = differences(said, changed(promised_loss=4.0, loss=score.loss + 1e-8), 0)
+    assert ".loss: the entry says" in other
 
 
 @pytest.mark.long
