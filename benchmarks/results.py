@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, tuple[list[str], dict[str, str]]] = {
     "inference": ([], ONE_THREAD),
     "training": ([], ONE_THREAD),
     "oracle": ([], ONE_THREAD),
+    "memory": ([], ONE_THREAD),
     "main_job": (["--operators"], {}),
     "speculative": ([], ONE_THREAD),
     "approximate": ([], ONE_THREAD),

@@ -2,37 +2,28 @@
 
 import json
 
-CHOICE = """task: toy_choice
+SHARED = """task: toy_{name}
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: {folder}/choice.jsonl}}}}
 test_split: test
-output_type: multiple_choice
+metadata: {{version: 1}}
+"""
+CHOICE = """output_type: multiple_choice
 doc_to_text: "{{{{question}}}}"
 doc_to_choice: choices
 doc_to_target: label
 metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
-metadata: {{version: 1}}
 """
-ROLLING = """task: toy_rolling
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {folder}/choice.jsonl}}}}
-test_split: test
-output_type: loglikelihood_rolling
+ROLLING = """output_type: loglikelihood_rolling
 doc_to_text: ""
 doc_to_target: "{{{{text}}}}"
 metric_list: [{{metric: bits_per_byte}}]
-metadata: {{version: 1}}
 """
-WRITING = """task: toy_writing
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {folder}/choice.jsonl}}}}
-test_split: test
-output_type: generate_until
+WRITING = """output_type: generate_until
 doc_to_text: "{{{{question}}}}"
 doc_to_target: "{{{{choices[0]}}}}"
 generation_kwargs: {{until: ["\\n"], max_gen_toks: 5, do_sample: false}}
 metric_list: [{{metric: exact_match}}]
-metadata: {{version: 1}}
 """
 STARTS = ["", "the words of", "and so", "word3 word5 is the words that", "a text of the words in the text and"]
 
@@ -49,5 +40,5 @@ def write_tasks(folder, questions=12):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "choice.jsonl").write_text("\n".join(map(json.dumps, rows)))
     for name, text in (("choice", CHOICE), ("rolling", ROLLING), ("writing", WRITING)):
-        (folder / f"{name}.yaml").write_text(text.format(folder=folder))
+        (folder / f"{name}.yaml").write_text((SHARED + text).format(name=name, folder=folder))
     return folder

@@ -75,17 +75,10 @@ def _fill(shelf: Shelf, part: str, key: str, paths: Sequence[Path | str], config
     """Puts into a part what its files hold, but for what is in another part already; of shards as much as is needed."""
     found = added = 0
     least, most = _needed(config, part)
-    for path in paths if least > 0 else []:
-        texts = (
-            read_shard(path, key, config.column) if isinstance(path, str) else read_documents(path, key, config.column)
-        )
-        for text in texts:
-            if text.strip():
-                new = shelf.add(part, text)
-                found, added = found + 1, added + new
-                least -= min(len(text.encode()), most) if new else 0
-            if least <= 0:
-                break
+    for text in (text for path in paths for text in _read(path, key, config.column) if text.strip()):
+        new = shelf.add(part, text)
+        found, added = found + 1, added + new
+        least -= min(len(text.encode()), most) if new else 0
         if least <= 0:
             break
     if not found:
@@ -96,6 +89,11 @@ def _fill(shelf: Shelf, part: str, key: str, paths: Sequence[Path | str], config
         raise ValueError(f"{key} holds no document that is not in another hold-out or calibration set: give others")
 
 
+def _read(path: Path | str, key: str, column: str) -> Iterator[str]:
+    """The documents of a file, or of a shard, whose location is a string."""
+    return read_shard(path, key, column) if isinstance(path, str) else read_documents(path, key, column)
+
+
 def _needed(config: DataConfig, part: str) -> tuple[float, float]:
     """Bytes that a part needs, and those of one document that count: of a hub's documents; of others all."""
     if config.source != "hub":
@@ -104,9 +102,8 @@ def _needed(config: DataConfig, part: str) -> tuple[float, float]:
     if part == "rest":
         sequences = -(-config.train_tokens // config.tokens)
         if not config.calibration:
-            sequences += (
-                max(-(-sequences // 49), 1) + 1
-            )  # the 2 % that calibrate, and what its last document holds more
+            # the 2 % that calibrate, and what its last document holds more
+            sequences += max(-(-sequences // 49), 1) + 1
         return sequences * size, math.inf
     taken = config.taken(part.partition(".")[0])
     return taken.sequences * size, taken.each * size

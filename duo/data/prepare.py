@@ -103,10 +103,8 @@ def _counted(config: DataConfig, tokenizer: Tokenizer, shelf: Shelf, name: str, 
 def _sequences(config: DataConfig, tokenizer: Tokenizer, shelf: Shelf, name: str) -> Iterator[Packed]:
     length = config.tokens + 1
     if name == "train":  # across the ends of documents, as in the models that the paper builds on
-        rows, spelled = (
-            islice(pack(tokenizer, shelf.texts(name), length), _rows(config) or None),
-            spells_text(tokenizer),
-        )
+        rows = islice(pack(tokenizer, shelf.texts(name), length), _rows(config) or None)
+        spelled = spells_text(tokenizer)
         return (Packed.of(row, -1, spelled) for row in rows)
     taken, join = config.taken(name.partition(".")[0]), config.source != "builtin"
     return take_excerpts(tokenizer, lambda: shelf.texts(name), length, taken.sequences, taken.each, join)

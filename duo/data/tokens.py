@@ -160,13 +160,17 @@ def _write_rows(path: Path, rows: Iterable[Packed], features: Features) -> Itera
     schema, left = features.arrow_schema, iter(rows)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
         while chunk := [*itertools.islice(left, ROWS)]:
-            columns = [pa.array([row.document for row in chunk], type=pa.int32())]
-            for name in (name for name in schema.names if name != "document"):
-                values = pa.array(np.concatenate([getattr(row, name) for row in chunk]).astype(np.int32, copy=False))
-                columns.append(pa.FixedSizeListArray.from_arrays(values, type=schema.field(name).type))
-            columns[:2] = columns[1::-1]  # tokens, then their document
-            stream.write_batch(pa.record_batch(columns, schema=schema))
+            stream.write_batch(pa.record_batch([_column(chunk, field) for field in schema], schema=schema))
             yield from chunk
+
+
+def _column(rows: list[Packed], field: pa.Field) -> pa.Array:
+    """One field of some rows."""
+    values = [getattr(row, field.name) for row in rows]
+    if field.name == "document":
+        return pa.array(values, type=field.type)
+    flat = pa.array(np.concatenate(values).astype(np.int32, copy=False))
+    return pa.FixedSizeListArray.from_arrays(flat, type=field.type)
 
 
 def _marked(tokenizer: Tokenizer, documents: Iterable[str]) -> Iterator[tuple[str, bool]]:

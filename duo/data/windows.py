@@ -55,6 +55,13 @@ def tokenize(tokenizer: Tokenizer, text: str, most: int | None = None) -> Tokens
     return Tokens(np.array(kept, dtype=np.int64), byte_N[: len(kept)], whole=len(kept) == len(found))
 
 
+def cut(tokens: Tokens, length: int, name: str = "the text") -> Windows:
+    """The windows in which a text is read; raises ValueError where it has nothing to score."""
+    if len(tokens.id_N) < 2:
+        raise ValueError(f"{name} has {len(tokens.id_N)} token: the first one is never scored, give more")
+    return windows_of(len(tokens.id_N), length)
+
+
 def windows_of(tokens: int, length: int) -> Windows:
     """The windows of at most `length` tokens in which so many tokens (2 or more) are read.
 

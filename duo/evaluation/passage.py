@@ -12,7 +12,7 @@ from torch import Tensor
 
 from duo.backbone import Backbone, Run
 from duo.data.batch import Batch
-from duo.data.windows import Tokens, Windows, batch_of, tokenize, windows_of
+from duo.data.windows import Tokens, Windows, batch_of, cut, tokenize
 from duo.evaluation.categories import Labels, is_python, label
 from duo.evaluation.decide import asks_for_labels
 from duo.evaluation.difficulty import Difficulty, Losses, difficulty
@@ -71,10 +71,8 @@ def read_passage(reader: Reader, text: str, name: str = "", most: int | None = N
         ValueError: there are fewer than two, or whatever the router raises.
     """
     tokens = tokenize(reader.tokenizer, text, most)
-    if len(tokens.id_N) < 2:
-        raise ValueError(f"{name or 'the text'} has {len(tokens.id_N)} token: the first one is never scored, give more")
     reader.backbone.eval(), reader.router.eval()
-    windows = windows_of(len(tokens.id_N), reader.length)
+    windows = cut(tokens, reader.length, name or "the text")
     found, routed = _read_windows(reader, tokens, windows)
     at, python = (windows.window_N, windows.place_N), is_python(text, name)
     losses = (found.loss_small_BT, found.loss_big_BT, found.loss_oracle_BT)

@@ -120,8 +120,6 @@ def _load_digest(beginning: str, location: str | None, device: str) -> Loaded:
 def _load_entry(store: Store, digest: str, device: str) -> Loaded:
     entry = read(store, digest)
     with tempfile.TemporaryDirectory() as folder:
-        recipe = from_yaml(entry.recipe)
-        router = open_router(store, entry, recipe, Path(folder))
+        router = open_router(store, entry, from_yaml(entry.recipe), Path(folder))
     backbone, _ = open_published(store, entry.backbone)
-    backbone.pin(recipe.budget.pinned)
     return Loaded(backbone.to(device), router.to(device), *open_tokens(store, entry.backbone))

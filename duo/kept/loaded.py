@@ -8,7 +8,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from duo.backbone import Backbone
-from duo.data.windows import batch_of, tokenize, windows_of
+from duo.data.windows import batch_of, cut, tokenize
 from duo.evaluation.evaluate import evaluate
 from duo.evaluation.score import Score
 from duo.evaluation.trace import trace
@@ -49,9 +49,7 @@ class Loaded(NamedTuple):
         if self.router is None:
             raise ValueError("a backbone alone chooses no routes: load a run or an entry")
         tokens = tokenize(self.tokenizer, text)
-        if len(tokens.id_N) < 2:
-            raise ValueError(f"the text has {len(tokens.id_N)} token: the first one is never scored, give more")
-        windows = windows_of(len(tokens.id_N), self.length)
+        windows = cut(tokens, self.length)
         rows = np.arange(len(windows.start_B))
         batches = [batch_of(self.tokenizer, tokens, windows, rows, self.length)]
         found, at = trace(self.backbone, self.router, batches, seed), (windows.window_N, windows.place_N)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from duo.evaluation.downstream import Downstream
 from duo.evaluation.intervals import Estimate
 from duo.evaluation.result import Result
 from duo.evaluation.score import Score, Scores, difference
+from duo.report.tables import COMPARED
 from duo.stages.output import read_result
 from duo.stages.writer import load_run
 from duo.storage.files import expand
@@ -52,11 +53,11 @@ def _lines(result: Result | Comparison) -> Iterator[dict[str, Any]]:
                 yield line
 
 
-def _tables(result: Result | Comparison) -> Iterator[tuple[str, str, dict[str, Scores], list[str], dict[str, int]]]:
+def _tables(result: Result | Comparison) -> Iterator[tuple[str, str, dict[str, Scores], Sequence[str], dict[str, int]]]:
     """Group, part, scores by row and hold-out, the rows that are subtracted, and how many seeds rows have."""
     if isinstance(result, Result):
         for part, rows in (("full", result.full_rows()), ("subset", result.subset_rows())):
-            yield "", part, rows, ["fixed_best", "random"], {}
+            yield "", part, rows, COMPARED, {}
         return
     for group, found in result.groups.items():
         seeds = {name: row.seeds for name, row in found.items()}
@@ -66,9 +67,8 @@ def _tables(result: Result | Comparison) -> Iterator[tuple[str, str, dict[str, S
 
 def _numbers(score: Score) -> dict[str, Any]:
     values = structs.asdict(score)
-    low, high = values.pop("loss_interval") or (None, None)
-    share = values.pop("share")
-    return values | {"loss_low": low, "loss_high": high} | {f"share_{name}": share[name] for name in MODULES}
+    loss, share = Estimate(score.loss, values.pop("loss_interval")), values.pop("share")
+    return values | _with_ends("loss", loss) | {f"share_{name}": share[name] for name in MODULES}
 
 
 def _with_ends(name: str, estimate: Estimate) -> dict[str, Any]:

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from duo.data.tokenizer import tokenizer_digest
 from duo.evaluation.downstream import Answers, Downstream, TaskRow, means_of, subtract
 from duo.evaluation.provenance import provenance
 from duo.recipe import Recipe
 from duo.stages.output import digest_sources, keep_curves, keep_weights, note_backbone
-from duo.stages.score import baseline_recipes
+from duo.stages.score import baseline_recipes, describe_backbone
 from duo.stages.source import backbone_source
 from duo.stages.stage3 import train_or_load, train_or_load_router
 from duo.storage.files import expand
@@ -49,10 +48,11 @@ def run_downstream(
     note_backbone(folder, source.identity(data))
     backbone, router = train_or_load(recipe, source, data, device)
     baselines = {row: each for row, each in baseline_recipes(recipe).items() if each.full_holdout}
+    rows = {ALL_BIG: baselines.pop(ALL_BIG), **baselines, "router": recipe}
     found, about, failed = dict[str, Answers](), dict[str, dict[str, Any]](), dict[str, str]()
     from duo.inference.harness import DuoLM
 
-    for row, each in {ALL_BIG: baselines.pop(ALL_BIG), **baselines, "router": recipe}.items():
+    for row, each in rows.items():
         log.info("tasks  %s", row)
         made = router if row == "router" else train_or_load_router(each, backbone, data)
         lm = DuoLM(backbone.module, made.module, data.tokenizer, recipe.data.batch_size, recipe.seed)
@@ -65,16 +65,10 @@ def run_downstream(
             failed[row] = str(error)
     keep_weights(folder, backbone, router, data.tokenizer)
     keep_curves(folder, {"stage 1": loss_curve(backbone.folder), "stage 3": loss_curve(router.folder)})
-    rows = baseline_recipes(recipe) | {"router": recipe}
     return Downstream(
         recipe=name,
         recipe_digest=recipe.digest,
-        backbone={
-            "digest": backbone.digest,
-            "parameters": sum(backbone.module.parameter_counts().values()),
-            "train_tokens": source.train_tokens,
-            "tokenizer": tokenizer_digest(data.tokenizer),
-        },
+        backbone=describe_backbone(backbone, source.train_tokens, data),
         tasks=about,
         rows={
             row: _row(rows[row], found.get(row, {}), found[ALL_BIG], failed.get(row, "")) for row in [*found, *failed]

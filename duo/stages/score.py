@@ -11,6 +11,7 @@ from msgspec import UNSET, structs
 from duo.backbone import BIG, SMALL, Backbone
 from duo.data.config import DataConfig
 from duo.data.datamodule import TextData
+from duo.data.tokenizer import tokenizer_digest
 from duo.evaluation.evaluate import evaluate
 from duo.evaluation.format import load_struct, save_struct
 from duo.evaluation.knowable import Knowledge, Predictor, score_prediction
@@ -112,6 +113,16 @@ def measure_knowledge(backbone: Backbone, router: Router, data: TextData, seed: 
         return {}
     with blame(router, "predict"):
         return {holdout: score_prediction(backbone, router, data.subset(holdout), seed) for holdout in data.holdouts}
+
+
+def describe_backbone(backbone: Made[Backbone], train_tokens: int, data: TextData) -> dict[str, Any]:
+    """What a result says of the backbone that its run stands on."""
+    return {
+        "digest": backbone.digest,
+        "parameters": sum(backbone.module.parameter_counts().values()),
+        "train_tokens": train_tokens,
+        "tokenizer": tokenizer_digest(data.tokenizer),
+    }
 
 
 def baseline_recipes(recipe: Recipe) -> dict[str, Recipe]:

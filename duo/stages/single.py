@@ -8,13 +8,12 @@ from pathlib import Path
 import torch
 from msgspec import UNSET
 
-from duo.data.tokenizer import tokenizer_digest
 from duo.evaluation.comparison import place_beside
 from duo.evaluation.provenance import provenance
 from duo.evaluation.result import Result
 from duo.recipe import Recipe
 from duo.stages.output import digest_sources, keep_curves, keep_weights, note_backbone
-from duo.stages.score import score_baselines, score_row, with_subset_for_searches
+from duo.stages.score import describe_backbone, score_baselines, score_row, with_subset_for_searches
 from duo.stages.source import backbone_source
 from duo.stages.stage3 import train_or_load
 from duo.storage.processes import is_chief
@@ -42,12 +41,7 @@ def run_single(recipe: Recipe, name: str, command: str, folder: Path, cache: Pat
         recipe_digest=identity,
         router=ours.router,
         budget=ours.budget,
-        backbone={
-            "digest": backbone.digest,
-            "parameters": sum(backbone.module.parameter_counts().values()),
-            "train_tokens": train_tokens,
-            "tokenizer": tokenizer_digest(data.tokenizer),
-        },
+        backbone=describe_backbone(backbone, train_tokens, data),
         tokens=data.digests.whole,
         scores=ours.scores,
         baselines={name: row.scores for name, row in rows.items() if name != "router" and row.scores},

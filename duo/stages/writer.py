@@ -19,7 +19,7 @@ from duo.routing.router import Router
 from duo.stages.identity import router_digest
 from duo.stages.output import RECIPE, RESULT, TOKENIZER, read_result
 from duo.stages.source import backbone_source
-from duo.stages.stage3 import train_or_load
+from duo.stages.stage3 import train_or_load, train_or_load_router
 from duo.storage.weights import load_weights, weights_digest
 
 
@@ -82,8 +82,8 @@ def writer_of_row(recipe: Recipe, found: Row, cache: Path, device: torch.device)
     folder = data.cache / "routers" / router_digest(recipe, recipe.new_router(), made, data)[:16]
     if not (folder / "router.safetensors").exists():
         raise ValueError(f"the row's router is not in {again}")
-    backbone, router = train_or_load(recipe, source, data, device)
-    return Writer(backbone.module, router.module, data.tokenizer)
+    router = train_or_load_router(recipe, made, data)
+    return Writer(made.module, router.module, data.tokenizer)
 
 
 def _left_by(folder: Path, name: str) -> Path:
