@@ -67,9 +67,7 @@ def __getattr__(name: str) -> Any:
 
 def _tell_transformers() -> None:
     """Lets AutoModelForCausalLM load what `python -m duo.convert --routed` wrote."""
-    from duo.inference.huggingface import register
-
-    register()
+    import duo.inference.huggingface  # noqa: F401 # registers at its end, also where its own import of transformers asks
 
 
 def _tell_lm_eval() -> None:

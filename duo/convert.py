@@ -11,7 +11,7 @@ from rich.console import Console
 
 from duo.report.command import run_command
 from duo.report.messages import messages
-from duo.storage.files import expand
+from duo.storage.files import expand, making_folder
 
 USAGE = "python -m duo.convert RUN DIR [--routed] [key=value ...]"
 HELP = f"""{USAGE}
@@ -63,7 +63,8 @@ def convert(run: Path, folder: Path, routed: bool, settings: Sequence[str] = ())
     device = join_world(recipe.trainer)
     with messages(Console(emoji=False, highlight=False, markup=False, soft_wrap=True)):
         writer = writer_of_run(run, recipe, device)
-        (write_routed if routed else write_plain)(folder, recipe, writer)
+        with making_folder(folder) as half_done:
+            (write_routed if routed else write_plain)(half_done, recipe, writer)
         log.info("%s  %s", "routed" if routed else "all big", folder)
 
 

@@ -5,9 +5,13 @@ import re
 import subprocess
 import sys
 import sysconfig
+from types import ModuleType
 
 import pytest
 from conftest import ROOT
+
+from duo.testing import SPEC, run_checks
+from duo.testing.lab import Lab
 
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
 
@@ -45,6 +49,17 @@ def shell(tmp_path_factory):
 def test_every_block_is_one_that_is_run():
     assert {kind for kind, _ in BLOCKS} == {"bash", "python"}
     assert all(text.startswith("# my_router/") for kind, text in BLOCKS if kind == "python")
+
+
+def test_the_gate_that_remembers_passes_every_check_and_leaves_early():
+    (text,) = (text for kind, text in BLOCKS if kind == "python" and "class EarlyExit" in text)
+    module = ModuleType("early_exit")
+    exec(text, module.__dict__)
+    assert [outcome for outcome in run_checks(module.EarlyExit) if outcome.error] == []
+    lab = Lab(module.EarlyExit, SPEC)
+    later_BTL = lab.route(lab.router(), lab.batch())[..., 1:] - lab.route(lab.router(), lab.batch())[..., :-1]
+    assert (later_BTL <= 0).all()  # never big again
+    assert (later_BTL < 0).any()
 
 
 @pytest.mark.long

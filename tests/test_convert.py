@@ -126,7 +126,10 @@ assert {{}}
 from transformers import AutoModelForCausalLM
 print(type(AutoModelForCausalLM.from_pretrained({str(tmp_path)!r})).__module__)
 """
-    for first, said in (("duo", "'transformers' not in sys.modules"), ("transformers, duo", "True")):
+    orders = {
+        "duo": "'transformers' not in sys.modules", "transformers, duo": "True", "duo.inference.huggingface": "True",
+    }  # fmt: skip
+    for first, said in orders.items():
         done = subprocess.run([sys.executable, "-c", code.format(first, said)], capture_output=True, text=True)
         assert done.stdout.strip() == "duo.inference.huggingface", done.stderr
 
@@ -150,6 +153,20 @@ def test_a_run_becomes_folders_that_transformers_loads(finished, tmp_path, capsy
     assert main([str(tmp_path / "nowhere"), str(tmp_path / "new")]) == 1
     assert main([str(run)]) == 2
     assert main(["--help"]) == 0
+
+
+def test_a_folder_that_is_not_finished_is_not_left_behind(finished, tmp_path, monkeypatch, capsys):
+    def fail(folder, *given):
+        (folder / "config.json").touch()
+        raise OSError(28, "No space left on device", str(folder / "model.safetensors"))
+
+    monkeypatch.setattr(export, "write_plain", fail)
+    folder = tmp_path / "llama-3.1"
+    folder.mkdir()
+    assert main([str(finished / "run"), str(folder)]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert not [*folder.iterdir()]
+    assert [*tmp_path.iterdir()] == [folder]
 
 
 def test_without_transformers_it_says_what_to_install(tmp_path, monkeypatch):

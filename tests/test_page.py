@@ -3,7 +3,6 @@
 import itertools
 import math
 import sys
-import time
 
 import pytest
 from browsing import ROWS, By, drawn, find, names, opened, until, view, watched
@@ -15,10 +14,6 @@ from duo.leaderboard.board.board import Board
 from duo.leaderboard.page import write_page
 
 pytest.importorskip("plotly", reason="the page draws with plotly: pip install 'duo-llm[leaderboard]'")
-
-ANSWER = """const [act, done] = arguments, start = performance.now();
-new Function(act)();
-requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - start)));"""
 
 
 @pytest.fixture(scope="module")
@@ -244,21 +239,19 @@ def test_an_empty_board_says_so(look, tmp_path):
 
 
 @pytest.mark.long
-def test_two_thousand_lines_are_written_soon_and_answer_at_once(look, tmp_path):
-    board, start = large_board(), time.monotonic()
-    path = write_page(board, tmp_path)
-    assert time.monotonic() - start < 10
-    sort = "document.querySelector('thead .loss button').click()"
-    fill = "const f = document.querySelector('#filter'); f.value = '99'; f.dispatchEvent(new Event('input'))"
-    answers = {sort: [], fill: []}
-    for _ in range(3):
-        for act, times in answers.items():
-            browser = look("large", path=path)
-            drawn(browser, 2000)
-            times.append(browser.execute_async_script(ANSWER, act))
-    assert {act: min(times) for act, times in answers.items() if min(times) > 300} == {}
+def test_of_two_thousand_lines_as_many_are_rows_as_a_reader_asked_for(look, tmp_path):
+    # what answers to a click grows with the rows that are there, not with the lines
+    browser = look("large", path=write_page(large_board(), tmp_path))
+    drawn(browser, 2000)
+    before = names(browser)
+    for _ in range(2):  # as they stand, and the other way round
+        find(browser, "thead .loss button").click()
+        assert len(before) == len(names(browser)) == 200
+    assert names(browser)[0] == "line 1999"
+    find(browser, "#filter").send_keys("99")
+    assert len(names(browser)) == 38
     assert find(browser, "#count").text == "38 of 2,000 lines"
     find(browser, "#filter").send_keys(Keys.CONTROL, "a", Keys.BACKSPACE)
     find(browser, ".more button").click()
     assert len(names(browser)) == 400
-    assert browser.switch_to.active_element.text == "line 200"
+    assert browser.switch_to.active_element.text == "line 1799"

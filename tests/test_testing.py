@@ -24,7 +24,8 @@ BROKEN = {
         b.Skips: "it uses skip, whose budget is 0",
     },
     decisions.routes_repeat: {
-        b.Unseeded: "the same call twice gives two routes",
+        b.Unseeded: "the same call twice gives two routes: draw from trial.uniform alone",
+        b.Remembers: "the same call twice gives two routes: keep no state between calls",
         bl.UnseededLearning: "two routers of one seed give two routes",
     },
     decisions.a_gate_that_is_run_again_answers_the_same: {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from duo.data.sources import Sources, find_files, stamp
 from duo.data.token_text import spells_text
 from duo.data.tokenizer import read_tokenizer, tokenizer_digest, train_tokenizer
 from duo.data.tokens import FORMAT, Packed, pack, write
-from duo.storage.files import replacing
+from duo.storage.files import making_folder, replacing
 
 SETTLED = 2_000_000_000  # ns after which another change of a file has another time on every file system
 # documents and tokenizer stand in the digest themselves; the others are applied when tokens are read
@@ -70,13 +69,10 @@ def _prepare(config: DataConfig, using: Tokenizer | int, sources: Sources, shelf
     folder = cache / "data" / _digest_of(config, using, _digest_parts(shelf, keys))
     with FileLock(f"{folder}.lock"):  # beside the folder, which comes by a rename
         if not folder.exists():  # asked under the lock: another may just have made it
-            half_done = folder.with_suffix(".part")
-            shutil.rmtree(half_done, ignore_errors=True)
-            half_done.mkdir()
             tokenizer = using if isinstance(using, Tokenizer) else train_tokenizer(shelf.texts("train"), using)
             packed = {name: _counted(config, tokenizer, shelf, name, key) for name, key in keys.items()}
-            write(half_done, tokenizer, packed)
-            half_done.rename(folder)
+            with making_folder(folder) as half_done:
+                write(half_done, tokenizer, packed)
     return folder
 
 

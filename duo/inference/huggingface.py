@@ -158,7 +158,6 @@ class DuoForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         return {"input_ids": input_ids[:, read:], **rest}
 
 
-def register() -> None:
-    """Tells transformers' Auto classes of the model."""
-    AutoConfig.register(DuoConfig.model_type, DuoConfig, exist_ok=True)
-    AutoModelForCausalLM.register(DuoConfig, DuoForCausalLM, exist_ok=True)
+# transformers' Auto classes know the model now
+AutoConfig.register(DuoConfig.model_type, DuoConfig, exist_ok=True)
+AutoModelForCausalLM.register(DuoConfig, DuoForCausalLM, exist_ok=True)

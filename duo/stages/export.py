@@ -34,7 +34,6 @@ def need_transformers() -> None:
 
 def write_plain(folder: Path, recipe: Recipe, writer: Writer) -> None:
     """The model that the backbone is where all tokens take the big FFNs; raises as `write_model` does."""
-    folder.mkdir(parents=True, exist_ok=True)
     write_model(folder, writer.backbone, _special(writer.tokenizer))
     write_tokenizer(folder, writer.tokenizer, recipe.backbone.positions)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ from duo.stages.publish import (
     open_store,
     tokens_head,
 )
-from duo.storage.files import replacing
+from duo.storage.files import making_folder, replacing
 from duo.storage.store import Store
 from duo.storage.weights import load_weights, weights_digest
 
@@ -118,11 +117,8 @@ def fetch_tokens(store: Store, digest: str, length: int, cache: Path) -> Path:
             # the store vouches for the files, not for what the head says of them
             if digests_of(tokenizer, packed)._asdict() != head.digests or sizes != head.splits:
                 raise ValueError(f"tokens/{digest[:12]} are not those that their tokens.json names")
-            half_done = folder.with_suffix(".part")
-            shutil.rmtree(half_done, ignore_errors=True)
-            half_done.mkdir()
-            write(half_done, tokenizer, packed)
-            half_done.rename(folder)
+            with making_folder(folder) as half_done:
+                write(half_done, tokenizer, packed)
     return folder
 
 

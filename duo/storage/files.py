@@ -6,6 +6,7 @@ import contextlib
 import glob
 import os
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -40,6 +41,26 @@ def replacing(path: Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
+
+
+@contextmanager
+def making_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder beside `folder`, which takes its name at the end, or is removed; for one writer at a time.
+
+    Args:
+        folder: is not there, or is empty.
+    """
+    half_done = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(half_done, ignore_errors=True)  # of a writer who was killed
+    half_done.mkdir(parents=True)
+    try:
+        yield half_done
+        if folder.exists():
+            folder.rmdir()  # not every system renames onto an empty folder
+        half_done.rename(folder)
+    except BaseException:
+        shutil.rmtree(half_done, ignore_errors=True)
+        raise
 
 
 @contextmanager
