@@ -15,9 +15,14 @@ def main(arguments: Sequence[str]) -> int:
     except ImportError:
         print("python -m duo.lm_eval needs lm-eval: pip install 'duo-llm[eval]'", file=sys.stderr)
         return 1
-    sys.argv = ["lm_eval", *arguments]
-    cli_evaluate()
-    return 0
+    from duo.report.command import run_command
+
+    def work() -> int:
+        sys.argv = ["lm_eval", *arguments]
+        cli_evaluate()
+        return 0
+
+    return run_command(work)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Downstream tasks: answers equal those of lm-eval's own adapter, batches change none, differences are paired."""
 
 import json
+import re
+import subprocess
 import sys
 
 import numpy as np
@@ -147,7 +149,7 @@ def test_a_run_of_tasks_shows_accuracies_beside_all_big(finished, small, tmp_pat
     from lm_eval.evaluator import evaluate
     from lm_eval.tasks import TaskManager
 
-    lm = get_model("duo").create_from_arg_string(f"run={tmp_path}/out", {"batch_size": "2"})
+    lm = get_model("duo").create_from_arg_string(f"run={tmp_path}/out", {"batch_size": "2", "device": "cuda:0"})
     loaded = TaskManager(include_path=str(tasks), include_defaults=False).load(["toy_choice", "toy_rolling"])
     theirs = evaluate(lm=lm, task_dict=loaded, limit=10, bootstrap_iters=100)["results"]
     assert theirs["toy_choice"]["acc,none"] == pytest.approx(rows["router"]["accuracy"]["toy_choice"]["acc"]["value"])
@@ -155,6 +157,21 @@ def test_a_run_of_tasks_shows_accuracies_beside_all_big(finished, small, tmp_pat
         rows["router"]["accuracy"]["toy_choice"]["acc"]["error"]
     )
     assert 0 < theirs["toy_rolling"]["bits_per_byte,none"] < 20
+
+
+@pytest.mark.long  # it reads all YAML files of lm-eval's
+def test_lm_evals_own_command_asks_a_run(finished, tmp_path):
+    def ask(run):
+        tasks = ["--tasks", "toy_choice", "--include_path", str(write_tasks(tmp_path / "tasks"))]
+        command = [sys.executable, "-m", "duo.lm_eval", "--model", "duo", "--model_args", f"run={run}", *tasks]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = ask(finished / "run")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\|toy_choice *\| *1\|none *\| *0\|acc +\|", done.stdout)
+    failed = ask(tmp_path / "nowhere")
+    assert failed.returncode == 1
+    assert "nowhere holds no recipe.yaml: give a run's folder" in failed.stderr.splitlines()[-1]
 
 
 @pytest.mark.long  # it reads all YAML files of lm-eval's

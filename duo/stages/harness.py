@@ -20,7 +20,7 @@ class RunLM(DuoLM):
     Args:
         run: the folder.
         batch_size: contexts that are read at once; `auto` is 8.
-        device: where to compute.
+        device: where to compute; lm-eval asks for cuda:0 by itself, which is the CPU where there is none.
         more: what lm-eval gives all models and this one has no use for.
 
     Raises:
@@ -34,6 +34,11 @@ class RunLM(DuoLM):
         folder = expand(run)
         recipe = load_run(folder, [])
         check_single(recipe, run)
-        writer = writer_of_run(folder, recipe, torch.device(device or "cpu"))
+        writer = writer_of_run(folder, recipe, _there(device))
         size = int(batch_size) if str(batch_size).isdecimal() else DEFAULT_BATCH
         super().__init__(*writer, size, recipe.seed)
+
+
+def _there(device: str | None) -> torch.device:
+    asked = torch.device(device or "cpu")
+    return torch.device("cpu") if asked.type == "cuda" and not torch.cuda.is_available() else asked
