@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from duo.data.datamodule import Stream
+from duo.data.stream import Rounds, Share, Shuffled
 
 
-def stream(share=slice(None), total=8, length=40, rows=50, first=0):
-    return Stream(lambda rows: rows, rows, seed=(3,), length=length, total=total, share=share, first=first)
+def stream(share=Share(), total=8, length=40, rows=50, first=0):  # noqa: B008 # it never changes
+    return Shuffled(lambda rows: rows, rows, (3,), Rounds(length, total, share, first))
 
 
 def test_every_sequence_is_trained_on_once_before_any_is_again():
@@ -37,6 +37,6 @@ def test_a_stream_goes_on_where_it_was():
 
 @pytest.mark.parametrize("world", [2, 4])
 def test_processes_share_every_batch(world):
-    parts = [[*stream(slice(rank, None, world))] for rank in range(world)]
+    parts = [[*stream(Share(rank, world))] for rank in range(world)]
     for index, whole in enumerate(stream()):
         assert sorted(np.concatenate([part[index] for part in parts])) == sorted(whole)

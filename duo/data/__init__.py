@@ -11,6 +11,11 @@ tokenizer    a byte-pair tokenizer trained on the training documents, or a model
 token_text   the bytes of text that tokens stand for
 tokens       packed sequences: made, written, read, digested
 prepare      from documents to tokens, once
+units        what a stream is dealt by: shards, pieces of them
+lanes        a stream's order: its n-th sequence
+shards       a stream's tokens, memory-mapped
+plan         from settings to a stream
+stream       training batches, resumable at any of them
 windows      one text of any length, in windows that overlap
 batch        what training and evaluation are fed
 datamodule   TextData: the LightningDataModule

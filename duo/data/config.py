@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-AT_LEAST_1 = ("tokens", "batch_size", "subset_sequences", "subset_tokens", "holdout_documents", "calibration_documents")
+AT_LEAST_1 = (
+    "tokens", "batch_size", "subset_sequences", "subset_tokens", "holdout_documents", "calibration_documents", "lanes",
+    "shuffle",
+)  # fmt: skip
+FIRST_TOKENS = 1 << 20  # of a stream, unless `train_tokens` says
 
 
 class Taken(NamedTuple):
@@ -16,6 +20,18 @@ class Taken(NamedTuple):
     """In all; 0: all that there are."""
     each: int
     """Of one document, at most, where there are documents enough."""
+
+
+class Part(NamedTuple):
+    """One source of training documents."""
+
+    key: str
+    """The setting that names it."""
+    source: str
+    train: list[str]
+    column: str
+    weight: float
+    """Its share of the tokens."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +61,22 @@ class DataConfig:
     train_bytes: int = 0
     """Bytes of training text to use, whole documents (0: all)."""
     train_tokens: int = 0
-    """Tokens of training text to use (0: all; `hub` needs a number, and reads little more)."""
+    """Tokens of training text to use (0: all; `hub` needs a number, and reads little more; of a stream, whose steps say
+    how much trains, the first ones, which a new tokenizer and a calibration set `train` are made of; 0: 1,048,576)."""
+    stream: bool = False
+    """Whether training reads its documents (of `files` or `hub`) as it goes, epoch after epoch, not all beforehand."""
+    mix: dict[str, Any] = field(default_factory=dict)
+    """Sources of a stream by name, in place of `train`: each `train` and `weight` (share of the tokens; they need not
+    add up to 1), and where they differ `source` and `column`."""
+    workers: int = 0
+    """Processes beside each training process that read and tokenize a stream (0: none)."""
+    prepare: bool = False
+    """Whether a stream is tokenized once, into memory-mapped files of the cache (the same stream, read faster)."""
+    lanes: int = 16
+    """Parts that a stream's documents are dealt to, which fill its sequences in turn; the order depends on it, and on
+    no number of processes; a multiple of processes times workers spares work."""
+    shuffle: int = 4096
+    """Sequences of a stream, over all lanes, that are shuffled at a time."""
     holdout_tokens: int = 65536
     """Tokens to score in each hold-out (0: all; `builtin` needs a number, and holds at least so many)."""
     calibration_tokens: int = 32768
@@ -68,7 +99,7 @@ class DataConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"data.{name}={getattr(self, name)} must be at least 1")
         # builtin cuts its hold-outs out of what trains: all would leave nothing; a hub's documents may have no end
-        least, least_train = int(self.source != "files"), int(self.source == "hub")
+        least, least_train = int(self.source != "files"), int(self.source == "hub" and not self.stream)
         for name, smallest in (
             ("train_bytes", 0), ("train_tokens", least_train), ("holdout_tokens", least), ("calibration_tokens", least)
         ):  # fmt: skip
@@ -80,18 +111,42 @@ class DataConfig:
             raise ValueError(f"data.seed={self.seed} must be 0 or more")
         if self.source not in ("builtin", "files", "hub"):
             raise ValueError(f"data.source={self.source!r} is unknown: choose builtin, files or hub")
-        given = [name for name in ("train", "holdouts", "calibration") if getattr(self, name)]
+        given = [name for name in ("train", "mix", "holdouts", "calibration") if getattr(self, name)]
         if self.source == "builtin" and given:
             raise ValueError(
                 f"data.{given[0]} is given, but data.source=builtin has its own documents: set data.source=files or hub"
             )
-        if self.source != "builtin" and not (self.train and self.holdouts):
+        self._check_stream()
+        if self.source != "builtin" and not ((self.train or self.mix) and self.holdouts):
             what = "globs" if self.source == "files" else "NAME:CONFIG:SPLIT"
             raise ValueError(f"data.source={self.source} needs data.train=[{what}] and data.holdouts.NAME=[{what}]")
         self._check_globs()
         # a batch's domain is the bare name; a calibration set may be `train`, as the one by default is
         if clash := {"train"} & {*self.holdouts} or {*self.holdouts} & {*self.calibration}:
             raise ValueError(f"data: the name {clash.pop()!r} is taken twice among train, holdouts and calibration")
+
+    @property
+    def parts(self) -> list[Part]:
+        """The sources of training documents, those of weight 0 left out."""
+        if not self.mix:
+            return [Part("data.train", self.source, self.train, self.column, 1.0)]
+        total = sum(float(values["weight"]) for values in self.mix.values())
+        return [
+            Part(
+                f"data.mix.{name}.train",
+                values.get("source", self.source),
+                values["train"],
+                values.get("column", self.column),
+                round(float(values["weight"]) / total, 12),  # 3 to 1 is 0.6 to 0.2
+            )
+            for name, values in self.mix.items()
+            if values["weight"]
+        ]
+
+    @property
+    def first_tokens(self) -> int:
+        """Training tokens that are prepared beforehand; 0: all."""
+        return self.train_tokens or FIRST_TOKENS * self.stream
 
     def taken(self, kind: str) -> Taken:
         """What a split of `holdouts` or of `calibration` takes."""
@@ -100,9 +155,25 @@ class DataConfig:
         sequences = math.ceil(tokens / self.tokens)  # up, so that no fewer are scored than asked for
         return Taken(sequences, max(math.ceil(sequences / documents), 1))
 
+    def _check_stream(self) -> None:
+        """Raises ValueError for a stream, or sources of one, that cannot be."""
+        if self.workers < 0:
+            raise ValueError(f"data.workers={self.workers} must be 0 or more")
+        if idle := [name for name in ("mix", "prepare", "workers") if getattr(self, name) and not self.stream]:
+            raise ValueError(f"data.{idle[0]} is of a stream: set data.stream=true, or leave it out")
+        if self.stream and self.source == "builtin":
+            raise ValueError("data.stream=true reads documents of your own: set data.source=files or hub")
+        if self.mix and self.train:
+            raise ValueError("data.train and data.mix both name training documents: give one of them")
+        for name, values in self.mix.items():
+            check_mixed(f"data.mix.{name}", values)
+        if self.mix and not any(values["weight"] for values in self.mix.values()):
+            raise ValueError(f"data.mix: the weight of {', '.join(self.mix)} is 0: give one of them more")
+
     def _check_globs(self) -> None:
         """Raises ValueError for what is no list of globs, with its key."""
         named = {"train": self.train} if self.train else {}
+        named |= {f"mix.{name}.train": values["train"] for name, values in self.mix.items()}
         for kind, sets in (("holdouts", self.holdouts), ("calibration", self.calibration)):
             named |= {f"{kind}.{name}": globs for name, globs in sets.items()}
         for key, globs in named.items():
@@ -110,3 +181,17 @@ class DataConfig:
                 raise ValueError(f"data.{key}={globs} is no list of globs: write data.{key}=[{globs}]")
             if not globs:
                 raise ValueError(f"data.{key}=[] names no file: give globs of its documents, or leave it out")
+
+
+def check_mixed(key: str, values: Any) -> None:
+    """Raises ValueError where one source of a mix is none, with its key."""
+    known = ("train", "weight", "source", "column")
+    if not isinstance(values, dict) or not {"train", "weight"} <= {*values} <= {*known}:
+        raise ValueError(f"{key}={values!r} must hold train and weight, and may hold source and column")
+    weight = values["weight"]
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
+        raise ValueError(f"{key}.weight={weight!r} must be a number of 0 or more")
+    if values.get("source", "files") not in ("files", "hub"):
+        raise ValueError(f"{key}.source={values['source']!r} is unknown: choose files or hub")
+    if not isinstance(values.get("column", ""), str):
+        raise ValueError(f"{key}.column={values['column']!r} must be a column's name")

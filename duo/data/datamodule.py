@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import functools
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,58 +15,12 @@ import torch
 from duo.data.batch import Batch, Batches, sequence_ids
 from duo.data.config import DataConfig
 from duo.data.excerpts import spread_rows, subset_rows
+from duo.data.plan import known_by, plan_stream, prepare_shards
 from duo.data.prepare import prepare
+from duo.data.stream import Rounds, Share, Shuffled, Stream, Streamed
 from duo.data.token_text import token_bytes
 from duo.data.tokenizer import tokenizer_digest
 from duo.data.tokens import ROWS, read
-
-
-class Stream:
-    """Training batches of one process: step after step through ever new shufflings, resumable at any batch.
-
-    Which sequences a step trains on depends on the seed and the step alone, however many processes share it.
-    """
-
-    def __init__(
-        self,
-        batch: Callable[[np.ndarray], Batch],
-        rows: int,
-        seed: tuple[int, ...],
-        length: int,
-        total: int,
-        share: slice,
-        first: int = 0,
-    ) -> None:
-        self._batch, self._rows, self._first = batch, rows, first
-        self._length, self._given = length, 0
-        self._total, self._share = total, share
-        # of seed and epoch, since checkpoints keep no generator; 2: a batch may reach into the next epoch
-        self._shuffled = functools.lru_cache(2)(lambda epoch: np.random.default_rng((*seed, epoch)).permutation(rows))
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[Batch]:
-        """The batches left of this round; a new iterator behind the last one goes on with the next."""
-        # the end of the round, not so many batches on: after a resume a part of the round is done
-        end = (self._given // self._length + 1) * self._length
-        while self._given < end:
-            self._given += 1  # before it is given: a checkpoint is written while it is in use
-            yield self._batch(self.rows(self._given - 1))
-
-    def rows(self, index: int) -> np.ndarray:
-        """Rows of this process in batch `index`: its share of `total` rows of the stream."""
-        index += self._first
-        place = np.arange(index * self._total, (index + 1) * self._total)[self._share]
-        return np.array([self._shuffled(int(at) // self._rows)[at % self._rows] for at in place])
-
-    def state_dict(self) -> dict[str, int]:
-        """How many batches were given; Lightning keeps it in its checkpoints."""
-        return {"given": self._given}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on behind that many batches."""
-        self._given = state["given"]
 
 
 class TextData(L.LightningDataModule):
@@ -86,6 +40,8 @@ class TextData(L.LightningDataModule):
         self._order: tuple[int, ...] = (config.seed,)
         self._done = 0  # optimizer steps whose data another training has had
         self._folder = folder
+        if folder and config.stream:
+            raise ValueError("data.stream=true reads documents, but these tokens come prepared: leave it out")
 
     def prepare_data(self) -> None:
         """Prepares the tokens, or finds them in the cache."""
@@ -99,6 +55,11 @@ class TextData(L.LightningDataModule):
             self.tokenizer, splits, self.digests = read(self._folder)
             self._splits = {name: split.with_format("numpy") for name, split in splits.items()}
             self._bytes_V, self._tokenizer_digest = token_bytes(self.tokenizer), tokenizer_digest(self.tokenizer)
+            if self.config.stream:
+                self._plan = plan_stream(self.config, self.tokenizer, self._folder)
+                self.digests = known_by(self._plan, self.digests)
+                if self.config.prepare:
+                    self._plan = prepare_shards(self._plan, self.vocabulary, self.cache, self.config.workers)
 
     def shuffled(self, seed: int, batch_size: int) -> TextData:
         """The same data in another order of training, with another number of sequences per optimizer step."""
@@ -172,9 +133,9 @@ class TextData(L.LightningDataModule):
         return Batches(spread_rows(self.documents(split)), self.config.batch_size, self._batch_of(split))
 
     def train_dataloader(self) -> Stream:
-        """As many batches as the trainer has steps (without a limit: one pass over the data)."""
+        """As many batches as the trainer has steps (without a limit: one pass over the data; of a stream, no end)."""
         self.setup()
-        trainer, rows = self.trainer, self._splits["train"].num_rows
+        trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         accumulate = trainer.accumulate_grad_batches if trainer else 1
         total, uneven = divmod(self.batch_size, accumulate)
@@ -183,13 +144,29 @@ class TextData(L.LightningDataModule):
                 f"batch_size={self.batch_size} sequences per optimizer step do not divide over "
                 f"{world} processes and trainer.accumulate_grad_batches={accumulate}"
             )
-        steps = trainer.max_steps if trainer else -1
         # all steps in one epoch, so that no end of an epoch comes between them
-        length = steps * accumulate if steps >= 0 else max(rows // total, 1)
-        return Stream(
-            self._batch_of("train"), rows, seed=self._order, length=length, total=total,
-            share=slice(rank, None, world), first=self._done * accumulate,
-        )  # fmt: skip
+        length = trainer.max_steps * accumulate if trainer and trainer.max_steps >= 0 else self._round(total)
+        rounds = Rounds(length, total, Share(rank, world), first=self._done * accumulate)
+        if self.config.stream:
+            plan = replace(self._plan, seed=self._order)
+            return Streamed(self._streamed, plan, self.config.workers, rounds)
+        return Shuffled(self._batch_of("train"), self._splits["train"].num_rows, self._order, rounds)
+
+    def _round(self, total: int) -> int:
+        """Batches of one pass over the data; of a stream, which has no end, as many as can be counted."""
+        return sys.maxsize if self.config.stream else max(self._splits["train"].num_rows // total, 1)
+
+    def _streamed(self, place_N: np.ndarray, tokens_NT: np.ndarray) -> Batch:
+        """The batch of a stream's sequences by their numbers in it."""
+        return Batch(
+            tokens_BT=torch.from_numpy(tokens_NT[:, :-1]),
+            labels_BT=torch.from_numpy(tokens_NT[:, 1:]),
+            sequence_B=torch.from_numpy(sequence_ids("train", place_N)),
+            document_B=torch.full((len(place_N),), -1),
+            bytes_B=torch.from_numpy(self._bytes_V[tokens_NT[:, 1:]].sum(1, dtype=np.int64)),  # nobody scores them
+            domain="train",
+            tokenizer=self._tokenizer_digest,
+        )
 
     def _names(self, kind: str) -> list[str]:
         self.setup()

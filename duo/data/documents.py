@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from duo.data.config import DataConfig
+from duo.data.config import DataConfig, Part
 from duo.data.hub import read_shard
 from duo.data.readers import one_line, read_documents
 from duo.data.shelf import Shelf
@@ -57,11 +57,15 @@ def _sequences(held: int, size: int, most: int) -> int:
 
 
 def _split_files(config: DataConfig, sources: Sources, shelf: Shelf) -> list[str]:
-    names = [key.removeprefix("data.") for key in sources if key != "data.train"]
+    training = {part.key: part for part in config.parts}
+    names = [key.removeprefix("data.") for key in sources if key not in training]
     # in the order of the sources, where hold-outs come first: a document that one of them holds trains nowhere
     for key, paths in sources.items():
-        part = "rest" if key == "data.train" else key.removeprefix("data.")
-        _fill(shelf, part, key, paths, config)
+        if key in training:
+            _fill(shelf, "rest", key, paths, training[key].column, _needed_to_train(config, training[key]))
+        else:
+            name = key.removeprefix("data.")
+            _fill(shelf, name, key, paths, config.column, _needed(config, name))
     if not config.calibration:
         least = shelf.enough("rest", (config.tokens + 1) * BYTES_PER_TOKEN)
         shelf.move("rest", max(least, -(-shelf.count("rest") // 50)), "calibration.train")  # 2 %, at least a sequence
@@ -71,11 +75,13 @@ def _split_files(config: DataConfig, sources: Sources, shelf: Shelf) -> list[str
     return names
 
 
-def _fill(shelf: Shelf, part: str, key: str, paths: Sequence[Path | str], config: DataConfig) -> None:
+def _fill(
+    shelf: Shelf, part: str, key: str, paths: Sequence[Path | str], column: str, needed: tuple[float, float]
+) -> None:
     """Puts into a part what its files hold, but for what is in another part already; of shards as much as is needed."""
     found = added = 0
-    least, most = _needed(config, part)
-    for text in (text for path in paths for text in _read(path, key, config.column) if text.strip()):
+    least, most = needed
+    for text in (text for path in paths for text in _read(path, key, column) if text.strip()):
         new = shelf.add(part, text)
         found, added = found + 1, added + new
         least -= min(len(text.encode()), most) if new else 0
@@ -95,18 +101,22 @@ def _read(path: Path | str, key: str, column: str) -> Iterator[str]:
 
 
 def _needed(config: DataConfig, part: str) -> tuple[float, float]:
-    """Bytes that a part needs, and those of one document that count: of a hub's documents; of others all."""
+    """Bytes that a hold-out or calibration set needs, and those of one document that count: of a hub's; else all."""
     if config.source != "hub":
         return math.inf, math.inf
-    size = (config.tokens + 1) * BYTES_PER_TOKEN
-    if part == "rest":
-        sequences = -(-config.train_tokens // config.tokens)
-        if not config.calibration:
-            # the 2 % that calibrate, and what its last document holds more
-            sequences += max(-(-sequences // 49), 1) + 1
-        return sequences * size, math.inf
-    taken = config.taken(part.partition(".")[0])
+    taken, size = config.taken(part.partition(".")[0]), (config.tokens + 1) * BYTES_PER_TOKEN
     return taken.sequences * size, taken.each * size
+
+
+def _needed_to_train(config: DataConfig, part: Part) -> tuple[float, float]:
+    """The same of training documents that are prepared beforehand: of a hub's documents, or of a stream's."""
+    if config.source != "hub" and not config.stream:
+        return math.inf, math.inf
+    sequences = -(-config.first_tokens // config.tokens)
+    if not config.calibration:
+        # the 2 % that calibrate, and what its last document holds more
+        sequences += max(-(-sequences // 49), 1) + 1
+    return sequences * (config.tokens + 1) * BYTES_PER_TOKEN * part.weight, math.inf
 
 
 def _read_builtin(paths: Iterable[Path]) -> Iterator[str]:

@@ -7,11 +7,11 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import fsspec
 
-from duo.data.readers import READERS, one_line
+from duo.data.readers import READERS, Piece, one_line
 from duo.storage.files import expand
 
 WAITS = (1, 4, 16, 60)
@@ -42,10 +42,10 @@ def find_shards(asked: str, key: str) -> list[str]:
         raise ValueError(f"{key}: {asked} has no split {split or 'train'!r} but {known}: write NAME:CONFIG:SPLIT")
     shards = files[split or "train"]
     for shard in shards:
-        if _kind(shard) not in READERS:
+        if kind_of(shard) not in READERS:
             kinds = ", ".join(READERS)
             raise ValueError(
-                one_line(f"{key}: {shard} of {asked} is of unknown kind {_kind(shard)!r}, none of {kinds}")
+                one_line(f"{key}: {shard} of {asked} is of unknown kind {kind_of(shard)!r}, none of {kinds}")
             )
     return shards
 
@@ -63,19 +63,20 @@ def _find_files(name: str, config: str, what: str) -> Mapping[str, list[str]]:
     return {split: [str(file) for file in files] for split, files in (found or {}).items()}
 
 
-def read_shard(shard: str, key: str, column: str) -> Iterator[str]:
-    """The documents of a shard, one after another; where reading breaks off, it goes on behind the last one.
+def read_shard(shard: Path | str, key: str, column: str, number: int = 0, of: int = 1) -> Iterator[str]:
+    """The documents of a shard, or of one of `of` pieces of it; where reading breaks off, it goes on behind them.
 
     Raises:
         ValueError: in one line, with the key and the shard: it holds what is no text, or could not be read in
             `len(WAITS) + 1` tries without getting further.
     """
+    piece = Piece(number, of, PurePosixPath(shard).suffix in PACKED)
     given, tries = 0, 0
     while True:
         before = given
         try:
-            with fsspec.open(shard, "rb", compression="infer") as file:
-                for text in islice(READERS[_kind(shard)](file, column), given, None):
+            with shard.open("rb") if isinstance(shard, Path) else fsspec.open(shard, "rb", compression="infer") as file:
+                for text in islice(READERS[kind_of(shard)](file, column, piece), given, None):
                     given += 1
                     yield text
             return
@@ -92,7 +93,7 @@ def read_shard(shard: str, key: str, column: str) -> Iterator[str]:
             time.sleep(WAITS[tries - 1])
 
 
-def _kind(shard: str) -> str:
+def kind_of(shard: Path | str) -> str:
     """How a shard is read: by its ending, that of packing left out."""
     path = PurePosixPath(os.path.basename(shard))
     ending = (path.with_suffix("") if path.suffix in PACKED else path).suffix

@@ -26,11 +26,12 @@ from duo.data.tokenizer import read_tokenizer, tokenizer_digest, train_tokenizer
 from duo.data.tokens import FORMAT, Packed, pack, write
 from duo.storage.files import making_folder, replacing
 
+HELD = "held.json"  # digests of documents that train nothing
 SETTLED = 2_000_000_000  # ns after which another change of a file has another time on every file system
 # documents and tokenizer stand in the digest themselves; the others are applied when tokens are read
 NOT_PREPARED = {"train", "holdouts", "calibration", "batch_size", "subset_sequences", "subset_tokens", "trust"}
-NOT_PREPARED |= {"tokenizer"}
-LATER = {"train_tokens": 0}
+NOT_PREPARED |= {"tokenizer", "mix", "workers", "prepare", "lanes", "shuffle"}
+LATER = {"train_tokens": 0, "stream": False}
 """Settings that no digest holds where they say what was so before they existed."""
 
 log = logging.getLogger(__name__)
@@ -40,8 +41,9 @@ def prepare(config: DataConfig, vocabulary: int, cache: Path) -> Path:
     """The folder of the prepared tokens, made if the cache lacks it; it may be killed, and called by many at once.
 
     It holds `tokenizer.json`, `splits/` (a `datasets.DatasetDict` of packed sequences) and `digests.json` (of the
-    tokenizer with the training tokens, and with all tokens). Beside it, a note of what the files were: where they are
-    the same by name, size and time, they are not read again. Memory does not grow with the documents.
+    tokenizer with the training tokens, and with all tokens); where a stream trains, `held.json` too. Beside it, a note
+    of what the files were: where they are the same by name, size and time, they are not read again. Memory does not
+    grow with the documents.
 
     Raises:
         ValueError: see `find_files` and `split`; or a hold-out or calibration set is shorter than one sequence.
@@ -73,6 +75,9 @@ def _prepare(config: DataConfig, using: Tokenizer | int, sources: Sources, shelf
             packed = {name: _counted(config, tokenizer, shelf, name, key) for name, key in keys.items()}
             with making_folder(folder) as half_done:
                 write(half_done, tokenizer, packed)
+                if config.stream:  # which reads documents again, and leaves these out
+                    held = [digest.hex() for name in keys if name != "train" for digest in shelf.digests(name)]
+                    (half_done / HELD).write_text(json.dumps(held))
     return folder
 
 
@@ -88,9 +93,9 @@ def _counted(config: DataConfig, tokenizer: Tokenizer, shelf: Shelf, name: str, 
         )
     wanted = _rows(config) if name == "train" else config.taken(name.partition(".")[0]).sequences
     # your own files may hold less; of builtin documents enough were cut for it
-    if count < wanted and name == "train":
+    if count < wanted and name == "train" and config.train_tokens:
         log.warning("data  %s holds %s tokens of data.train_tokens=%s", key, count * config.tokens, config.train_tokens)
-    elif config.source == "builtin" and count < wanted:
+    elif config.source == "builtin" and name != "train" and count < wanted:
         raise ValueError(
             f"{key} holds {count * config.tokens} tokens of the {wanted * config.tokens} asked for: lower data.*_tokens"
         )
@@ -108,7 +113,7 @@ def _sequences(config: DataConfig, tokenizer: Tokenizer, shelf: Shelf, name: str
 
 def _rows(config: DataConfig) -> int:
     """Training sequences that are asked for; 0: all."""
-    return -(-config.train_tokens // config.tokens)
+    return -(-config.first_tokens // config.tokens)
 
 
 @contextmanager
@@ -131,6 +136,8 @@ def _digest_of(config: DataConfig, using: Tokenizer | int, documents: str) -> st
     """What a preparation depends on: the documents, the tokenizer or its size, and the settings that are no path."""
     settings: dict[str, Any] = {key: value for key, value in asdict(config).items() if key not in NOT_PREPARED}
     settings = {key: value for key, value in settings.items() if key not in LATER or value != LATER[key]}
+    if config.mix:  # how much is read of which
+        settings["mix"] = [[part.column, part.weight] for part in config.parts]
     what = tokenizer_digest(using) if isinstance(using, Tokenizer) else using
     return hashlib.sha256(json.dumps([FORMAT, what, settings, documents], sort_keys=True).encode()).hexdigest()[:16]
 

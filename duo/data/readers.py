@@ -8,13 +8,27 @@ or hold null, are no documents. All text is UTF-8.
 from __future__ import annotations
 
 import codecs
+import itertools
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 SHOWN = 12  # names of other columns in a message
 ROWS = 256  # rows of a parquet that are in memory at once
+
+
+class Piece(NamedTuple):
+    """A part of a file: every document of it is in exactly one of `of` pieces."""
+
+    number: int = 0
+    of: int = 1
+    packed: bool = False
+    """Whether the file is compressed, so that nobody can begin in its middle: then lines are dealt one by one."""
+
+
+WHOLE = Piece()
 
 
 def read_documents(path: Path, key: str, column: str) -> Iterator[str]:
@@ -25,7 +39,7 @@ def read_documents(path: Path, key: str, column: str) -> Iterator[str]:
     """
     try:
         with path.open("rb") as file:
-            yield from READERS[path.suffix](file, column)
+            yield from READERS[path.suffix](file, column, WHOLE)
     except Exception as error:  # every reader has exceptions of its own
         said = one_line(f"{key}: {path} cannot be read: {error or type(error).__name__}")
         raise ValueError(said) from error
@@ -36,7 +50,8 @@ def one_line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def _read_txt(file: BinaryIO, column: str) -> Iterator[str]:
+def _read_txt(file: BinaryIO, column: str, piece: Piece = WHOLE) -> Iterator[str]:
+    assert piece.of == 1  # it is one document
     text = _decode(file.read(), "it")
     yield text.replace("\r\n", "\n").replace("\r", "\n")  # as text files are read: a document is alike on all systems
 
@@ -45,40 +60,58 @@ class _Object(list[tuple[str, Any]]):
     """A JSON object as pairs, which keep what a dict would lose: a key that stands there twice."""
 
 
-def _read_jsonl(file: BinaryIO, column: str) -> Iterator[str]:
+def _read_jsonl(file: BinaryIO, column: str, piece: Piece = WHOLE) -> Iterator[str]:
     columns: dict[str, None] = {}  # in order, which a set has not
-    for row, line in enumerate(file, 1):
-        line = line.removeprefix(codecs.BOM_UTF8) if row == 1 else line  # some editors begin a file with it
+    for where, line in _lines(file, piece):
         if not line.strip():
             continue
-        pairs = _parse(line, row)
+        pairs = _parse(line, where)
         values = [value for name, value in pairs if name == column]
         if len(values) > 1:
-            raise ValueError(f"row {row} has the column {column!r} {len(values)} times")
+            raise ValueError(f"{where} has the column {column!r} {len(values)} times")
         if values and values[0] is not None:
             others = [name for name, value in pairs if isinstance(value, str)]
-            yield _text(values[0], f"row {row}: column {column!r}", others)
+            yield _text(values[0], f"{where}: column {column!r}", others)
         if column not in columns:
             columns |= dict.fromkeys(name for name, _ in pairs[:SHOWN] if len(columns) < SHOWN)
             columns |= dict.fromkeys([column] * len(values))
-    if columns and column not in columns:
+    if columns and column not in columns and piece.of == 1:  # rows elsewhere in the file may have it
         raise ValueError(f"it has no column {column!r} but {', '.join(columns)}: set data.column")
 
 
-def _parse(line: bytes, row: int) -> _Object:
-    text = _decode(line, f"row {row}")
+def _lines(file: BinaryIO, piece: Piece) -> Iterator[tuple[str, bytes]]:
+    """The lines of a piece, with what messages call them."""
+    if piece.of == 1 or piece.packed:
+        for row, line in itertools.islice(enumerate(file, 1), piece.number, None, piece.of):
+            # some editors begin a file with it
+            yield f"row {row}", line.removeprefix(codecs.BOM_UTF8) if row == 1 else line
+        return
+    size = file.seek(0, os.SEEK_END)
+    start, end = (size * (piece.number + behind) // piece.of for behind in (0, 1))
+    file.seek(max(start - 1, 0))
+    if start:
+        file.readline()  # what begins in front of the piece is another one's
+    for row in itertools.count(1):
+        if file.tell() >= end or not (line := file.readline()):
+            return
+        first = row == 1 and not start
+        yield f"row {row} behind byte {start}", line.removeprefix(codecs.BOM_UTF8) if first else line
+
+
+def _parse(line: bytes, where: str) -> _Object:
+    text = _decode(line, where)
     try:
         pairs = json.loads(text, object_pairs_hook=_Object)
     except RecursionError:
-        raise ValueError(f"row {row} nests too deep") from None
+        raise ValueError(f"{where} nests too deep") from None
     except ValueError as error:  # also of integers with thousands of digits
-        raise ValueError(f"row {row} is no JSON ({error}): give one object a line") from None
+        raise ValueError(f"{where} is no JSON ({error}): give one object a line") from None
     if not isinstance(pairs, _Object):
-        raise ValueError(f'row {row} is {_kind(pairs)}: give one object a line, such as {{"text": "..."}}')
+        raise ValueError(f'{where} is {_kind(pairs)}: give one object a line, such as {{"text": "..."}}')
     return pairs
 
 
-def _read_parquet(file: BinaryIO, column: str) -> Iterator[str]:
+def _read_parquet(file: BinaryIO, column: str, piece: Piece = WHOLE) -> Iterator[str]:
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
@@ -96,11 +129,21 @@ def _read_parquet(file: BinaryIO, column: str) -> Iterator[str]:
         if not _holds_text(kind):
             others = [field.name for field in schema if _holds_text(field.type)]
             raise ValueError(_no_text(f"column {column!r}", one_line(str(kind)), others))
-        batches = table.iter_batches(ROWS, columns=[column], use_threads=False)
+        start, end = (table.metadata.num_rows * (piece.number + behind) // piece.of for behind in (0, 1))
+        groups, before = _groups(table.metadata, start, end)
+        batches = table.iter_batches(ROWS, row_groups=groups, columns=[column], use_threads=False)
         values = (value for batch in batches for value in _as_bytes(batch.column(column)))
-        for row, value in enumerate(values, 1):
+        for row, value in enumerate(itertools.islice(values, start - before, end - before), start + 1):
             if value is not None:
                 yield _decode(value, f"row {row}: column {column!r}")
+
+
+def _groups(metadata: Any, start: int, end: int) -> tuple[list[int], int]:
+    """The row groups of a parquet that hold its rows `start` to `end`, and how many rows stand in front of them."""
+    counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    ends = list(itertools.accumulate(counts))
+    groups = [group for group, last in enumerate(ends) if last > start and last - counts[group] < end]
+    return groups, ends[groups[0]] - counts[groups[0]] if groups else start
 
 
 def _holds_text(kind: Any) -> bool:
@@ -152,7 +195,7 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-READERS: dict[str, Callable[[BinaryIO, str], Iterator[str]]] = {
+READERS: dict[str, Callable[[BinaryIO, str, Piece], Iterator[str]]] = {
     ".txt": _read_txt,
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,

@@ -20,6 +20,11 @@ BEGIN;
 LARGEST = 900_000_000  # SQLite keeps no more than 1e9 bytes in a row
 
 
+def document_digest(data: bytes, seed: int) -> bytes:
+    """SHA-256 of a document with a seed, by which a shelf knows it."""
+    return hashlib.sha256(f"{seed}:".encode() + data).digest()
+
+
 class Shelf:
     """Parts by name, each a sequence of documents; no document is in two parts, or twice in one.
 
@@ -50,7 +55,7 @@ class Shelf:
         data = text.encode()
         if len(data) > LARGEST:
             raise ValueError(f"a document of {len(data)} bytes is too large: split it into some of {LARGEST} at most")
-        digest = hashlib.sha256(f"{self._seed}:".encode() + data).digest()
+        digest = document_digest(data, self._seed)
         row = (self._added + 1, digest, part, len(data))
         if not self._database.execute("INSERT OR IGNORE INTO documents VALUES (?, ?, ?, ?)", row).rowcount:
             return False

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -43,10 +43,18 @@ def find_files(config: DataConfig) -> Sources:
         return {"text": _speeches(), "code": _standard_library()}
     named = {f"data.holdouts.{name}": globs for name, globs in config.holdouts.items()}
     named |= {f"data.calibration.{name}": globs for name, globs in config.calibration.items()}
-    named["data.train"] = config.train
-    if config.source == "hub":
-        return {key: [shard for asked in sets for shard in find_shards(asked, key)] for key, sets in named.items()}
-    return {key: [path for pattern in globs for path in _match(pattern, key)] for key, globs in named.items()}
+    found = {key: _find(config.source, asked, key) for key, asked in named.items()}
+    return {**found, **find_training(config)}
+
+
+def find_training(config: DataConfig) -> Sources:
+    """The files of training documents alone; raises as `find_files` does."""
+    return {part.key: _find(part.source, part.train, part.key) for part in config.parts}
+
+
+def _find(source: str, asked: Sequence[str], key: str) -> Sequence[Path | str]:
+    find: Callable[[str, str], Sequence[Path | str]] = find_shards if source == "hub" else _match
+    return [file for name in asked for file in find(name, key)]
 
 
 def stamp(sources: Sources) -> Stamp:

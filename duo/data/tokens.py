@@ -106,10 +106,14 @@ def pack(tokenizer: Tokenizer, documents: Iterable[str], length: int) -> Iterato
         rest = rest[whole:]
 
 
-def encode(tokenizer: Tokenizer, documents: Iterable[str]) -> Iterator[np.ndarray]:
-    """The tokens of documents one after another, an end token behind each, many at a time, as `TOKEN`."""
+def encode(tokenizer: Tokenizer, documents: Iterable[str], at_once: int = CHARACTERS) -> Iterator[np.ndarray]:
+    """The tokens of documents one after another, an end token behind each, many at a time, as `TOKEN`.
+
+    Args:
+        at_once: characters of text, about, that are read and tokenized at a time.
+    """
     end, spelled, byte_V = _facts(tokenizer)
-    for chunk in _chunks(_marked(tokenizer, documents)):
+    for chunk in _chunks(_marked(tokenizer, documents), at_once):
         texts = [text for text, _ in chunk]
         encode_all = tokenizer.encode_batch_fast if spelled else tokenizer.encode_batch  # the fast one knows no places
         found = []
@@ -181,14 +185,14 @@ def _marked(tokenizer: Tokenizer, documents: Iterable[str]) -> Iterator[tuple[st
         yield last, True
 
 
-def _chunks(items: Iterable[tuple[str, bool]]) -> Iterator[list[tuple[str, bool]]]:
-    """Lists of pieces that hold about `CHARACTERS` together."""
+def _chunks(items: Iterable[tuple[str, bool]], at_once: int) -> Iterator[list[tuple[str, bool]]]:
+    """Lists of pieces that hold about so many characters together."""
     chunk: list[tuple[str, bool]] = []
     held = 0
     for item in items:
         chunk.append(item)
         held += len(item[0])
-        if held >= CHARACTERS:
+        if held >= at_once:
             yield chunk
             chunk, held = [], 0
     if chunk:

@@ -32,7 +32,7 @@ from duo.routing.source import source_digest
 from duo.stages.cache import Made
 from duo.stages.compare import seeded_recipes
 from duo.stages.output import load_finished
-from duo.stages.publish import About, check_about, copy_published, find_published, open_store, publish
+from duo.stages.publish import About, check_about, check_kept, copy_published, find_published, open_store, publish
 from duo.stages.score import baseline_recipes, score_row, with_subset_for_searches
 from duo.stages.source import BackboneSource, backbone_source
 from duo.stages.stage3 import train_or_load
@@ -84,6 +84,7 @@ class Submission:
         recipe = with_subset_for_searches(recipe)
         chosen = _choose(_candidates(recipe, result), rows)
         source = backbone_source(recipe)
+        check_kept(recipe.data)
         check_about(self._about(recipe, source))  # before the checks, which take minutes
         data, device = source.open_data(self.cache), join_world(recipe.trainer)
         added: list[str | None] = []

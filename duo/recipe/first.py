@@ -97,6 +97,10 @@ FIRST: dict[str, Any] = {
     "task_path": None,
     "limit": None,
     "shots": None,
+    "data.stream": False,
+    "data.mix": {},
+    "data.lanes": 16,
+    "data.shuffle": 4096,
 }
 
 NOW_CALLED: dict[str, str] = {}
@@ -111,6 +115,8 @@ NO_IDENTITY = {
     "cache",
     "leaderboard.store",
     "data.trust",
+    "data.workers",
+    "data.prepare",
     "stage1.log_every",
     "stage1.checkpoint_every",
     "stage3.log_every",
@@ -134,6 +140,7 @@ WHOLE = (
     "trainer",
     "data.holdouts",
     "data.calibration",
+    "data.mix",
     "compare.rows",
     "compare.over",
     "compare.knowledge",

@@ -15,6 +15,7 @@ from safetensors.numpy import save
 
 import duo
 from duo.backbone import Backbone, BackboneConfig
+from duo.data.config import DataConfig
 from duo.data.datamodule import TextData
 from duo.data.token_text import spells_text
 from duo.recipe.sections import LeaderboardConfig
@@ -116,6 +117,15 @@ def find_published(store: Store, backbone: Backbone, data: TextData) -> str | No
     return next((digest for digest, found in store.sound("backbones", identity) if found == ours), None)
 
 
+def check_kept(config: DataConfig) -> None:
+    """Raises ValueError where the tokens that a backbone is trained on are not all there to be published with it."""
+    if config.stream:
+        raise ValueError(
+            "data.stream=true keeps no tokens, and a leaderboard takes backbones with all tokens that they trained "
+            "on: train one without it"
+        )
+
+
 def publish(store: Store, backbone: Backbone, weights: Path, data: TextData, about: About) -> str:
     """Adds a backbone with its tokens, of all splits; returns the backbone's digest.
 
@@ -127,6 +137,7 @@ def publish(store: Store, backbone: Backbone, weights: Path, data: TextData, abo
         ValueError: a field of `about` is not what it should be; nothing is added.
     """
     check_about(about)
+    check_kept(data.config)
     if not spells_text(data.tokenizer):
         raise ValueError(
             "the tokenizer changes texts, so that its tokens do not say how many bytes they stand for: a leaderboard "

@@ -36,6 +36,7 @@ PRIVATE = (
     "leaderboard=",
     "leaderboard.store=",
     "data.train=",
+    "data.mix",
     "data.tokenizer=",
     "task_path=",
     "data.holdouts",
