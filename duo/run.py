@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from duo.recipe import Recipe, load, recipes
+from duo.recipe import Recipe, load, recipes, short_name
 from duo.recipe.help import settings, summary
 from duo.report.command import run_command
 from duo.report.messages import messages
@@ -44,8 +44,8 @@ def main(arguments: Sequence[str]) -> int:
         recipe = load(name, [argument for argument in arguments if argument not in named])
         command = shlex.join(["python", "-m", "duo.run", *arguments])
         if recipe.report.names:
-            return int(bool(report(recipe, Path(name).stem, command).failed))
-        run(recipe, Path(name).stem, command)
+            return int(bool(report(recipe, short_name(name), command).failed))
+        run(recipe, short_name(name), command)
         return 0
 
     return run_command(work)
@@ -153,6 +153,7 @@ def show_help() -> int:
     console.print(f"{USAGE}\n\nRecipes (NAME, or the path of a YAML file):")
     for name, path in recipes().items():
         console.print(f"  {name:24} {summary(path)}")
+    console.print("\nscale=NAME runs a recipe at one of its own scales (those of the paper have one: tiny).")
     console.print("\nRouters (router.name=NAME) and their options (router.OPTION=VALUE):")
     for name in registry.available():
         console.print(f"  {name:24} {registry.signature(name)}")

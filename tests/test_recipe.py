@@ -130,7 +130,7 @@ def test_a_misspelt_key_is_answered_with_the_right_one(key, at):
         ("tiny", ["data.seed=-1"], "data.seed=-1"),
         ("tiny", ["stage3.batch_size=0"], "stage3.batch_size=0"),
         ("tiny", ["backbone.norm_epsilon=-1"], "backbone.norm_epsilon=-1"),
-        ("tiny", ["trainer.logger=csv"], "true or false"),
+        ("tiny", ["trainer.logger=csv"], "true, false or a tracker"),
         ("tiny", ["budget.big"], "write key=value"),
         ("tiny", ["data.train=[*.txt]"], "quote the value"),
         ("tiny", ["output=${oc.env:HOME}"], "interpolation"),

@@ -60,7 +60,9 @@ def token_flops(
     return config.layers * _key_value_flops(config) + attention + ffn + _head_flops(config)
 
 
-def tree_flops(config: BackboneConfig, attended: int, small: int, big: int, leaves: int, position: Tensor) -> float:
+def tree_flops(
+    config: BackboneConfig, attended: float, small: float, big: float, leaves: float, position: Tensor
+) -> float:
     """FLOPs of a search that evaluates so many parts, each on tokens at these positions (any shape)."""
     attention = _key_value_flops(config) + _attention_flops(config, position)
     ffn = small * ffn_flops(config, config.small) + big * ffn_flops(config, config.big)

@@ -58,6 +58,8 @@ class DataConfig:
     """Tokens of a sequence (T); documents are packed into T+1, the last one only as a label."""
     batch_size: int = 16
     """Sequences per optimizer step, over all devices and accumulation."""
+    eval_batch_size: int | None = None
+    """Sequences of a batch in calibration and evaluation, on each device (null: batch_size)."""
     train_bytes: int = 0
     """Bytes of training text to use, whole documents (0: all)."""
     train_tokens: int = 0
@@ -98,6 +100,8 @@ class DataConfig:
         for name in AT_LEAST_1:
             if getattr(self, name) < 1:
                 raise ValueError(f"data.{name}={getattr(self, name)} must be at least 1")
+        if self.eval_batch_size is not None and self.eval_batch_size < 1:
+            raise ValueError(f"data.eval_batch_size={self.eval_batch_size} must be at least 1, or null")
         # builtin cuts its hold-outs out of what trains: all would leave nothing; a hub's documents may have no end
         least, least_train = int(self.source != "files"), int(self.source == "hub" and not self.stream)
         for name, smallest in (
@@ -147,6 +151,11 @@ class DataConfig:
     def first_tokens(self) -> int:
         """Training tokens that are prepared beforehand; 0: all."""
         return self.train_tokens or FIRST_TOKENS * self.stream
+
+    @property
+    def evaluated_at_once(self) -> int:
+        """Sequences of a batch in calibration and evaluation."""
+        return self.eval_batch_size or self.batch_size
 
     def taken(self, kind: str) -> Taken:
         """What a split of `holdouts` or of `calibration` takes."""

@@ -117,20 +117,21 @@ class TextData(L.LightningDataModule):
         """A hold-out's batches, every sequence once, document by document."""
         self.setup()
         split = f"holdouts.{name}"
-        return Batches(np.arange(self._splits[split].num_rows), self.config.batch_size, self._batch_of(split))
+        return Batches(np.arange(self._splits[split].num_rows), self.config.evaluated_at_once, self._batch_of(split))
 
     def subset(self, name: str, whole: bool = False) -> Batches:
         """The part of a hold-out that searches are scored on: first tokens (or all) of sequences of many documents."""
         split = f"holdouts.{name}"
         rows = subset_rows(self.documents(split), self.config.subset_sequences)
         return Batches(
-            rows, self.config.batch_size, self._batch_of(split, None if whole else self.config.subset_tokens)
+            rows, self.config.evaluated_at_once, self._batch_of(split, None if whole else self.config.subset_tokens)
         )
 
     def calibration_set(self, name: str) -> Batches:
         """A calibration set's batches, every sequence once; the first ones are of as many documents as possible."""
         split = f"calibration.{name}"
-        return Batches(spread_rows(self.documents(split)), self.config.batch_size, self._batch_of(split))
+        rows = spread_rows(self.documents(split))
+        return Batches(rows, self.config.evaluated_at_once, self._batch_of(split))
 
     def train_dataloader(self) -> Stream:
         """As many batches as the trainer has steps (without a limit: one pass over the data; of a stream, no end)."""

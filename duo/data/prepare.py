@@ -30,7 +30,7 @@ HELD = "held.json"  # digests of documents that train nothing
 SETTLED = 2_000_000_000  # ns after which another change of a file has another time on every file system
 # documents and tokenizer stand in the digest themselves; the others are applied when tokens are read
 NOT_PREPARED = {"train", "holdouts", "calibration", "batch_size", "subset_sequences", "subset_tokens", "trust"}
-NOT_PREPARED |= {"tokenizer", "mix", "workers", "prepare", "lanes", "shuffle"}
+NOT_PREPARED |= {"tokenizer", "eval_batch_size", "mix", "workers", "prepare", "lanes", "shuffle"}
 LATER = {"train_tokens": 0, "stream": False}
 """Settings that no digest holds where they say what was so before they existed."""
 

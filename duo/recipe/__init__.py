@@ -11,8 +11,8 @@ pretrained  a pretrained model's shape, as a recipe's values
 help        every setting with its default and its sentence
 """
 
-from duo.recipe.read import recipes
+from duo.recipe.read import recipes, short_name
 from duo.recipe.renamed import OldKey
 from duo.recipe.schema import Recipe, build, digest, load, name_group
 
-__all__ = ["OldKey", "Recipe", "build", "digest", "load", "name_group", "recipes"]
+__all__ = ["OldKey", "Recipe", "build", "digest", "load", "name_group", "recipes", "short_name"]

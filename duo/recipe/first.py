@@ -101,6 +101,7 @@ FIRST: dict[str, Any] = {
     "data.mix": {},
     "data.lanes": 16,
     "data.shuffle": 4096,
+    "data.eval_batch_size": None,
 }
 
 NOW_CALLED: dict[str, str] = {}

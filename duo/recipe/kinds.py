@@ -52,6 +52,8 @@ def hint_of(owner: type, path: tuple[str, ...]) -> Any:
     """The type of the setting at a path of keys; Any where a router, or nobody, knows it."""
     if path[:2] in (("compare", "rows"), ("report", "parts")) and len(path) > 2:
         return str if path[3:] == ("base",) else hint_of(owner, path[3:])  # a row, a part are a recipe's changes
+    if path[:1] == ("scales",) and len(path) > 2:
+        return hint_of(owner, path[2:])  # and so is a scale
     if path[:2] == ("compare", "over") and len(path) > 3:
         try:
             return hint_of(owner, split_key(path[2]) + path[4:])

@@ -18,6 +18,8 @@ from duo.storage.files import expand
 
 ENDINGS = (".yaml", ".yml")
 MOST_BYTES = 4 << 20  # of a file: /dev/zero has no end
+DOCUMENTS = ("train", "holdouts", "calibration", "column")
+"""What `data` says of the documents of one source."""
 
 
 def recipes() -> dict[str, Path]:
@@ -28,15 +30,38 @@ def recipes() -> dict[str, Path]:
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
 
 
-def read(name: str, owner: type) -> dict[str, Any]:
+def short_name(name: str) -> str:
+    """What a recipe's runs are called, by its name or path.
+
+    >>> short_name("paper/stage1"), short_name("../mine/router.yaml")
+    ('paper-stage1', 'router')
+    """
+    return Path(name).stem if name.endswith(ENDINGS) else name.replace("/", "-")
+
+
+def read(name: str, owner: type, scale: str | None = None) -> dict[str, Any]:
     """A recipe's values over those of its `base`, and so on; the base `first` is the table of the first defaults.
 
     Args:
         owner: the config dataclass whose settings they are.
+        scale: name of one of the recipe's `scales`, whose values stand over all others.
 
     Raises:
-        ValueError: a file is missing, no YAML, or its own base.
+        ValueError: a file is missing, no YAML, or its own base, or there is no such scale.
     """
+    values = _read_layers(name, owner)
+    scales = values.pop("scales", {})
+    if not isinstance(scales, dict) or not all(isinstance(over, dict) for over in scales.values()):
+        raise ValueError(f"recipe {name}: scales must hold names, and each of them keys of the recipe")
+    if scale is None:
+        return values
+    if scale not in scales:
+        raise ValueError(f"recipe {name}: {unknown('scale', scale, scales)}")
+    return merge(values, scales[scale])
+
+
+def _read_layers(name: str, owner: type) -> dict[str, Any]:
+    """The values of a recipe and its bases, `scales` among them."""
     layers: list[dict[str, Any]] = []
     seen: dict[str, str] = {}
     while name != "first":
@@ -120,11 +145,14 @@ def nest(path: Sequence[str], value: Any) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Values over those of a base; another router leaves the base's router options behind."""
-    before, after = base.get("router"), over.get("router")
-    if isinstance(before, dict) and isinstance(after, dict):
-        name = before.get("name")
-        base = base if after.get("name", name) == name else base | {"router": {}}
+    """Values over those of a base; another router leaves the base's options behind, another source its documents."""
+    for section, names, left in (("router", "name", None), ("data", "source", DOCUMENTS)):
+        before, after = base.get(section), over.get(section)
+        if isinstance(before, dict) and isinstance(after, dict):
+            name = before.get(names)
+            if after.get(names, name) != name:
+                stays = {} if left is None else {key: value for key, value in before.items() if key not in left}
+                base = base | {section: stays}
     return overlay(base, over)
 
 

@@ -214,13 +214,15 @@ def digest(data: Any) -> str:
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe by name or path, with `key=value` overrides.
+    """A recipe by name or path, with `key=value` overrides; `scale=NAME` is one of its own scales.
 
     Raises:
         OldKey: a key has the name that it had in an older duo.
         ValueError: an unknown recipe, key, router or option (the nearest ones are named), or an impossible value.
     """
-    return build(merge(read(name, Recipe), parse_overrides(overrides, Recipe)))
+    values = parse_overrides(overrides, Recipe)
+    scale = values.pop("scale", None)
+    return build(merge(read(name, Recipe, None if scale is None else str(scale)), values))
 
 
 @lru_cache(1)

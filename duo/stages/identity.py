@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from duo.backbone import FORMAT, Backbone
 from duo.backbone.pretrained import files_digest, find_folder
 from duo.data.datamodule import TextData
@@ -40,6 +42,11 @@ def row_digest(recipe: Recipe, router: Made[Router]) -> str:
     return digest(
         [router.digest, recipe.identity(*SUBSET), module_digest(evaluate.__module__, score_prediction.__module__)]
     )
+
+
+def describe(recipe: Recipe) -> dict[str, Any]:
+    """What a tracker says of a training beside its data and weights."""
+    return {"recipe": recipe.settings, "digest": recipe.digest}
 
 
 def learns(*modules: Router | Backbone) -> bool:

@@ -19,7 +19,7 @@ from duo.routing.router import Router
 from duo.routing.trial import Trial
 from duo.routing.uniform import STAGE_1
 from duo.stages.cache import Made, finish, hold, load
-from duo.stages.identity import backbone_digest
+from duo.stages.identity import backbone_digest, describe
 from duo.stages.pretrained import first_weights, with_tokenizer
 from duo.storage.processes import agree
 from duo.storage.weights import weights_digest
@@ -119,7 +119,8 @@ class TrainedBackbone:
         parameters = sum(backbone.parameter_counts().values())
         log.info("stage 1  training a backbone of %s parameters in %s", f"{parameters:,}", folder)
         module = DuoModule(backbone, coin, stage, recipe.backbone.seed, STAGE_1)
-        fit(module, data, folder, "stage 1", recipe.trainer)
+        about = {"backbone": self.identity(data), "tokens": data.digests.train, **describe(recipe)}
+        fit(module, data, folder, "stage 1", recipe.trainer, about)
         backbone.requires_grad_(True)
 
 

@@ -17,7 +17,7 @@ from duo.routing.router import Router
 from duo.routing.trial import Trial
 from duo.routing.uniform import CALIBRATE, STAGE_3
 from duo.stages.cache import Made, finish, hold, load
-from duo.stages.identity import learns, router_digest
+from duo.stages.identity import describe, learns, router_digest
 from duo.stages.source import BackboneSource
 from duo.storage.processes import agree, is_chief
 from duo.storage.weights import save_weights, weights_digest
@@ -78,7 +78,8 @@ def _train(recipe: Recipe, router: Router, backbone: Made[Backbone], data: TextD
         log.info("stage 3  training router %s at %s in %s", recipe.router["name"], recipe.spec.budget, folder)
         module = DuoModule(backbone.module, router, recipe.stage3, recipe.seed, STAGE_3)
         size = recipe.stage3.batch_size or recipe.data.batch_size
-        fit(module, data.shuffled(recipe.seed, size), folder, "stage 3", recipe.trainer)
+        about = {"backbone": backbone.digest, "tokens": data.digests.whole, "router": folder.name, **describe(recipe)}
+        fit(module, data.shuffled(recipe.seed, size), folder, "stage 3", recipe.trainer, about)
 
 
 def _train_elsewhere(recipe: Recipe, router: Router, backbone: Made[Backbone], data: TextData) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from duo.backbone import Backbone
+from duo.backbone import MODULES, Backbone
 from duo.data.batch import Batch
 from duo.routing.meter import Meter
 from duo.routing.registry import blame, describe, hint
@@ -19,6 +21,36 @@ from duo.routing.trial import Trial
 from duo.routing.uniform import TRAIN
 from duo.storage.weights import check_finite
 from duo.training.config import TrainingConfig
+
+
+@contextmanager
+def _listening(backbone: Backbone, weights: list[Tensor], listens: bool) -> Iterator[None]:
+    """Keeps the weights of the passes that are made inside."""
+    if not listens:
+        yield
+        return
+    # no longer than this: evaluation refuses backbones that hooks hang on
+    handle = backbone.register_forward_hook(lambda _, __, run: weights.append(run.weight_BTLM.detach()))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def shares_of(weight_BTLM: Tensor, layers: Sequence[int]) -> dict[str, Tensor]:
+    """Mean weight of each module, over all layers and by layer, as curves.
+
+    >>> shares = shares_of(torch.tensor([[[[0.0, 1, 0], [0, 0, 1]]]]), layers=[1, 2])
+    >>> float(shares["share/big"]), float(shares["layer_02/big"])
+    (0.5, 1.0)
+    """
+    share_LM = weight_BTLM.float().mean((0, 1))
+    whole = {f"share/{module}": share for module, share in zip(MODULES, share_LM.mean(0), strict=True)}
+    return whole | {
+        f"layer_{layer:02}/{module}": share
+        for layer, share_M in zip(layers, share_LM, strict=True)
+        for module, share in zip(MODULES, share_M, strict=True)
+    }
 
 
 class DuoModule(L.LightningModule):
@@ -62,7 +94,9 @@ class DuoModule(L.LightningModule):
             step=step,
             meter=Meter(enabled=False),
         )
-        with blame(self.router, "loss"):
+        # at 5 to 10 steps a second Lightning's logging costs time
+        shown, weights = (step + 1) % self.config.log_every == 0, list[Tensor]()
+        with blame(self.router, "loss"), _listening(self.backbone, weights, shown):
             loss = self.router.loss(trial)
             if loss.numel() != 1:
                 raise ValueError(f"the loss must be one number, not of shape {tuple(loss.shape)}")
@@ -70,9 +104,10 @@ class DuoModule(L.LightningModule):
                 raise ValueError("the loss depends on no parameter")
         self._losses.append(loss.detach().reshape(()))
         self._mean_loss.update(self._losses[-1])
-        if (step + 1) % self.config.log_every == 0:  # at 5 to 10 steps a second Lightning's logging costs time
+        if shown:
             self.log("loss", self._mean_loss.compute(), prog_bar=True)
             self.log("learning_rate", self._learning_rate())
+            self.log_dict(shares_of(weights[-1], self.backbone.routed) if weights else {})
             self._mean_loss.reset()
         return loss
 

@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from duo.routing.registry import unknown
+from duo.training.loggers import check_name
 
 STEPS, EVERY = "stage1.steps and stage3.steps", "stage1.checkpoint_every and stage3.checkpoint_every"
 NOT_FOR_TRAINER = {
@@ -33,7 +34,7 @@ def check_trainer(options: dict[str, Any]) -> None:
             raise ValueError(
                 unknown("argument of lightning.Trainer:", f"trainer.{key}", [f"trainer.{name}" for name in known])
             )
-        if key == "logger" and not isinstance(value, bool):
-            raise ValueError(f"trainer.logger={value!r} must be true or false")
+        if key == "logger":
+            check_name(value)
         if key == "precision" and str(value).startswith("16"):
             raise ValueError(f"trainer.precision={value!r} scales gradients: use bf16-mixed, which needs no scaling")

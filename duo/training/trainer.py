@@ -7,7 +7,9 @@ import io
 import logging
 import signal
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import lightning as L
@@ -15,7 +17,6 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -25,7 +26,7 @@ from duo.storage.files import replacing
 from duo.storage.signals import Stopped, waiting
 from duo.training.callbacks import Bar, StopWhenAsked, TokensPerSecond
 from duo.training.lightning_module import DuoModule
-from duo.training.tensorboard import TensorBoard
+from duo.training.loggers import check_installed, loggers_of
 
 
 def quieten() -> None:
@@ -44,8 +45,10 @@ def join_world(options: dict[str, Any]) -> torch.device:
         options: arguments of `lightning.Trainer` that a recipe gives.
 
     Raises:
-        ValueError: it has no such device, or the environment says that this is another process than Lightning finds.
+        ValueError: it has no such device or tracker, or the environment says that this is another process than
+            Lightning finds.
     """
+    check_installed(options)
     trainer = trainer_of(options)
     _check_environment(trainer)
     processes.join(trainer.global_rank)
@@ -87,14 +90,19 @@ def _check_environment(trainer: L.Trainer) -> None:
         )
 
 
-def fit(module: DuoModule, data: L.LightningDataModule, folder: Path, title: str, options: dict[str, Any]) -> None:
+def fit(
+    module: DuoModule, data: L.LightningDataModule, folder: Path, title: str, options: dict[str, Any],
+    about: Mapping[str, Any] = MappingProxyType({}),
+) -> None:  # fmt: skip
     """Trains for `module.config.steps` optimizer steps, from the last checkpoint in `folder` if there is one.
 
-    Leaves logs in `folder/logs` (CSV, one version per start) and `folder/tensorboard`, and `folder/last.ckpt`.
+    Leaves logs in `folder/logs` (CSV, one version per start), `folder/tensorboard` and with the tracker that options
+    name, and `folder/last.ckpt`.
 
     Args:
         title: shown at the progress bar.
-        options: arguments of `lightning.Trainer`; `logger` may be true or false.
+        options: arguments of `lightning.Trainer`; `logger` may be true, false, or a tracker's name.
+        about: what a tracker says of the run: recipe and digests.
 
     Raises:
         ValueError: the checkpoint cannot be read.
@@ -111,11 +119,7 @@ def fit(module: DuoModule, data: L.LightningDataModule, folder: Path, title: str
         )
     )
     options = {"enable_model_summary": False, **options}
-    if options.pop("logger", True):
-        # flushed at once: a killed run keeps its curve
-        options["logger"] = [CSVLogger(folder, "logs", flush_logs_every_n_steps=1), TensorBoard(folder / "tensorboard")]
-    else:
-        options["logger"] = False
+    options["logger"] = loggers_of(options.get("logger", True), folder, title, about)
     try:
         with waiting() as asked:
             # default_root_dir: Lightning looks there for checkpoints that nobody named
