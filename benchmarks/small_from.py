@@ -21,7 +21,7 @@ from torch import Tensor
 from duo import Backbone, Budget, Gate, Router, Spec, Trial, recipe, replay
 from duo.backbone import BIG, SMALL
 from duo.data import TextData
-from duo.routing.calibration import climb_to_fixed
+from duo.routing.climb import climb_to_fixed
 from duo.routing.loss import run_loss
 from duo.routing.meter import Meter
 from duo.stages.cache import default_cache
@@ -56,7 +56,7 @@ class Bench:
         """Mean losses on the hold-outs, under each kind of routes."""
         held = self.trials(self.data.holdouts, "holdout")
         count_M = torch.tensor(self.half.budget).long()
-        fixed_L = climb_to_fixed(self.trials(self.data.calibration, "calibration_set"), count_M, FIXED_TOKENS)
+        (fixed_L,) = climb_to_fixed(self.trials(self.data.calibration, "calibration_set"), count_M[None], FIXED_TOKENS)
         layers = self.half.layers
         patterns = {"best fixed": fixed_L, "all small": torch.full((layers,), SMALL)}
         found = {"all big": self._mean(held, lambda trial: _follow(trial, torch.full((layers,), BIG)))}

@@ -14,6 +14,8 @@ from duo.search import draw_patterns, expected_loss
 from duo.search.patterns import counts_of
 from routers.candidates import Candidates
 
+SELF = "self"  # as teacher: the backbone that is routed
+
 
 class Advised(Router):
     """Routes by the loss that another prediction expects of every candidate: no labels, many passes.
@@ -24,7 +26,8 @@ class Advised(Router):
     Args:
         spec: layers, width and budget.
         teacher: digest of a published backbone (of the store that DUO_LEADERBOARD_STORE names, else duo's own), whose
-            prediction under all big modules advises; null: the backbone's own, averaged over candidates.
+            prediction under all big modules advises; `self`: the backbone's own under all big; null: its own, averaged
+            over candidates.
         patterns: candidates (of each count, if the budget is fractional), drawn at random, to average over.
         search: `exact` (enumeration), or for deep models `local` or `beam`, as of `oracle`; null: exact, or where there
             are too many patterns to list them, local.
@@ -45,7 +48,7 @@ class Advised(Router):
         self.teacher = teacher
         drawn = [] if teacher else [draw_patterns(count_M, patterns) for count_M in count_CM]
         self.register_buffer("pattern_PL", torch.cat([torch.empty(0, spec.layers, dtype=torch.long), *drawn]))
-        if teacher:
+        if teacher and teacher != SELF:
             _open(teacher)  # a teacher that is not there is told before any work
 
     def calibrate(self, trials: Sequence[Trial]) -> None:
@@ -65,8 +68,10 @@ class Advised(Router):
         """
         if self.teacher is None:
             return trial.prediction(self.pattern_PL)
-        backbone = _teacher_of(self.teacher, trial)
         with torch.no_grad():
+            if self.teacher == SELF:
+                return trial.run(_all_big).logits_BTV.softmax(-1)
+            backbone = _teacher_of(self.teacher, trial)
             return backbone(trial.tokens_BT, _all_big).logits_BTV.softmax(-1)
 
     def predict(self, trial: Trial) -> Tensor:

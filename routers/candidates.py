@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from duo import Counts, Trial
-from duo.routing.calibration import climb
+from duo.routing.climb import start_patterns
 from duo.routing.compose import even_patterns
 from duo.search import METHODS
 from duo.search.patterns import can_list, check_listed, patterns_with
-
-START_TOKENS = 512  # of each calibration set, to find the start patterns of an approximate search on
 
 
 class Candidates(nn.Module):
@@ -55,7 +52,7 @@ class Candidates(nn.Module):
     def calibrate(self, trials: Sequence[Trial]) -> None:
         """Finds where an approximate search starts."""
         if self.method:
-            self.start_CL.copy_(torch.stack([climb(trials, start_L, START_TOKENS) for start_L in self.start_CL]))
+            self.start_CL.copy_(start_patterns(trials, self.count_CM))
 
     def best(self, trial: Trial, wanted: Counts | Tensor, context: str = "committed", **about: Any) -> Tensor:
         """route_BTL that spends what is wanted; `about` as in `Trial.search`."""

@@ -116,6 +116,16 @@ def test_every_token_takes_the_candidate_of_the_lowest_loss_that_the_teacher_exp
     assert router.predict(trial).allclose(big(teacher, trial.tokens_BT).log_softmax(-1), atol=1e-5)
 
 
+def test_the_backbones_own_prediction_under_all_big_advises_without_any_store():
+    backbone, trial = toy_backbone(), trial_of()
+    router = Advised(SPEC, teacher="self")
+    own_BTV = big(backbone, trial.tokens_BT).softmax(-1)
+    assert routes_of(router, trial).equal(best_for(own_BTV, backbone, trial.tokens_BT))
+    assert router.predict(trial).exp().allclose(own_BTV, atol=1e-5)
+    assert not trial.meter.labels_consulted
+    assert not router.state_dict()
+
+
 def test_without_a_teacher_the_average_of_the_backbones_own_candidates_advises():
     backbone, trial = toy_backbone(), trial_of()
     router = Advised(SPEC)

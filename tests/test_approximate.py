@@ -1,14 +1,16 @@
 """Beam and local search against enumeration and against replays."""
 
+import itertools
+
 import pytest
 import torch
 from conftest import backbone_of, pass_flops, random_route, random_tokens, toy_backbone
 
 from duo import Budget, Spec, Trial, replay
-from duo.routing.calibration import climb, mean_losses
+from duo.routing.climb import climb, mean_losses
 from duo.routing.loss import token_loss
 from duo.search import entropy, patterns_of
-from duo.search.patterns import pattern_codes, swaps
+from duo.search.patterns import pattern_codes
 from routers.oracle import Oracle
 
 LAYERS = 5
@@ -32,6 +34,16 @@ def starts_of(budget, layers=LAYERS):
     patterns = patterns_of(layers, budget)
     code_P = pattern_codes(patterns)
     return torch.stack([patterns[code_P == code][0] for code in code_P.unique()])
+
+
+def swaps(pattern_L):
+    """The pattern, and every other one that exchanges the modules of two of its layers, (P, L)."""
+    found = [pattern_L]
+    for one, other in itertools.combinations(range(len(pattern_L)), 2):
+        if pattern_L[one] != pattern_L[other]:
+            found.append(pattern_L.clone())
+            found[-1][[one, other]] = pattern_L[[other, one]]
+    return torch.stack(found)
 
 
 def reference_of(trial, modules=(0, 1, 2)):

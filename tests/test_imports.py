@@ -8,7 +8,8 @@ from conftest import ROOT
 import duo
 
 ORDER = [  # a folder imports from its own line or from lines below, a command from all that stand below it
-    {"run", "cache", "convert", "difficulty", "generate", "leaderboard", "lm_eval", "plugins", "doctor", "kept", "plan"},
+    {"run", "cache", "convert", "difficulty", "generate", "leaderboard", "lm_eval", "plan", "plugins"}
+    | {"doctor", "kept"},
     {"report"},
     {"stages"},
     {"recipe", "testing"},

@@ -1,6 +1,8 @@
 """Numbers: what a router reaches, what it costs, and how sure that is.
 
 evaluate     scores a hold-out, or routes of it; decides what is within budget
+record       what one batch gave, kept while others are still searched
+foresee      how long a search will take
 decide       asks a router for its routes without labels, and what they cost
 size         how much a router holds
 timing       wall time beside all big, and whether the counted costs explain it

@@ -6,7 +6,7 @@ much less it loses under the oracle at a budget. The two differ: what no context
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +15,10 @@ from msgspec import Struct
 from torch import Tensor
 
 from duo.backbone import BIG, SMALL, Budget, Counts
-from duo.routing.calibration import climb
 from duo.routing.compose import even_patterns, replay
 from duo.routing.trial import Trial
 from duo.search.patterns import can_list, counts_of, patterns_with
 
-START_TOKENS = 512  # of each calibration set, to find the start patterns of a local search on
 TOP = 0.1  # share of the tokens, by small-model loss, that count as hard
 BOUND = 0.1  # nats: a potential below it counts as none
 PER_MILLION = (10, 100, 1_000, 10_000)  # edges of the table by frequency
@@ -69,12 +67,6 @@ def difficulty(trial: Trial, budget: Budget | Counts, start_CL: Tensor | None = 
     routes = torch.full_like(route_BTL, SMALL), torch.full_like(route_BTL, BIG), route_BTL
     small_BT, big_BT, oracle_BT = (trial.loss(trial.run(replay(route))) for route in routes)
     return Difficulty(small_BT, big_BT, oracle_BT, small_BT - oracle_BT, route_BTL)
-
-
-@torch.no_grad()
-def start_patterns(trials: Sequence[Trial], count_CM: Tensor) -> Tensor:
-    """Good fixed patterns of these counts, found on calibration trials: where a local search starts, (C, L)."""
-    return torch.stack([climb(trials, start_L, START_TOKENS) for start_L in even_patterns(count_CM)])
 
 
 class Losses(NamedTuple):

@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from duo.backbone import MODULES, PADDING, Backbone, Run
-from duo.backbone.flops import budget_flops, run_flops
-from duo.backbone.model import count_positions
+from duo.backbone import MODULES, Backbone
 from duo.data.batch import Batch
-from duo.evaluation.decide import Spent, asks_for_labels, decide, scored
+from duo.evaluation.decide import Spent, asks_for_labels, decide
 from duo.evaluation.intervals import Sequences, estimate_loss
+from duo.evaluation.record import Record, Shelf, record_of
 from duo.evaluation.score import Score, perplexity
 from duo.evaluation.timing import is_unexplained
 from duo.routing.compose import replay
-from duo.routing.loss import run_loss
 from duo.routing.registry import describe, hint
 from duo.routing.router import Router
-from duo.storage.processes import is_distributed
+from duo.storage.processes import rank_and_world
 
+NOWHERE = Shelf()
 OVERSPEND = 1.01  # a hold-out may cost this much of the budget's FLOPs
 
 
 @torch.no_grad()
-def evaluate(backbone: Backbone, router: Router, batches: Sequence[Batch], seed: int = 0) -> Score:
+def evaluate(
+    backbone: Backbone, router: Router, batches: Sequence[Batch], seed: int = 0, shelf: Shelf = NOWHERE
+) -> Score:
     """Routes, runs and scores every sequence once.
 
     For each batch the router answers with a gate, and the gate is run here, on a pass that the router does not see;
@@ -42,16 +43,18 @@ def evaluate(backbone: Backbone, router: Router, batches: Sequence[Batch], seed:
         router: put into eval mode.
         batches: sequences of one hold-out.
         seed: what `Trial.uniform` depends on.
+        shelf: batches whose records are there are not evaluated again, and those of the others are put there.
 
     Raises:
         ValueError: no batches, a backbone that hooks hang on, a gate that is not exactly one-hot, or whatever the
             router's code raises.
     """
-    rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if is_distributed() else (0, 1)
+    rank, world = rank_and_world()
     for with_labels in (False, True):
         # no distributed sampler: it fills up with repeats, which would be scored twice
         ours = itertools.islice(batches, rank, None, world)
-        parts = [_records(backbone, router, ours, seed, with_labels)]
+        place = shelf.part("with_labels" if with_labels else "without_labels")
+        parts = [_records(backbone, router, ours, seed, with_labels, place)]
         if world > 1:
             parts = parts * world
             torch.distributed.all_gather_object(parts, parts[0])
@@ -64,14 +67,23 @@ def evaluate(backbone: Backbone, router: Router, batches: Sequence[Batch], seed:
 
 
 def _records(
-    backbone: Backbone, router: Router, batches: Iterable[Batch], seed: int, with_labels: bool
-) -> list[_Record] | None:
+    backbone: Backbone, router: Router, batches: Iterable[Batch], seed: int, with_labels: bool, shelf: Shelf
+) -> list[Record] | None:
     """What the batches gave; None where the router asks for labels that it is not given."""
+    records = list[Record]()
+
+    def left() -> Iterator[Batch]:
+        for batch in batches:
+            if (kept := shelf.find(batch)) is None:
+                yield batch  # its record is there when the next one is asked for
+            else:
+                records.append(kept)
+
     try:
-        return [
-            _record(backbone, router, batch, run, spent)
-            for batch, run, spent in decide(backbone, router, batches, seed, with_labels)
-        ]
+        for batch, run, spent in decide(backbone, router, left(), seed, with_labels):
+            records.append(record_of(backbone, router, batch, run, spent))
+            shelf.keep(batch, records[-1])
+        return records
     except ValueError as error:
         if with_labels or not asks_for_labels(error):
             raise
@@ -95,43 +107,11 @@ def score_routes(
     for batch, (route_BTL, spent) in zip(batches, decided, strict=True):
         batch = batch.to(device)
         run = backbone(batch.tokens_BT, replay(route_BTL.to(device)))
-        records.append(_record(backbone, router, batch, run, spent))
+        records.append(record_of(backbone, router, batch, run, spent))
     return _score(router, records, labels_consulted=False)
 
 
-class _Record(NamedTuple):
-    """One batch; per-sequence arrays, and sums over its scored tokens."""
-
-    sequence_B: np.ndarray
-    document_B: np.ndarray
-    loss_B: np.ndarray
-    tokens_B: np.ndarray
-    bytes: int
-    used_TLM: np.ndarray
-    flops: float
-    budget_flops: float
-    spent: Spent
-
-
-def _record(backbone: Backbone, router: Router, batch: Batch, run: Run, spent: Spent) -> _Record:
-    scored_BT, position_BT = scored(batch), count_positions(batch.tokens_BT)
-    labels_BT = batch.labels_BT.masked_fill(~scored_BT, PADDING)
-    weight_BTLM = run.weight_BTLM.double() * scored_BT[..., None, None]
-    budgeted = budget_flops(backbone.config, router.spec.budget, position_BT[scored_BT])
-    return _Record(
-        sequence_B=batch.sequence_B.cpu().numpy(),
-        document_B=batch.document_B.cpu().numpy(),
-        loss_B=run_loss(run, labels_BT).double().sum(1).cpu().numpy(),
-        tokens_B=scored_BT.sum(1).cpu().numpy(),
-        bytes=int(batch.bytes_B.sum()),
-        used_TLM=weight_BTLM.sum(0).cpu().numpy(),
-        flops=float(run_flops(backbone.config, run.weight_BTLM, position_BT)[scored_BT].sum()),
-        budget_flops=budgeted * int(scored_BT.sum()),
-        spent=spent,
-    )
-
-
-def _score(router: Router, records: list[_Record], labels_consulted: bool) -> Score:
+def _score(router: Router, records: list[Record], labels_consulted: bool) -> Score:
     sequences, spent = _join(records), [record.spent for record in records]
     used_M, tokens = sequences.used_TLM.sum((0, 1)), int(sequences.tokens_B.sum())
     loss, bytes_of_text = float(sequences.loss_B.sum() / tokens), _total(records, "bytes")
@@ -167,7 +147,7 @@ def _score(router: Router, records: list[_Record], labels_consulted: bool) -> Sc
     return score.made_of(sequences)
 
 
-def _join(records: list[_Record]) -> Sequences:
+def _join(records: list[Record]) -> Sequences:
     """The sequences of all batches, in the order of their ids."""
     order = np.concatenate([record.sequence_B for record in records]).argsort(kind="stable")
     return Sequences(
@@ -179,5 +159,5 @@ def _join(records: list[_Record]) -> Sequences:
     )
 
 
-def _total(records: list[_Record], field: str) -> Any:
+def _total(records: list[Record], field: str) -> Any:
     return sum(getattr(record, field) for record in records)

@@ -10,6 +10,8 @@ from duo.backbone.pretrained import find_json, shape_of_model
 
 OURS = {"small", "skip_scope"}
 """What no model says of a backbone."""
+SHAPE = {field.name for field in fields(BackboneConfig)} - OURS
+"""What its config.json says."""
 
 
 def with_shape(values: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def with_shape(values: dict[str, Any]) -> dict[str, Any]:
         return values
     defaults = {field.name: getattr(BackboneConfig(), field.name) for field in fields(BackboneConfig)}
     told = shape_of_model(find_json(model, "config.json"), f"backbone.pretrained={model}")
-    shape = {key: told.get(key, value) for key, value in defaults.items() if key not in OURS}
+    shape = {key: told.get(key, defaults[key]) for key in defaults if key in SHAPE}
     for key, value in shape.items():
         # the default too may stand beside it: a recipe over the first defaults, as a run keeps it, says all of them
         if str(section.get(key, value)) not in (str(value), str(defaults[key])):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import duo
 from duo.recipe.first import first_values
 from duo.recipe.kinds import check_kind, check_text, controls, hints_of, required, shown, split_key
+from duo.recipe.pretrained import SHAPE
 from duo.recipe.renamed import REMOVED, RENAMED, OldKey
 from duo.recipe.text import read_text, read_value
 from duo.routing.registry import unknown
@@ -18,8 +19,12 @@ from duo.storage.files import expand
 
 ENDINGS = (".yaml", ".yml")
 MOST_BYTES = 4 << 20  # of a file: /dev/zero has no end
-DOCUMENTS = ("train", "holdouts", "calibration", "column")
-"""What `data` says of the documents of one source."""
+LEFT_BEHIND: tuple[tuple[str, str, Container[str] | None], ...] = (
+    ("router", "name", None),
+    ("data", "source", ("train", "holdouts", "calibration", "column")),
+    ("backbone", "pretrained", SHAPE),
+)
+"""A section, the key that says whose its other values are, and which of them (None: all)."""
 
 
 def recipes() -> dict[str, Path]:
@@ -145,14 +150,11 @@ def nest(path: Sequence[str], value: Any) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Values over those of a base; another router leaves the base's options behind, another source its documents."""
-    for section, names, left in (("router", "name", None), ("data", "source", DOCUMENTS)):
+    """Values over those of a base; another router, source or model leaves behind what the base says of its own."""
+    for section, key, left in LEFT_BEHIND:
         before, after = base.get(section), over.get(section)
-        if isinstance(before, dict) and isinstance(after, dict):
-            name = before.get(names)
-            if after.get(names, name) != name:
-                stays = {} if left is None else {key: value for key, value in before.items() if key not in left}
-                base = base | {section: stays}
+        if isinstance(before, dict) and isinstance(after, dict) and after.get(key, before.get(key)) != before.get(key):
+            base = base | {section: {name: value for name, value in before.items() if left and name not in left}}
     return overlay(base, over)
 
 

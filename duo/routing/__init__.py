@@ -9,6 +9,7 @@ operators    what one operator costs
 products     formulas of those that multiply
 compose      small functions that routers are made of
 calibration  offsets that hold a router to its budget
+climb        good fixed patterns, where there are too many to list
 uniform      random numbers as a function of their purpose
 registry     routers by name, from every installed package
 source       what of a plugin runs, as a digest

@@ -1,23 +1,18 @@
-"""What is found on calibration data: offsets and prices that hold a router to its budget, and good fixed patterns."""
+"""What is found on calibration data: offsets and prices that hold a router to its budget."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from duo.backbone import BIG, MODULES, SKIP, SMALL, Budget, Counts, Gate
-from duo.routing.compose import even_patterns, one_hot
+from duo.routing.compose import one_hot
 from duo.routing.trial import Trial
-from duo.search.patterns import flips, promising_swaps, swaps
 
-FORMAT = 2  # raise it with every change of duo that alters trained or calibrated routers
+FORMAT = 3  # raise it with every change of duo that alters trained or calibrated routers
 UNDER = 0.005  # calibrated routes spend this share less than the budget, so that hold-outs stay within it
-SWAPS = 8  # of the most promising ones, tried in a round
-
-log = logging.getLogger(__name__)
 
 
 @torch.no_grad()
@@ -63,101 +58,6 @@ def bisect(spent: Callable[[float], float], most: float, low: float, high: float
         middle = (low + high) / 2
         low, high = (middle, high) if spent(middle) > most else (low, middle)
     return high
-
-
-def mean_losses(trials: Sequence[Trial], pattern_PL: Tensor, tokens: int) -> Tensor:
-    """mean_P: the loss in nats of every token following one pattern, averaged over the calibration sets.
-
-    Args:
-        trials: of one or more domains.
-        pattern_PL: the patterns.
-        tokens: of each domain; its first ones are taken.
-    """
-    losses: dict[str, list[tuple[float, Tensor]]] = {}
-    for trial in trials:
-        seen = losses.setdefault(trial.domain, [])
-        left, length = tokens - sum(tokens for tokens, _ in seen), trial.tokens_BT.shape[1]
-        if left > 0:
-            part = trial.part(-(-int(left) // length), length)
-            # context same is no shortcut here: under a fixed pattern earlier tokens do follow it
-            mean_P = part.search(pattern_PL, (), "same").mean_loss_P
-            assert mean_P is not None
-            seen.append((part.tokens_BT.numel(), mean_P))
-    sets = [
-        torch.stack([n * mean_P for n, mean_P in seen]).sum(0) / sum(n for n, _ in seen) for seen in losses.values()
-    ]
-    return torch.stack(sets).mean(0)  # sets count alike, whatever their sizes
-
-
-def climb(trials: Sequence[Trial], pattern_L: Tensor, tokens: int, near: Callable[[Tensor], Tensor] = swaps) -> Tensor:
-    """A fixed pattern whose loss nothing near it lowers, found from `pattern_L` on in at most as many rounds as layers.
-
-    Args:
-        trials: as in `mean_losses`.
-        pattern_L: where to start.
-        tokens: as in `mean_losses`.
-        near: a pattern, and those of the same counts that are tried in its place, (P, L); by default all swaps.
-    """
-    for _ in range(len(pattern_L)):
-        near_PL = near(pattern_L)
-        best = int(mean_losses(trials, near_PL, tokens).argmin())
-        pattern_L = near_PL[best]
-        if best == 0:
-            break
-    return pattern_L
-
-
-def climb_to_fixed(trials: Sequence[Trial], count_M: Tensor, tokens: int) -> Tensor:
-    """A good fixed pattern of one (skip, small, big) count, where the patterns are too many to be listed.
-
-    From two patterns on, that which keeps big where all big would lose most without it and an even one, the most
-    promising swaps are tried while one of them helps; the better end is taken. What a swap promises is the sum of what
-    its two layers change alone.
-
-    Args:
-        trials: as in `mean_losses`.
-        count_M: modules of the pattern.
-        tokens: as in `mean_losses`, to choose the better end on; a quarter of them is climbed on.
-    """
-    few = max(tokens // 4, 1)
-    modules = count_M.nonzero().flatten().tolist()
-
-    def near(pattern_L: Tensor) -> Tensor:
-        flip_LM = _flip_losses(trials, pattern_L, modules, few)
-        promise_1J, swapped_1JL = promising_swaps(pattern_L[None], flip_LM[None], SWAPS)
-        return torch.cat((pattern_L[None], swapped_1JL[promise_1J.isfinite()]))
-
-    starts = _from_all_big(trials, count_M, few), *even_patterns(count_M[None])
-    ends = []
-    for number, start_L in enumerate(starts, 1):
-        log.info(
-            "climb  to a fixed pattern of %s big, %s skipped, start %s of 2", *count_M[[BIG, SKIP]].tolist(), number
-        )
-        ends.append(climb(trials, start_L, few, near))
-    end_PL = torch.stack(ends).unique(dim=0)  # both may end alike, and no search takes a pattern twice
-    return end_PL[mean_losses(trials, end_PL, tokens).argmin()]
-
-
-def _from_all_big(trials: Sequence[Trial], count_M: Tensor, tokens: int) -> Tensor:
-    """The pattern of the counts that alters all big where that hurts least, each layer on its own."""
-    all_big_L = torch.full((int(count_M.sum()),), BIG)
-    others = [module for module in (SKIP, SMALL) if count_M[module]]
-    loss_LM = _flip_losses(trials, all_big_L, others, tokens)
-    hurt_L = (loss_LM * count_M)[:, others].sum(-1)  # by how many take each
-    rest_R = hurt_L.argsort(descending=True, stable=True)[int(count_M[BIG]) :]
-    pattern_L = all_big_L.index_fill(0, rest_R, SMALL)
-    rather_skip_R = (loss_LM[rest_R, SMALL] - loss_LM[rest_R, SKIP]).argsort(descending=True, stable=True)
-    return pattern_L.index_fill(0, rest_R[rather_skip_R[: int(count_M[SKIP])]], SKIP)
-
-
-def _flip_losses(trials: Sequence[Trial], pattern_L: Tensor, modules: Sequence[int], tokens: int) -> Tensor:
-    """loss_LM of the pattern with one layer's module replaced; infinite for its own, and for other modules."""
-    flip_PL = flips(pattern_L, modules)
-    loss_LM = torch.full((len(pattern_L), len(MODULES)), torch.inf)
-    if len(flip_PL):
-        layer_P = (flip_PL != pattern_L).int().argmax(1)
-        loss_LM[layer_P, flip_PL.gather(1, layer_P[:, None])[:, 0]] = mean_losses(trials, flip_PL, tokens)
-    return loss_LM
 
 
 def _logits_by_domain(logits_of: Callable[[Trial], Gate], trials: Sequence[Trial], offset_M: Tensor) -> list[Tensor]:

@@ -22,6 +22,7 @@
     approximate  what local and beam search share
     local, beam  from a pattern by swaps; the best beginnings
     prediction   what candidates predict together
+    planned      what is said before a long search
 """
 
 from duo.search.beam import Beam

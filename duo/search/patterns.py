@@ -123,19 +123,6 @@ def ramp(first: float, last: float, layers: int, tokens: int) -> Tensor:
     return torch.stack((torch.zeros_like(big_T), layers - big_T, big_T), dim=-1)
 
 
-def swaps(pattern_L: Tensor) -> Tensor:
-    """The pattern, and every other one that exchanges the modules of two of its layers, (P, L).
-
-    >>> swaps(torch.tensor([2, 1, 1])).tolist()
-    [[2, 1, 1], [1, 2, 1], [1, 1, 2]]
-    """
-    one_Q, other_Q = torch.triu_indices(len(pattern_L), len(pattern_L), 1)
-    differ_Q = pattern_L[one_Q] != pattern_L[other_Q]
-    at_Q2 = torch.stack((one_Q, other_Q), dim=-1)[differ_Q]
-    swapped_QL = pattern_L.repeat(len(at_Q2), 1).scatter(1, at_Q2, pattern_L[at_Q2.flip(-1)])
-    return torch.cat((pattern_L[None], swapped_QL))
-
-
 def flips(pattern_L: Tensor, modules: Sequence[int]) -> Tensor:
     """Every pattern that gives one layer another of the modules, (P, L).
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from duo.evaluation.difficulty import start_patterns
 from duo.evaluation.passage import Passage, Reader, read_passage
 from duo.recipe import Recipe
+from duo.routing.climb import start_patterns
 from duo.search.patterns import can_list, count_patterns, counts_of
 from duo.stages.source import backbone_source
 from duo.stages.stage3 import calibration_trials, train_or_load

@@ -13,27 +13,35 @@ from duo.data.config import DataConfig
 from duo.data.datamodule import TextData
 from duo.data.tokenizer import tokenizer_digest
 from duo.evaluation.evaluate import evaluate
+from duo.evaluation.foresee import foresee_seconds
 from duo.evaluation.format import load_struct, save_struct
 from duo.evaluation.knowable import Knowledge, Predictor, score_prediction
+from duo.evaluation.record import Shelf
 from duo.evaluation.row import Row
 from duo.evaluation.score import Scores, find_collapses
 from duo.recipe import Recipe
 from duo.routing.registry import blame
 from duo.routing.router import Router
 from duo.search.patterns import can_list, count_patterns, counts_of
+from duo.search.planned import tell_if_long
 from duo.stages.cache import Made, hold
 from duo.stages.identity import learns, row_digest
 from duo.stages.stage3 import train_or_load_router
-from duo.storage.processes import agree, is_chief
+from duo.storage.processes import agree, is_chief, rank_and_world
 
 BOUNDS = ("best_of_random", "oracle")
 """Rows that consult the labels."""
+
+DEEP_SUBSET: dict[str, Any] = {"subset_sequences": 24, "subset_tokens": 20}
+"""Of each hold-out, where patterns are too many to list: 480 tokens, for a search may take a second for each."""
+
+SEARCHED = 4  # sequences that are searched together: a killed search loses no more
 
 log = logging.getLogger(__name__)
 
 
 def with_subset_for_searches(recipe: Recipe) -> Recipe:
-    """The recipe with half the sequences and tokens to search on, if a row that searches has too many patterns to list.
+    """The recipe with fewer tokens to search on (`DEEP_SUBSET`), if a row that searches has too many patterns to list.
 
     All rows then share the smaller subset, so that they are still compared on the same tokens. A size that is not the
     default is somebody's wish, and stays.
@@ -45,12 +53,8 @@ def with_subset_for_searches(recipe: Recipe) -> Recipe:
         return recipe
     count_CM = counts_of(deep[0].backbone.layers, deep[0].budget)
     default = DataConfig()
-    halved = {
-        name: getattr(default, name) // 2
-        for name in ("subset_sequences", "subset_tokens")
-        if getattr(recipe.data, name) == getattr(default, name)
-    }
-    data = replace(recipe.data, **halved)
+    fewer = {name: most for name, most in DEEP_SUBSET.items() if getattr(recipe.data, name) == getattr(default, name)}
+    data = replace(recipe.data, **fewer)
     log.info(
         "search  %s patterns in %s layers are too many to list: local search, on %s tokens of %s sequences",
         f"{count_patterns(count_CM):,}", int(count_CM[0].sum()), data.subset_tokens, data.subset_sequences,
@@ -69,18 +73,23 @@ def score_row(recipe: Recipe, backbone: Made[Backbone], router: Made[Router], da
     with hold(folder):
         if agree((folder / "row.json").exists()):  # all or none: an evaluation waits for every process
             return load_struct(Row, folder, "row.json")
-        row = _score(recipe, backbone, router, data)
+        shelf = Shelf(folder / "searched")
+        row = _score(recipe, backbone, router, data, shelf)
         if is_chief():
             save_struct(row, folder, "row.json")
+            shelf.clear()
     return row
 
 
-def _score(recipe: Recipe, backbone: Made[Backbone], router: Made[Router], data: TextData) -> Row:
+def _score(recipe: Recipe, backbone: Made[Backbone], router: Made[Router], data: TextData, shelf: Shelf) -> Row:
     name, where = recipe.router["name"], "" if recipe.full_holdout else ", subset"
     log.info("evaluation  %s on %s%s", name, ", ".join(data.holdouts), where)
     full = score_holdouts(backbone.module, router.module, data, recipe.seed) if recipe.full_holdout else {}
     # always: searches are scored there alone, and are compared with every row
-    subset = score_holdouts(backbone.module, router.module, data, recipe.seed, full=False)
+    if router.module.search_method is None:
+        subset = score_holdouts(backbone.module, router.module, data, recipe.seed, full=False)
+    else:
+        subset = _search_holdouts(backbone.module, router.module, data, recipe.seed, shelf)
     return complete_row(recipe, backbone, router, data, full, subset)
 
 
@@ -105,6 +114,21 @@ def score_holdouts(backbone: Backbone, router: Router, data: TextData, seed: int
     """A router's score on each hold-out, or on its subset."""
     batches = data.holdout if full else data.subset
     return {holdout: evaluate(backbone, router, batches(holdout), seed) for holdout in data.holdouts}
+
+
+def _search_holdouts(backbone: Backbone, router: Router, data: TextData, seed: int, shelf: Shelf) -> Scores:
+    """The score on each hold-out's subset of a router that searches: a few sequences at a time, each time kept.
+
+    A search that was killed goes on with those that are not on the shelf, and its score is that of the whole one.
+    """
+    few = data.batched(min(SEARCHED, data.batch_size))
+    batches = {holdout: [*few.subset(holdout)] for holdout in data.holdouts}
+    left = [batch for part in batches.values() for batch in part if not shelf.holds(batch)]
+    rank, world = rank_and_world()
+    seconds = foresee_seconds(backbone, router, left[rank::world], seed)
+    tokens = sum(batch.tokens_BT.numel() for batch in left)
+    tell_if_long("search", seconds, f"{tokens} tokens, {SEARCHED} sequences at a time")
+    return {holdout: evaluate(backbone, router, part, seed, shelf) for holdout, part in batches.items()}
 
 
 def measure_knowledge(backbone: Backbone, router: Router, data: TextData, seed: int) -> dict[str, Knowledge]:

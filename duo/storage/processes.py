@@ -16,6 +16,11 @@ def is_distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
+def rank_and_world() -> tuple[int, int]:
+    """Which process this is, and how many there are."""
+    return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if is_distributed() else (0, 1)
+
+
 def agree(answer: bool) -> bool:
     """The chief process's answer, on all processes: what one of them sees on the disk, another may not see yet."""
     answers = [answer]
