@@ -18,10 +18,12 @@ Tensor names end in their shape, one letter a dimension; X is any dimensions, a 
 import sys
 from typing import TYPE_CHECKING, Any
 
+from duo.progress.start import announce
 from duo.storage.signals import end_at_once
 
 if sys.argv[:1] == ["-m"]:  # a command of duo's is being found: its imports take seconds
     end_at_once()
+    announce(sys.orig_argv)
 
 from duo.backbone import Backbone, BackboneConfig, Budget, Counts, Gate, Run
 from duo.routing.calibration import calibrated

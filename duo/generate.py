@@ -172,7 +172,7 @@ def write(request: Request) -> None:
     console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True, stderr=True)
     with messages(console):
         open_cache(cache)
-        with contextlib.redirect_stdout(sys.stderr):  # Lightning's bar goes to the standard output
+        with contextlib.redirect_stdout(sys.stderr):  # what a router's code prints is no text
             writer = open_writer(recipe, folder, cache, device)
         for line in show(request, writer, prompt, recipe):
             console.print(line)

@@ -63,7 +63,7 @@ def run(recipe: Recipe, name: str, command: str = "") -> Result | Comparison | D
     device, folder, console = _begin(recipe, name)
     from duo.stages.output import hold_output
 
-    with messages(console):
+    with messages(console, _wants_progress(recipe)):
         if not is_chief():
             return compute(recipe, name, command, folder, device)
         with hold_output(recipe, name, folder):
@@ -83,7 +83,7 @@ def report(recipe: Recipe, name: str, command: str = "") -> Report:
     from duo.stages.cache import open_cache
     from duo.stages.output import cache_of, hold_output
 
-    with messages(console), hold_output(recipe, name, folder):
+    with messages(console, _wants_progress(recipe)), hold_output(recipe, name, folder):
         open_cache(cache := cache_of(recipe, folder))
         found = reproduce(recipe, command, folder, cache, device)
     for claim in found.claims:
@@ -105,6 +105,10 @@ def _begin(recipe: Recipe, name: str) -> tuple[torch.device, Path, Console]:
     device = join_world(recipe.trainer)  # first: it says which of several processes is to be heard
     console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True, quiet=not is_chief())
     return device, folder_of(recipe, name), console
+
+
+def _wants_progress(recipe: Recipe) -> bool:
+    return bool(recipe.trainer.get("enable_progress_bar", True))
 
 
 def compute(

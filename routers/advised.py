@@ -12,6 +12,7 @@ from duo import Backbone, Gate, Router, Spec, Trial, one_hot, replay
 from duo.backbone import BIG
 from duo.search import draw_patterns, expected_loss
 from duo.search.patterns import counts_of
+from duo.storage.shared import open_store
 from routers.candidates import Candidates
 
 SELF = "self"  # as teacher: the backbone that is routed
@@ -99,12 +100,10 @@ def _teacher_of(digest: str, trial: Trial) -> Backbone:
 @functools.lru_cache(maxsize=2)
 def _open(digest: str) -> tuple[Backbone, str]:
     """A teacher and its tokenizer's digest; kept in memory, and so outside of every router's weights."""
-    from duo.recipe.sections import LeaderboardConfig  # here: these imports take seconds, and load routers themselves
-    from duo.stages.publish import open_store
-    from duo.stages.published import open_published
+    from duo.stages.published import open_published  # here: these imports take seconds, and load routers themselves
 
     try:
-        return open_published(open_store(LeaderboardConfig()), digest)
+        return open_published(open_store(), digest)
     except ValueError as error:
         raise ValueError(f"router.teacher={digest!r} cannot be had: {error}") from error
 

@@ -14,7 +14,8 @@ from duo.backbone.flops import run_flops
 from duo.data.tokenizer import tokenizer_digest
 from duo.routing.meter import Meter
 from duo.search import all_patterns, expected_loss, patterns_of
-from duo.stages.publish import SCHEMA, STORE
+from duo.stages.publish import SCHEMA
+from duo.storage.shared import STORE
 from duo.storage.store import Store
 from duo.storage.weights import weights_digest
 from routers.advised import Advised

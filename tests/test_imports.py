@@ -8,15 +8,26 @@ from conftest import ROOT
 import duo
 
 ORDER = [  # a folder imports from its own line or from lines below, a command from all that stand below it
-    {"run", "cache", "convert", "difficulty", "generate", "leaderboard", "lm_eval", "plan", "plugins"}
-    | {"doctor", "kept"},
+    {
+        "run",
+        "plan",
+        "cache",
+        "convert",
+        "difficulty",
+        "generate",
+        "leaderboard",
+        "lm_eval",
+        "plugins",
+        "doctor",
+        "kept",
+    },
     {"report"},
     {"stages"},
     {"recipe", "testing"},
     {"training", "evaluation", "inference"},
     {"routing"},
     {"search"},
-    {"backbone", "data", "storage"},
+    {"backbone", "data", "storage", "progress"},
 ]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,7 +156,7 @@ def test_what_the_cache_has_lost_is_not_trained_again(finished, compared, tmp_pa
 
 def test_an_entry_and_its_backbone_are_loaded_by_the_beginning_of_their_digests(finished, board):
     alone = duo.load(finished / "run").read(TEXT)
-    entries = {digest: duo.load(digest[:16], store=board.location) for digest in board.digests("entries")}
+    entries = {digest: duo.load(digest[:4], store=board.location) for digest in board.digests("entries")}
     learned = [each for each in entries.values() if type(each.router).__name__ == "SoftmaxBudget"]
     np.testing.assert_allclose(learned[0].read(TEXT).loss_N, alone.loss_N, atol=1e-6)
     backbone = duo.load(board.digests("backbones")[0], store=board.location)
@@ -165,10 +166,19 @@ def test_an_entry_and_its_backbone_are_loaded_by_the_beginning_of_their_digests(
         backbone.read(TEXT)
 
 
+def test_a_beginning_of_several_digests_names_them(board):
+    digest = board.digests("entries")[0]
+    twin = digest[:8] + "0" * 56
+    entries = Path(board.location) / "entries"
+    shutil.copytree(entries / digest, entries / twin)
+    with pytest.raises(ValueError, match=f"2 entries and backbones begin with .* there are entries/{digest[:8]}"):
+        duo.load(digest[:8], store=board.location)
+
+
 @pytest.mark.parametrize(
     ("what", "said"),
-    [("abcdef0123", "0 entries and backbones begin with abcdef0123"), ("nowhere", "neither a run's folder nor"),
-     ("abc", "6 digits or more")],
+    [("abcdef0123", "0 entries and backbones begin with 'abcdef0123'"), ("nowhere", "neither a run's folder nor"),
+     ("abc", "4 digits or more")],
 )  # fmt: skip
 def test_what_is_nowhere_is_named(board, what, said):
     with pytest.raises(ValueError, match=said):

@@ -16,6 +16,7 @@ from duo.leaderboard.__main__ import main
 from duo.leaderboard.board.board import SUBSET
 from duo.leaderboard.board.text import render
 from duo.leaderboard.board.tracks import build_board
+from duo.recipe import load as load_recipe
 from duo.stages.publish import backbone_head
 from duo.stages.published import fetch_backbone
 from duo.storage.store import Store
@@ -237,6 +238,37 @@ def test_a_published_backbone_gives_the_same_run_without_its_documents(small, fi
     assert all(drop(ours[part]) == drop(theirs[part]) for part in ("scores", "baselines", "subset"))
     printed = command(*sizes, *again, "backbone.width=32", f"output={tmp_path}/b", f"cache={tmp_path}/cache", check=1)
     assert "has another shape than the recipe says: give backbone.width=16" in printed
+
+
+def test_an_entry_says_what_it_is_made_of_in_80_columns(board, capsys):
+    digest = entry_of(board)[0]
+    other = forged(board, reseeded(7))
+    board.add("marks", {"entry": digest, "level": "re-executed"}, {})
+    assert main(["show", digest[:6], f"leaderboard.store={board.location}"]) == 0
+    said = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in said.splitlines())
+    (backbone,), (tokens,) = board.digests("backbones"), board.digests("tokens")
+    score = build_board(board).tracks[0].lines[0].parts["held"].score
+    for part in (
+        digest, backbone, tokens, "softmax_budget, seed 0: deployable, re-executed", f"7 ({other[:8]}, ",
+        "stage3.steps=8", "backbone.width=16", "data.tokens=32", f"{score.tokens:,}", "held, subset",
+    ):  # fmt: skip
+        assert part in said
+    assert "skip_scope" not in said  # it is the default
+    assert "leaderboard.backbone=" not in said.partition("made by")[0]
+
+
+def test_a_recipe_takes_a_beginning_for_the_whole_digest(board, tmp_path):
+    (published,) = board.digests("backbones")
+    at = f"leaderboard.store={board.location}"
+    whole, short = (load_recipe("tiny", [f"leaderboard.backbone={name}", at]) for name in (published, published[:4]))
+    assert short == whole
+    assert short.digest == whole.digest
+    assert short.settings == whole.settings
+    with pytest.raises(ValueError, match=rf"leaderboard.backbone=0{{9}}: 0 backbones begin .* is {published[:12]}"):
+        load_recipe("tiny", ["leaderboard.backbone=000000000", at])
+    with pytest.raises(ValueError, match="must be a digest: 64 digits from 0 to f, or its first 4 or more"):
+        load_recipe("tiny", ["leaderboard.backbone=abc", at])
 
 
 def test_mistakes_on_the_command_line_are_told_in_one_line(board, tmp_path, capsys):

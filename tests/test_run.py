@@ -119,7 +119,10 @@ def test_two_runs_agree_bit_for_bit(tiny, tmp_path):
 def test_a_backbone_in_the_cache_is_reused_and_the_run_says_so(small, tmp_path):
     first = command(*small, f"cache={tmp_path}/cache", cwd=tmp_path)
     second = command(*small, f"cache={tmp_path}/cache", "router.name=random", cwd=tmp_path)
+    assert first.startswith("start  duo.run")
+    assert "\r" not in first + second
     assert "training a backbone" in first
+    assert all(f"stage 3  calibrating {row}\n" in first for row in ("softmax_budget", "all_small", "all_big"))
     assert "reusing the trained backbone" in second
     assert "stage 3  training" not in second  # random has nothing to train
     folders = sorted((tmp_path / "outputs").iterdir())

@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from duo.evaluation.provenance import provenance
 from duo.leaderboard.__main__ import main
 from duo.recipe import load
-from duo.recipe.sections import LeaderboardConfig
 from duo.stages.output import hold_output
-from duo.stages.publish import STORE, default_store, open_store, own_store
 from duo.storage.location import shown, shown_command, shown_text
+from duo.storage.shared import STORE, default_store, open_store, own_store
 from duo.storage.store import Store, Unreachable
 
 SECRETS = ["duo:secret", "duo:sec/ret", "duo:s@cret", "duo:secret word", "duo:\"secret'", ":secret", "secret"]
@@ -103,10 +102,10 @@ def test_the_environment_names_the_store_or_gives_the_login_that_a_recipe_lacks(
     monkeypatch.delenv(STORE, raising=False)
     assert default_store() == own_store()
     monkeypatch.setenv(STORE, served)
-    assert default_store() == open_store(LeaderboardConfig()).location == served
-    assert open_store(LeaderboardConfig(store=shown(served))).location == served
-    assert open_store(LeaderboardConfig(store="other")).location == "other"
-    assert open_store(LeaderboardConfig()).add("entries", {}, {}) in Store(served).digests("entries")
+    assert default_store() == open_store().location == served
+    assert open_store(shown(served)).location == served
+    assert open_store("other").location == "other"
+    assert open_store().add("entries", {}, {}) in Store(served).digests("entries")
 
 
 @pytest.mark.long

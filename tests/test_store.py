@@ -8,6 +8,8 @@ import sys
 import pytest
 import servers
 
+from duo.storage.scales import Scales
+from duo.storage.shared import find
 from duo.storage.store import HEADS, Store, Unfinished, Unreachable, sha256
 
 FILES = {"recipe.yaml": b"a: 1\n", "router.safetensors": b"\0\1" * 1000}
@@ -52,7 +54,7 @@ def test_what_is_added_is_found_by_its_digest_and_read_as_it_was(place):
     digest = store.add("entries", {"name": "ours", "loss": 4.25}, FILES)
     assert store.add("entries", {"name": "ours", "loss": 4.25}, FILES) == digest
     assert store.digests("entries") == [digest]
-    assert store.find("entries", digest[:6]) == digest
+    assert find(store, digest[:4], "entries") == ("entries", digest)
     head = store.head("entries", digest)
     assert (head["name"], head["loss"], {*head["files"]}) == ("ours", 4.25, {*FILES})
     assert {name: store.file("entries", digest, name, head) for name in FILES} == FILES
@@ -241,6 +243,33 @@ def test_a_beginning_that_fits_none_or_several_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="is no digest of marks"):
         store.head("marks", "../../secret")
     with pytest.raises(ValueError, match=r"0 marks begin with 'xyz'"):
-        store.find("marks", "xyz")
+        find(store, "xyz", "marks")
     with pytest.raises(ValueError, match=r"marks begin with ''"):
-        store.find("marks", "")
+        find(store, "", "marks")
+
+
+def test_scales_read_like_the_store_and_weigh_what_it_would_write(tmp_path):
+    store, scales = Store(str(tmp_path)), Scales(str(tmp_path))
+    first = store.add("entries", {"name": "first"}, {"recipe.yaml": b"seed: 0"})
+    assert scales.head("entries", first) == store.head("entries", first)
+    second = scales.add("entries", {"name": "second"}, {"recipe.yaml": b"seed: 1"})
+    assert store.digests("entries") == [first]
+    assert store.add("entries", {"name": "second"}, {"recipe.yaml": b"seed: 1"}) == second
+    written = sum(path.stat().st_size for path in (tmp_path / "entries" / second).iterdir())
+    assert scales.weights == {("entries", second): written}
+
+
+@pytest.mark.parametrize("beginning", ["abcd", "abcde", "abc", "", "0123", "zz"])
+def test_a_beginning_means_one_digest_or_names_those_that_are_there(tmp_path, beginning):
+    digests = ["abcd" + "0" * 60, "abcde" + "1" * 59, "ef01" + "2" * 60]
+    for digest in digests:
+        (tmp_path / "backbones" / digest).mkdir(parents=True)
+    store = Store(str(tmp_path))
+    if beginning == "abcde":
+        assert find(store, beginning, "backbones") == ("backbones", digests[1])
+        return
+    with pytest.raises(ValueError, match=f"backbones begin with '{beginning}'") as error:
+        find(store, beginning, "backbones")
+    named = [digest for digest in digests if digest.startswith(beginning)] or digests
+    assert all(digest[:12] in str(error.value) for digest in named)
+    assert len(str(error.value).splitlines()) == 1

@@ -1,6 +1,7 @@
 """What is submitted, and what is refused."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -36,6 +37,27 @@ def test_rows_that_are_named_are_added_alone_and_a_name_that_is_none_is_told(fin
     assert main(["submit", f"{finished}/run", "--rows", "fixed_best", "all_small", *settings]) == 0
     store = Store(f"{tmp_path}/new")
     assert {store.head("entries", digest)["name"] for digest in store.digests("entries")} == {"fixed_best", "all_small"}
+
+
+def test_a_dry_run_says_what_would_be_added_and_adds_nothing(finished, tmp_path, capsys):
+    settings = [f"leaderboard.store={tmp_path}/new", f"cache={finished}/cache"]
+    asked = ["submit", f"{finished}/run", "--row", "softmax_budget", "all_small"]
+    assert main([*asked, "--dry-run", *settings]) == 0
+    said = capsys.readouterr().out
+    assert not Store(f"{tmp_path}/new").exists()
+    assert "2 entries would be added, 0 refused" in said
+    assert "nothing was written" in said
+    assert said.count("would publish  the backbone") == 1
+    told = {
+        kind: re.findall(f"would write  {kind}/(.{{12}}), .*B", said) for kind in ("tokens", "backbones", "entries")
+    }
+    assert main([*asked, *settings]) == 0
+    store = Store(f"{tmp_path}/new")
+    assert all(told[kind] == [digest[:12] for digest in store.digests(kind)] for kind in ("tokens", "backbones"))
+    assert len(told["entries"]) == len(store.digests("entries")) == 2  # other digests: times differ
+    capsys.readouterr()
+    assert main([*asked, "--dry-run", *settings]) == 0
+    assert "0 entries would be added, 0 refused, as they are there already" in capsys.readouterr().out
 
 
 def test_a_backbone_gets_no_name_that_cannot_be_read(finished, tmp_path, capsys):

@@ -1,4 +1,5 @@
 import errno
+import re
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from duo import Backbone, Budget, Router, Spec
 from duo.data import DataConfig, TextData
+from duo.progress import watching
 from duo.storage.weights import save_weights
 from duo.training import DuoModule, TrainingConfig, fit
 from duo.training.trainer import loss_curve, quieten
@@ -82,6 +84,52 @@ def test_a_training_that_was_cut_off_ends_with_the_same_weights(data, tmp_path, 
     fit(again, data, tmp_path / "cut", "test", options)
     assert torch.equal(weights(again), weights(whole))
     assert [step for step, _ in loss_curve(tmp_path / "cut")] == [step for step, _ in loss_curve(tmp_path / "whole")]
+
+
+class Watcher:
+    """Notes what is told of work."""
+
+    def __init__(self):
+        self.seen, self.seconds = [], 0.0
+
+    def now(self):
+        self.seconds += 1
+        return self.seconds
+
+    def look(self, parts):
+        self.seen.append([(part.name, part.begun, part.done, part.total, part.note) for part in parts])
+
+    def rest(self):
+        pass
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_training_that_goes_on_says_from_where_and_counts_from_there(
+    data, tmp_path, monkeypatch, accumulate, caplog, capsys
+):
+    options = {"accelerator": "cpu", "accumulate_grad_batches": accumulate}
+    cut_off(module_of(), data, tmp_path, 9, options, monkeypatch)  # the last checkpoint is of step 8
+    caplog.clear()
+    watcher, again = Watcher(), module_of()
+    with caplog.at_level("INFO", "duo"), watching(watcher):
+        fit(again, data, tmp_path, "stage 1", options)
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("duo")]
+    assert said == ["stage 1  going on from step 8 of 12"]
+    assert [[part[:4] for part in parts] for parts in watcher.seen] == [
+        [("stage 1", 0.0, 0.0, None), ("step", 8.0, step, 12)] for step in range(9, 13)
+    ]
+    assert re.fullmatch(r"loss \d\.\d{3}(, [\d,]+ tokens/s)?", watcher.seen[-1][1][4])
+    printed = capsys.readouterr()
+    assert not re.search(r"\r|it/s", printed.out + printed.err)  # Lightning's own bar is not there
+
+
+def test_whether_somebody_watches_changes_no_weight(data, tmp_path):
+    plain, watched = module_of(), module_of()
+    fit(plain, data, tmp_path / "plain", "test", QUIET)
+    with watching(Watcher()):
+        fit(watched, data, tmp_path / "watched", "test", QUIET)
+    assert torch.equal(weights(plain), weights(watched))
+    assert loss_curve(tmp_path / "plain") == loss_curve(tmp_path / "watched")
 
 
 def test_accumulation_gives_the_steps_of_the_whole_batch(data, tmp_path):

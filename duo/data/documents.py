@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from duo.data.hub import read_shard
 from duo.data.readers import one_line, read_documents
 from duo.data.shelf import Shelf
 from duo.data.sources import Sources
+from duo.progress import track
 
 BYTES_PER_TOKEN = 6  # more than a byte-pair token of text or code holds on average, so that a cut has tokens enough
 NAMED = 3  # files that a message names
@@ -34,8 +35,8 @@ def split(config: DataConfig, sources: Sources, shelf: Shelf) -> dict[str, str]:
 
 def _split_builtin(config: DataConfig, sources: Sources, shelf: Shelf) -> list[str]:
     for domain, paths in sources.items():
-        for text in _read_builtin(map(Path, paths)):
-            shelf.add(domain, text)
+        for path in track(paths, f"{domain} file"):
+            _add_builtin(shelf, domain, Path(path))
         # hold-outs from the front: what is asked for calibration or training moves none of them
         for kind in ("holdouts", "calibration"):
             taken, size = config.taken(kind), (config.tokens + 1) * BYTES_PER_TOKEN
@@ -81,7 +82,8 @@ def _fill(
     """Puts into a part what its files hold, but for what is in another part already; of shards as much as is needed."""
     found = added = 0
     least, most = needed
-    for text in (text for path in paths for text in _read(path, key, column) if text.strip()):
+    texts = (text for path in track(paths, f"file of {key}") for text in _read(path, key, column))
+    for text in track(filter(str.strip, texts), "document"):
         new = shelf.add(part, text)
         found, added = found + 1, added + new
         least -= min(len(text.encode()), most) if new else 0
@@ -119,8 +121,7 @@ def _needed_to_train(config: DataConfig, part: Part) -> tuple[float, float]:
     return sequences * (config.tokens + 1) * BYTES_PER_TOKEN * part.weight, math.inf
 
 
-def _read_builtin(paths: Iterable[Path]) -> Iterator[str]:
-    for path in paths:
-        text = path.read_text(encoding="utf-8", errors="replace")  # a few files of the library are in other encodings
-        if text.strip():
-            yield text
+def _add_builtin(shelf: Shelf, domain: str, path: Path) -> None:
+    text = path.read_text(encoding="utf-8", errors="replace")  # a few files of the library are in other encodings
+    if text.strip():
+        shelf.add(domain, text)

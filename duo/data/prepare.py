@@ -24,6 +24,7 @@ from duo.data.sources import Sources, find_files, stamp
 from duo.data.token_text import spells_text
 from duo.data.tokenizer import read_tokenizer, tokenizer_digest, train_tokenizer
 from duo.data.tokens import FORMAT, Packed, pack, write
+from duo.progress import track
 from duo.storage.files import making_folder, replacing
 
 HELD = "held.json"  # digests of documents that train nothing
@@ -71,7 +72,7 @@ def _prepare(config: DataConfig, using: Tokenizer | int, sources: Sources, shelf
     folder = cache / "data" / _digest_of(config, using, _digest_parts(shelf, keys))
     with FileLock(f"{folder}.lock"):  # beside the folder, which comes by a rename
         if not folder.exists():  # asked under the lock: another may just have made it
-            tokenizer = using if isinstance(using, Tokenizer) else train_tokenizer(shelf.texts("train"), using)
+            tokenizer = using if isinstance(using, Tokenizer) else _train_tokenizer(shelf, using)
             packed = {name: _counted(config, tokenizer, shelf, name, key) for name, key in keys.items()}
             with making_folder(folder) as half_done:
                 write(half_done, tokenizer, packed)
@@ -79,6 +80,11 @@ def _prepare(config: DataConfig, using: Tokenizer | int, sources: Sources, shelf
                     held = [digest.hex() for name in keys if name != "train" for digest in shelf.digests(name)]
                     (half_done / HELD).write_text(json.dumps(held))
     return folder
+
+
+def _train_tokenizer(shelf: Shelf, vocabulary: int) -> Tokenizer:
+    log.info("data  training a tokenizer of %s tokens, and packing the documents", f"{vocabulary:,}")
+    return train_tokenizer(track(shelf.texts("train"), "document for the tokenizer", shelf.count("train")), vocabulary)
 
 
 def _counted(config: DataConfig, tokenizer: Tokenizer, shelf: Shelf, name: str, key: str) -> Iterator[Packed]:

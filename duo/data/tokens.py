@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 
 from duo.data.token_text import bytes_taken, spells_text, token_bytes
 from duo.data.tokenizer import end_token, literal, parts
+from duo.progress import track
 from duo.storage.files import naming
 
 FORMAT = 4  # raised by every change that alters what is prepared
@@ -81,12 +82,12 @@ def digests_of(tokenizer: Tokenizer, splits: Mapping[str, Iterable[Packed]]) -> 
     """The digests of a tokenizer with the sequences of each split, as int32, each followed by its document's number."""
     train = hashlib.sha256(tokenizer.to_str().encode())
     # int32 whatever they were kept as: published tokens take two bytes where that is enough
-    for row in splits["train"]:
+    for row in track(splits["train"], "training sequence"):
         train.update(row.tokens.astype(np.int32).tobytes())
     whole = train.copy()
     for name in sorted({*splits} - {"train"}):
         whole.update(name.encode())
-        for row in splits[name]:
+        for row in track(splits[name], f"sequence of {name}"):
             whole.update(np.append(row.tokens, row.document).astype(np.int32).tobytes())
             if row.bytes is not None:
                 whole.update(row.bytes.astype(np.int32).tobytes())

@@ -18,6 +18,7 @@ from duo.evaluation.intervals import Sequences, estimate_loss
 from duo.evaluation.record import Record, Shelf, record_of
 from duo.evaluation.score import Score, perplexity
 from duo.evaluation.timing import is_unexplained
+from duo.progress import track
 from duo.routing.compose import replay
 from duo.routing.registry import describe, hint
 from duo.routing.router import Router
@@ -53,8 +54,9 @@ def evaluate(
     for with_labels in (False, True):
         # no distributed sampler: it fills up with repeats, which would be scored twice
         ours = itertools.islice(batches, rank, None, world)
+        tracked = track(ours, "batch", len(range(rank, len(batches), world)))
         place = shelf.part("with_labels" if with_labels else "without_labels")
-        parts = [_records(backbone, router, ours, seed, with_labels, place)]
+        parts = [_records(backbone, router, tracked, seed, with_labels, place)]
         if world > 1:
             parts = parts * world
             torch.distributed.all_gather_object(parts, parts[0])
@@ -104,7 +106,7 @@ def score_routes(
     """
     backbone.eval()
     device, records = next(backbone.parameters()).device, []
-    for batch, (route_BTL, spent) in zip(batches, decided, strict=True):
+    for batch, (route_BTL, spent) in zip(track(batches, "batch"), decided, strict=True):
         batch = batch.to(device)
         run = backbone(batch.tokens_BT, replay(route_BTL.to(device)))
         records.append(record_of(backbone, router, batch, run, spent))

@@ -28,6 +28,7 @@ from duo.data.batch import Batch
 from duo.evaluation.decide import scored
 from duo.evaluation.intervals import Estimate, Sequences, estimate_difference, estimate_gap_closed
 from duo.evaluation.score import Cost
+from duo.progress import track
 from duo.routing.meter import Meter
 from duo.routing.trial import Trial
 
@@ -74,7 +75,7 @@ def score_prediction(backbone: Backbone, predictor: Predictor, batches: Iterable
     """
     sums: dict[int, float] = {}
     tokens = 0
-    for batch in batches:
+    for batch in track(batches, "batch"):
         scored_BT = scored(batch)
         loss_BT = _predicted_losses(backbone, predictor, batch, seed)
         sums |= zip(batch.sequence_B.tolist(), loss_BT.masked_fill(~scored_BT, 0).sum(1).tolist(), strict=True)

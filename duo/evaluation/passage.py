@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from duo.data.windows import Tokens, Windows, batch_of, cut, tokenize
 from duo.evaluation.categories import Labels, is_python, label
 from duo.evaluation.decide import asks_for_labels
 from duo.evaluation.difficulty import Difficulty, Losses, difficulty
+from duo.progress import track
 from duo.routing.loss import run_loss
 from duo.routing.meter import Meter
 from duo.routing.registry import blame
@@ -59,8 +60,6 @@ class Reader(NamedTuple):
     seed: int = 0
     start_CL: Tensor | None = None
     """Where a local search starts, as in `difficulty`."""
-    say: Callable[[int, int], Any] = lambda done, of: None
-    """Is told how many of how many windows are read."""
 
 
 @torch.no_grad()
@@ -103,11 +102,11 @@ def _read_windows(reader: Reader, tokens: Tokens, windows: Windows) -> tuple[Dif
     """All windows, under the oracle and under the router, on the CPU."""
     reader.backbone.eval(), reader.router.eval()
     found, routed, count = [], [], len(windows.start_B)
-    for rows in np.split(np.arange(count), range(reader.batch_size, count, reader.batch_size)):
+    batches = np.split(np.arange(count), range(reader.batch_size, count, reader.batch_size))
+    for rows in track(batches, "batch of windows"):
         batch = batch_of(reader.tokenizer, tokens, windows, rows, reader.length)
         found.append(_searched(reader, batch))
         routed.append(_routed(reader, batch))
-        reader.say(int(rows[-1]) + 1, count)
     loss, route, bounds = zip(*routed, strict=True)
     whole = Difficulty(*(torch.cat(parts).cpu() for parts in zip(*found, strict=True)))
     return whole, _Routed(torch.cat(loss).cpu(), torch.cat(route).cpu(), any(bounds))

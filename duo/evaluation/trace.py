@@ -13,6 +13,7 @@ from safetensors.numpy import load, save_file
 from duo.backbone import BIG, PADDING, Backbone
 from duo.data.batch import Batch
 from duo.evaluation.decide import asks_for_labels, decide, scored
+from duo.progress import track
 from duo.routing.loss import run_loss
 from duo.routing.meter import Meter
 from duo.routing.router import Router
@@ -65,7 +66,7 @@ def trace(backbone: Backbone, router: Router, batches: Sequence[Batch], seed: in
 
 def _trace(backbone: Backbone, router: Router, batches: Sequence[Batch], seed: int, with_labels: bool) -> Trace:
     parts: list[Sequence[np.ndarray]] = []
-    for batch, run, _ in decide(backbone, router, batches, seed, with_labels):
+    for batch, run, _ in decide(backbone, router, track(batches, "batch"), seed, with_labels):
         labels_BT = batch.labels_BT.masked_fill(~scored(batch), PADDING)
         loss_BT, route_BTL = run_loss(run, labels_BT), run.weight_BTLM.argmax(-1).to(torch.uint8)
         found = (batch.tokens_BT, labels_BT, loss_BT, route_BTL, batch.sequence_B, batch.document_B)
@@ -109,7 +110,7 @@ def compare_candidates(backbone: Backbone, batches: Iterable[Batch], seed: int =
     drawn, parts = np.random.default_rng(seed), list[Sequence[np.ndarray]]()
     sizes = [int((big_P == big).sum()) for big in range(1, layers // 2)]
     chosen = [[drawn.choice(half, size, replace=False) for _ in range(draws)] for size in sizes]
-    for batch in batches:
+    for batch in track(batches, "batch"):
         trial = Trial.of(batch.to(next(backbone.parameters()).device), backbone, meter=Meter(enabled=False))
         table_BTP = trial.search(pattern_PL, context="same", table=True).table_BTP
         assert table_BTP is not None

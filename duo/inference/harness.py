@@ -24,6 +24,7 @@ from duo.inference.decoder import Decoder
 from duo.inference.generate import generate
 from duo.inference.prompts import pad
 from duo.inference.sampling import Sampling
+from duo.progress import track
 from duo.routing.router import Router
 
 WRITTEN = 256  # tokens of an answer where the task says nothing, as in lm-eval
@@ -87,7 +88,8 @@ class DuoLM(TemplateLM):  # type: ignore[misc]
     ) -> list[Answer]:  # what TemplateLM asks when it has tokenized
         asked = [self._cut(context, continuation) for _, context, continuation in requests]
         answers: dict[Asked, Answer] = {}
-        for group in self._groups(asked):
+        contexts = len({context for context, _ in asked})
+        for group in track(self._groups(asked), "batch of questions", -(-contexts // self.batch_size)):
             answers |= self._score(group)
         found = [answers[each] for each in asked]
         for request, answer in zip(requests, found, strict=True):
@@ -144,7 +146,7 @@ class DuoLM(TemplateLM):  # type: ignore[misc]
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """The log-probability of whole texts, in nats, read in windows without overlap."""
         found = []
-        for (text,) in (request.args for request in requests):
+        for (text,) in (request.args for request in track(requests, "text")):
             windows = get_rolling_token_windows(self.tok_encode(text), self.prefix_token_id, self.max_length, 1)
             pairs = [(None, *make_disjoint_window(window)) for window in windows]
             found.append(sum(answer for answer, _ in self._loglikelihood_tokens(pairs)))
@@ -153,7 +155,7 @@ class DuoLM(TemplateLM):  # type: ignore[misc]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """What is written behind contexts, up to a stop string."""
-        return [self._write(*request.args) for request in requests]
+        return [self._write(*request.args) for request in track(requests, "question")]
 
     def _write(self, context: str, told: dict[str, Any]) -> str:
         most = int(told.get("max_gen_toks", WRITTEN))

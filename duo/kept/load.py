@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +14,12 @@ from duo.leaderboard.entry.entry import read
 from duo.leaderboard.entry.recipe import from_yaml
 from duo.leaderboard.entry.router import open_router
 from duo.recipe import Recipe
-from duo.recipe.sections import LeaderboardConfig
 from duo.stages.output import cache_of, read_result
-from duo.stages.publish import open_store
 from duo.stages.published import open_published, open_tokens
 from duo.stages.writer import Writer, load_run, writer_of_row, writer_of_run
 from duo.storage.files import expand
+from duo.storage.shared import BEGINNING, LEAST, find, open_store
 from duo.storage.store import Store
-
-BEGINNING = re.compile("[0-9a-f]{6,64}")  # of a digest
 
 
 def load(
@@ -57,7 +53,7 @@ def load(
     elif BEGINNING.fullmatch(str(what)):
         loaded = _load_digest(str(what), store, device)
     else:
-        raise ValueError(f"{what} is neither a run's folder nor the beginning of a digest (6 digits or more)")
+        raise ValueError(f"{what} is neither a run's folder nor the beginning of a digest ({LEAST} digits or more)")
     for module in (loaded.backbone, loaded.router):
         if module is not None:
             module.eval().requires_grad_(False)
@@ -103,15 +99,8 @@ def _choose(what: str, asked: str | None, there: list[str], folder: Path) -> str
 
 
 def _load_digest(beginning: str, location: str | None, device: str) -> Loaded:
-    store = open_store(LeaderboardConfig(store=location))
-    found = [
-        (kind, digest) for kind in ("entries", "backbones") for digest in store.digests(kind)
-        if digest.startswith(beginning)
-    ]  # fmt: skip
-    if len(found) != 1:
-        several = ": " + ", ".join(f"{kind}/{digest[:16]}" for kind, digest in found) if found else ""
-        raise ValueError(f"{len(found)} entries and backbones begin with {beginning} in {store.shown}{several}")
-    kind, digest = found[0]
+    store = open_store(location)
+    kind, digest = find(store, beginning, "entries", "backbones")
     if kind == "entries":
         return _load_entry(store, digest, device)
     return Loaded(open_published(store, digest)[0].to(device), None, *open_tokens(store, digest))

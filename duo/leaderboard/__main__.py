@@ -1,4 +1,4 @@
-"""python -m duo.leaderboard submit RUN | show | verify ENTRY | page DIR: results anyone can add and check."""
+"""python -m duo.leaderboard submit RUN | show [ENTRY] | verify ENTRY | page DIR: results anyone can add and check."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ from rich.console import Console
 
 from duo.leaderboard.board.board import STATUS
 from duo.leaderboard.sealed.process import PATIENCE
+from duo.progress import at
 from duo.report.command import run_command
 from duo.report.messages import messages
+from duo.report.numbers import tell_bytes
 from duo.storage.files import expand
 from duo.storage.processes import launched_as
+from duo.storage.scales import Scales
+from duo.storage.shared import STORE, default_store, find
 from duo.storage.store import HEADS, Store
 
+log = logging.getLogger("duo.leaderboard")
 SETTINGS = ("leaderboard.store", "cache")
 PATIENCE_HELP = "most that a process without labels may take (default: an hour)"
 
@@ -32,8 +37,7 @@ def main(arguments: Sequence[str]) -> int:
 
     def work() -> int:
         launched_as()  # Lightning reads the variables as soon as it is imported
-        from duo.stages.publish import default_store  # Lightning takes seconds, for which --help need not wait
-        from duo.training.trainer import quieten
+        from duo.training.trainer import quieten  # Lightning takes seconds, for which --help need not wait
 
         quieten()
         options.cache = expand(settings["cache"]) if settings.get("cache") else None  # the user's own
@@ -57,12 +61,16 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(required=True, metavar="submit | show | verify | page")
     submitting = commands.add_parser("submit", help="adds the rows of a finished run, after checking them")
     submitting.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
-    submitting.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="these alone, by name (default: all)")
+    submitting.add_argument(
+        "--rows", "--row", nargs="+", default=[], metavar="ROW", help="these alone, by name (default: all)"
+    )
+    submitting.add_argument("--dry-run", action="store_true", help="checks all, says what would be added, adds nothing")
     submitting.add_argument("--note", default="", help="your own words, shown beside the rows")
     submitting.add_argument("--backbone", default="default", metavar="NAME", help="what to call the run's backbone")
     submitting.add_argument("--patience", type=float, default=PATIENCE, metavar="SECONDS", help=PATIENCE_HELP)
     submitting.set_defaults(command=submit)
-    showing = commands.add_parser("show", help="the board, by track")
+    showing = commands.add_parser("show", help="the board, by track, or what an entry is made of")
+    showing.add_argument("entry", nargs="?", metavar="ENTRY", help="beginning of an entry's digest: that one alone")
     showing.add_argument("--track", default="", help="beginning of a track's digest, or its title")
     showing.add_argument("--format", default="table", choices=("table", "markdown", "csv", "json"))
     showing.add_argument("--no-passes", action="store_true", help="without rows whose deciding took extra passes")
@@ -87,18 +95,29 @@ def submit(options: argparse.Namespace) -> int:
     from duo.stages.cache import default_cache, open_cache
 
     open_cache(cache := options.cache or default_cache())
-    submission = Submission(options.store, cache, options.note, options.backbone, options.patience)
+    store = Scales(options.store.location) if options.dry_run else options.store
+    submission = Submission(store, cache, options.note, options.backbone, options.patience)
     added, refused = submission.run(options.run, options.rows)
-    print(f"{len(added)} entries added, {len(refused)} refused")
+    if isinstance(store, Scales):
+        for (kind, digest), weight in store.weights.items():
+            print(f"would write  {kind}/{digest[:12]}, {tell_bytes(weight)}")
+        written = f"of {tell_bytes(sum(store.weights.values()))} in all" if added else "as they are there already"
+        print(f"{len(added)} entries would be added, {len(refused)} refused, {written}; nothing was written")
+    else:
+        print(f"{len(added)} entries added, {len(refused)} refused")
     return int(bool(refused))
 
 
 def show(options: argparse.Namespace) -> int:
     """Prints the board; raises ValueError where there is none."""
+    from duo.leaderboard.board.card import tell_entry
     from duo.leaderboard.board.text import choose, render, summarize_left_out
     from duo.leaderboard.board.tracks import build_board
 
     _check_there(options.store)
+    if options.entry:
+        print(tell_entry(options.store, find(options.store, options.entry, "entries")[1]), end="")
+        return 0
     board = choose(build_board(options.store), options.track, not options.no_passes)
     print(render(board, options.format), end="")
     if options.format != "table":  # the table says it itself; the others go into files
@@ -108,13 +127,11 @@ def show(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """Executes entries again, each in a process of its own; exit status 1 where one is not verified."""
-    from duo.stages.publish import STORE
-
     _check_there(options.store)
     every = options.store.digests("entries") if options.all else []
     # not what somebody is still writing
     finished = [digest for digest in every if options.store.holds("entries", digest, HEADS["entries"])]
-    entries = finished or [options.store.find("entries", beginning) for beginning in options.entry]
+    entries = finished or [find(options.store, beginning, "entries")[1] for beginning in options.entry]
     if not entries:
         raise ValueError(
             "there are none yet" if options.all else "which entry? Give the beginning of its digest, or --all"
@@ -128,7 +145,10 @@ def verify(options: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "duo.leaderboard", "verify", *flags, *patience]
     place = os.environ | {STORE: options.store.location}  # a password in a command is seen by everyone on the machine
     # a router that crashes, or that changes what is imported, spoils no other entry
-    codes = {entry: subprocess.run([*command, entry], check=False, env=place).returncode for entry in entries}
+    codes = {}
+    for number, entry in enumerate(entries, 1):
+        log.info("verify  entry %s of %s, %s", number, len(entries), entry[:12])
+        codes[entry] = subprocess.run([*command, entry], check=False, env=place).returncode
     for entry, code in codes.items():
         if code not in (0, 1):
             print(f"{entry[:12]}: its process ended with {code}, not verified", file=sys.stderr)
@@ -172,9 +192,10 @@ def _verify(options: argparse.Namespace, digest: str) -> int:
     from duo.leaderboard.verify import verify
 
     try:
-        wrong, other_source = verify(options.store, digest, patience=options.patience)
-        if options.retrain and not wrong:  # costly, and idle where the weights are wrong already
-            wrong, _ = verify(options.store, digest, retrain=True, patience=options.patience)
+        with at(f"verifying {digest[:12]}"):
+            wrong, other_source = verify(options.store, digest, patience=options.patience)
+            if options.retrain and not wrong:  # costly, and idle where the weights are wrong already
+                wrong, _ = verify(options.store, digest, retrain=True, patience=options.patience)
     except ValueError as error:
         print(f"{digest[:12]}: cannot be verified: {error}", file=sys.stderr)
         return 1

@@ -25,6 +25,7 @@ from duo.leaderboard.sealed.prefixes import check_looking_ahead
 from duo.leaderboard.sealed.process import PATIENCE
 from duo.leaderboard.sealed.scoring import Subject
 from duo.leaderboard.verify import ELSEWHERE, differences
+from duo.progress import at
 from duo.recipe import Recipe, digest, load
 from duo.recipe.first import identity_of
 from duo.routing import registry
@@ -32,10 +33,12 @@ from duo.routing.source import source_digest
 from duo.stages.cache import Made
 from duo.stages.compare import seeded_recipes
 from duo.stages.output import load_finished
-from duo.stages.publish import About, check_about, check_kept, copy_published, find_published, open_store, publish
+from duo.stages.publish import About, check_about, check_kept, copy_published, find_published, publish
 from duo.stages.score import baseline_recipes, score_row, with_subset_for_searches
 from duo.stages.source import BackboneSource, backbone_source
 from duo.stages.stage3 import train_or_load
+from duo.storage.scales import Scales
+from duo.storage.shared import open_store
 from duo.storage.store import HEADS, Store
 from duo.training.trainer import join_world
 
@@ -52,6 +55,11 @@ class Candidate(NamedTuple):
     claimed: dict[str, float]
     """The run's loss on each hold-out."""
 
+    @property
+    def title(self) -> str:
+        """As messages name it."""
+        return f"{self.name}, seed {self.recipe.seed}"
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -67,6 +75,8 @@ class Submission:
     """Seconds that a process without labels may take."""
     conform: set[str] = field(default_factory=set)
     """Routers that have passed the checks."""
+    published: dict[str, str] = field(default_factory=dict)
+    """Digests of the backbones that it has published, by that of their weights."""
 
     def run(self, folder: Path, rows: Sequence[str] = ()) -> tuple[list[str], list[str]]:
         """Digests of the new entries of a finished run, and what was refused; a row that is there is not added again.
@@ -89,10 +99,12 @@ class Submission:
         data, device = source.open_data(self.cache), join_world(recipe.trainer)
         added: list[str | None] = []
         refused = []
-        for candidate in chosen:
+        for number, candidate in enumerate(chosen, 1):
             try:
-                ours = data.batched(candidate.recipe.data.batch_size)
-                added.append(self._add(candidate, result.provenance, ours, device))
+                log.info("row  %s of %s, %s", number, len(chosen), candidate.title)
+                with at(candidate.title):
+                    ours = data.batched(candidate.recipe.data.batch_size)
+                    added.append(self._add(candidate, result.provenance, ours, device))
             except (ValueError, FloatingPointError) as error:
                 refused.append(f"{candidate.name}: {error}")
                 log.warning("refused  %s", refused[-1])
@@ -105,23 +117,25 @@ class Submission:
     ) -> str | None:
         name, recipe = candidate.name, candidate.recipe
         source = backbone_source(recipe)
-        backbone, router = train_or_load(recipe, source, data, device)
-        row = score_row(recipe, backbone, router, data)
+        backbone, router = train_or_load(recipe, source, data, device, name)
+        row = score_row(recipe, backbone, router, data, name)
         known = self._find_backbone(source, backbone, data)
         values = entry_values(recipe, known or "", row.learned)
         router_source = source_digest(type(router.module))
         if known and self._is_there(row, values, router_source):  # before the checks, which take minutes
-            log.info("known  %s, seed %s", name, recipe.seed)
+            log.info("known  %s", candidate.title)
             return None
         self._check_router(recipe, row)
-        subject = Subject(recipe, backbone, router, self.patience)
+        subject = Subject(recipe, backbone, router, self.patience, name)
         sealed = subject.score(data)
         row = sealed.row  # from here on: nothing that the run itself says of its routes counts
         _check_claim(candidate, row)
         check_budget(row)
         check_looking_ahead(subject, sealed)
         # after the checks: for a row that is refused nothing is published
-        values["leaderboard.backbone"] = known or self._publish(recipe, source, backbone, data)
+        values["leaderboard.backbone"] = self.published[backbone.digest] = known or self._publish(
+            recipe, source, backbone, data
+        )
         package, version = registry.package_of(row.router)
         head = {
             "name": name,
@@ -133,7 +147,8 @@ class Submission:
         weights = (router.folder / "router.safetensors").read_bytes()
         files = {"recipe.yaml": to_yaml(values).encode(), "router.safetensors": weights}
         digest = entry.add(self.store, head, row, files)
-        log.info("added  %s, seed %s: %s", name, recipe.seed, digest[:12])
+        done = "would add" if isinstance(self.store, Scales) else "added"
+        log.info("%s  %s: %s", done, candidate.title, digest[:12])
         return digest
 
     def _find_backbone(self, source: BackboneSource, backbone: Made[Backbone], data: TextData) -> str | None:
@@ -141,7 +156,7 @@ class Submission:
         named = source.published
         if named and self.store.holds("backbones", named, HEADS["backbones"]):
             return named
-        return find_published(self.store, backbone.module, data)
+        return self.published.get(backbone.digest) or find_published(self.store, backbone.module, data)
 
     def _is_there(self, row: Row, values: dict[str, Any], source: str) -> bool:
         """Whether an entry that can be read has the same recipe, source of the router, and numbers."""
@@ -163,10 +178,11 @@ class Submission:
 
     def _publish(self, recipe: Recipe, source: BackboneSource, backbone: Made[Backbone], data: TextData) -> str:
         log.warning(
-            "publishing  the backbone, its tokenizer and all of its tokens, from which the documents can be read"
+            "%s  the backbone, its tokenizer and all of its tokens, from which the documents can be read",
+            "would publish" if isinstance(self.store, Scales) else "publishing",
         )
         if source.published:  # elsewhere: an entry needs both beside it
-            return copy_published(self.store, source.published, open_store(recipe.leaderboard))
+            return copy_published(self.store, source.published, open_store(recipe.leaderboard.store))
         weights = backbone.folder / "backbone.safetensors"
         return publish(self.store, backbone.module, weights, data, self._about(recipe, source))
 

@@ -122,7 +122,7 @@ def _execute(store: Store, claimed: Entry, recipe: Recipe, cache: Path, patience
     data = source.open_data(cache)
     backbone = source.train_or_load(data, device)
     router = open_router(store, claimed, recipe, cache)
-    subject = Subject(recipe, backbone, Made(router.to(device), cache, claimed.digest), patience)
+    subject = Subject(recipe, backbone, Made(router.to(device), cache, claimed.digest), patience, claimed.head.name)
     sealed = subject.score(data)
     if wrong := [*differences(claimed.row, sealed.row, _tolerance(claimed, recipe))]:
         return wrong
@@ -151,7 +151,7 @@ def _retrain(store: Store, claimed: Entry, recipe: Recipe, cache: Path, patience
     data = source.open_data(cache)
     backbone = source.train_or_load(data, join_world(recipe.trainer))
     router = train_again(claimed.recipe, backbone, data, cache, patience)
-    row = Subject(recipe, backbone, router, patience).score(data).row
+    row = Subject(recipe, backbone, router, patience, claimed.head.name).score(data).row
     tolerance = RETRAINED if _tolerance(claimed, recipe) else ELSEWHERE
     wrong = []
     for holdout, score in claimed.row.shown.items():

@@ -8,6 +8,7 @@ first       the first defaults, which identities are measured from
 renamed     keys that had other names once, or are gone
 sections    the settings that no other part of duo owns
 pretrained  a pretrained model's shape, as a recipe's values
+published   a published backbone's digest, which may be typed shortened
 help        every setting with its default and its sentence
 """
 

@@ -19,6 +19,7 @@ from duo.data.config import DataConfig
 from duo.recipe.first import flatten, identity_of, unflatten
 from duo.recipe.kinds import split_key
 from duo.recipe.pretrained import with_shape
+from duo.recipe.published import with_digest
 from duo.recipe.read import check_keys, merge, nest, overlay, parse_overrides, read
 from duo.recipe.sections import CompareConfig, LeaderboardConfig, ReportConfig, SeededBackboneConfig, TasksConfig
 from duo.routing import registry
@@ -234,7 +235,7 @@ def _defaults() -> Any:
 def build(values: dict[str, Any]) -> Recipe:
     """A recipe from plain values, checked; raises as `load` does."""
     check_keys(values, Recipe)
-    values = with_shape(values)
+    values = with_digest(with_shape(values))
     try:
         recipe = OmegaConf.to_object(OmegaConf.merge(_defaults(), values))
     except OmegaConfBaseException as error:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from duo.backbone import BackboneConfig
 from duo.routing.registry import unknown
+from duo.storage.shared import LEAST
+from duo.storage.store import DIGEST
 
 MOST_ROWS = 10_000  # of a comparison: combinations of values are soon more than anyone can train
 
@@ -172,8 +173,11 @@ class LeaderboardConfig:
     store: str | None = None
     """Folder or fsspec location of the leaderboard (null: the repository's own)."""
     backbone: str | None = None
-    """Digest of a published backbone: its weights and tokens are used, none are trained or prepared."""
+    """Digest of a published backbone, or its beginning: its weights and tokens are used, none are made."""
 
     def __post_init__(self) -> None:
-        if self.backbone and not re.fullmatch("[0-9a-f]{64}", self.backbone):
-            raise ValueError(f"leaderboard.backbone={self.backbone!r} must be a digest: 64 digits from 0 to f")
+        if self.backbone and not DIGEST.fullmatch(self.backbone):
+            raise ValueError(
+                f"leaderboard.backbone={self.backbone!r} must be a digest: 64 digits from 0 to f, or its first "
+                f"{LEAST} or more"
+            )

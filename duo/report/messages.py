@@ -1,4 +1,4 @@
-"""What duo says while it works: its log, on the terminal."""
+"""What duo says while it works: its log, and how far it is, on the terminal."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.highlighter import RegexHighlighter
 from rich.logging import RichHandler
+
+from duo.progress import watching
+from duo.progress.shown import watcher_of
 
 
 class _Stage(RegexHighlighter):
@@ -26,10 +29,11 @@ class _PlainHandler(RichHandler):
 
 
 @contextmanager
-def messages(console: Console, **levels: int) -> Iterator[None]:
-    """Shows what duo logs on the console, from level INFO on.
+def messages(console: Console, progress: bool = True, **levels: int) -> Iterator[None]:
+    """Shows what duo logs on the console, from level INFO on, and how far it is.
 
     Args:
+        progress: false: nothing is shown of how far it is.
         levels: other levels by part of duo, as in `stages=logging.WARNING`.
     """
     log, handler = logging.getLogger("duo"), _PlainHandler(console=console, highlighter=_Stage())
@@ -39,7 +43,8 @@ def messages(console: Console, **levels: int) -> Iterator[None]:
         logger.setLevel(level)
     log.addHandler(handler)
     try:
-        yield
+        with watching(watcher_of(console) if progress and not console.quiet else None):
+            yield
     finally:
         log.removeHandler(handler)
         for logger, level in before.items():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from duo.backbone import BIG, MODULES, SKIP, SMALL, Budget, Counts, Gate
+from duo.progress import track
 from duo.routing.compose import one_hot
 from duo.routing.trial import Trial
 
@@ -38,7 +39,7 @@ def calibrated(
     if sum(map(bool, share)) < 2:  # one module takes all: nothing to weigh
         return torch.zeros(len(MODULES), device=device)
     offset_M = torch.zeros(len(MODULES), device=device)
-    for _ in range(rounds):
+    for _ in track(range(rounds), "round", at_most=True):
         found, before_M = _logits_by_domain(logits_of, trials, offset_M), offset_M.clone()
         for _ in range(3):  # big and skip compete, so their offsets depend on each other
             for module in free:
@@ -54,7 +55,7 @@ def bisect(spent: Callable[[float], float], most: float, low: float, high: float
     >>> bisect(lambda x: 1 - x, most=0.25, low=0, high=1)
     0.75
     """
-    for _ in range(rounds):  # 14 leave 1/16,384 of the range
+    for _ in track(range(rounds), "round"):  # 14 leave 1/16,384 of the range
         middle = (low + high) / 2
         low, high = (middle, high) if spent(middle) > most else (low, middle)
     return high
@@ -63,7 +64,7 @@ def bisect(spent: Callable[[float], float], most: float, low: float, high: float
 def _logits_by_domain(logits_of: Callable[[Trial], Gate], trials: Sequence[Trial], offset_M: Tensor) -> list[Tensor]:
     """Logits of all tokens and layers, (N, M) for each domain, under the routes of these offsets."""
     found: dict[str, list[Tensor]] = {}
-    for trial in trials:
+    for trial in track(trials, "batch"):
         seen, logits = found.setdefault(trial.domain, []), logits_of(trial)
 
         def recorded(x_BSD: Tensor, layer: int, seen: list[Tensor] = seen, logits: Gate = logits) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from duo.backbone import BIG, MODULES, SKIP, SMALL
+from duo.progress import track
 from duo.routing.trial import Trial
 from duo.search.patterns import flips, pattern_counts, promising_swaps
 from duo.search.planned import tell_if_long
@@ -31,7 +32,7 @@ def mean_losses(trials: Sequence[Trial], pattern_PL: Tensor, tokens: int) -> Ten
         tokens: of each domain; its first ones are taken.
     """
     losses: dict[str, list[tuple[float, Tensor]]] = {}
-    for trial in trials:
+    for trial in track(trials, "batch"):
         seen = losses.setdefault(trial.domain, [])
         left, length = tokens - sum(tokens for tokens, _ in seen), trial.tokens_BT.shape[1]
         if left > 0:
@@ -97,9 +98,9 @@ def climb(trials: Sequence[Trial], pattern_L: Tensor, tokens: int) -> Tensor:
         tokens: as in `mean_losses`.
     """
     modules = pattern_L.unique().tolist()
-    for turn in range(1, ROUNDS + 1 if len(modules) > 1 else 1):
-        skipped, _, big = pattern_counts(pattern_L[None])[0].tolist()
-        log.info("climb  to a fixed pattern of %s big, %s skipped, round %s of %s at most", big, skipped, turn, ROUNDS)
+    skipped, _, big = pattern_counts(pattern_L[None])[0].tolist()
+    log.info("climb  to a fixed pattern of %s big, %s skipped", big, skipped)
+    for _ in track(range(ROUNDS if len(modules) > 1 else 0), "round", at_most=True):
         near_PL = _near(pattern_L, _flip_losses(trials, pattern_L, modules, tokens))
         best = int(mean_losses(trials, near_PL, tokens).argmin())
         if best == 0:

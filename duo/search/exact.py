@@ -12,6 +12,7 @@ from torch import Tensor
 from duo.backbone import BIG, MODULES, PADDING, SKIP, SMALL, Backbone, Run
 from duo.backbone.attention import Places
 from duo.backbone.flops import run_flops, token_flops, tree_flops
+from duo.progress import count, track
 from duo.search.best import Best
 from duo.search.floors import EXACT, Floors
 from duo.search.patterns import check_patterns, meets, pattern_codes, pattern_counts
@@ -121,7 +122,7 @@ class Search:
         for wanted_BT in self.wanted_BTG.unbind(-1):
             context: Run | None = None
             losses, routes = [], []
-            for at, wanted_B1 in enumerate(wanted_BT.split(1, dim=1)):
+            for at, wanted_B1 in enumerate(track(wanted_BT.split(1, dim=1), "token")):
                 loss_B1, route_B1L = self._best(at, wanted_B1, context)
                 losses.append(loss_B1)
                 routes.append(route_B1L)
@@ -167,11 +168,13 @@ class Search:
             best.update(pattern_J, loss_JBS if more_JBS is None else loss_JBS + more_JBS, loss_JBS)
             if keep is not None:
                 keep(pattern_J, loss_JBS)
+            part.step(len(pattern_J))
 
         x_BSD = step.x_BSD
         state = x_BSD.numel() * x_BSD.element_size()
         chunk = max(1, min(STATE_BYTES // state, self.memory // self._bytes_per_node(x_BSD[..., 0].numel())))
-        spent = walk(backbone, trie, x_BSD, attend=step.attend, chunk=chunk, leaf=leaf)
+        with count("pattern", len(index_P)) as part:
+            spent = walk(backbone, trie, x_BSD, attend=step.attend, chunk=chunk, leaf=leaf)
         position_BS = step.places.position_BS.expand(x_BSD.shape[:2])
         position_N = position_BS[position_BS >= 0]  # what padding made the walk compute reaches nobody
         self.layer_evaluations += spent.layers * len(position_N)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from duo.backbone import Backbone
+from duo.progress import count
 from duo.search.exact import STATE_BYTES
 from duo.search.trie import Trie
 from duo.search.values import logits
@@ -27,8 +28,10 @@ def mean_prediction(backbone: Backbone, tokens_BT: Tensor, pattern_PL: Tensor) -
         for x_BTD in x_JBTD:
             for rows, logits_RV in logits(backbone, backbone.norm(x_BTD).flatten(0, 1)):
                 total_NV[rows] += logits_RV.softmax(-1)
+        part.step(len(pattern_J))
 
     chunk = max(1, STATE_BYTES // (x_BTD.numel() * x_BTD.element_size()))
     trie = Trie.of(pattern_PL.cpu())
-    spent = walk(backbone, trie, x_BTD, attend=same(places), chunk=chunk, leaf=leaf)
+    with count("pattern", len(pattern_PL)) as part:
+        spent = walk(backbone, trie, x_BTD, attend=same(places), chunk=chunk, leaf=leaf)
     return (total_NV / len(pattern_PL)).view(*tokens_BT.shape, -1), spent

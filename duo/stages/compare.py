@@ -16,6 +16,7 @@ from duo.evaluation.comparison import Comparison, compare_rows
 from duo.evaluation.knowable import Predictor
 from duo.evaluation.provenance import provenance
 from duo.evaluation.row import Row, average_rows
+from duo.progress import at
 from duo.recipe import Recipe
 from duo.routing import registry
 from duo.stages.output import digest_sources
@@ -39,7 +40,10 @@ def run_comparison(recipe: Recipe, name: str, command: str, cache: Path, device:
     groups, compare = {}, recipe.compare
     for group, rows in recipe.groups.items():
         where = f" at {group}" if group else ""
-        found = {row: _score_seeds(rows[row], compare.seeds, data, device, f"{row}{where}") for row in rows}
+        found = {}
+        for number, row in enumerate(rows, 1):
+            with at(f"row {number} of {len(rows)}"):
+                found[row] = _score_seeds(rows[row], compare.seeds, data, device, f"{row}{where}")
         groups[group] = compare_rows(found, compare.minus, compare.gap, compare.known_by, data.foreign)
     failed = [row.failed for rows in groups.values() for row in rows.values()]
     if all(failed):
@@ -77,7 +81,7 @@ def _score_seeds(recipe: Recipe, seeds: int, data: TextData, device: torch.devic
     try:
         for each in seeded_recipes(recipe, seeds):
             log.info("row  %s, seed %s", title, each.seed)
-            rows.append(_score_once(each, data, device))
+            rows.append(_score_once(each, data, device, f"{title}, seed {each.seed}"))
             if not rows[0].learned and recipe.stage3.freeze_backbone:
                 break  # other seeds would find the same
         return average_rows(rows)
@@ -88,8 +92,8 @@ def _score_seeds(recipe: Recipe, seeds: int, data: TextData, device: torch.devic
         return structs.replace(describe_row(recipe), failed=str(error))
 
 
-def _score_once(recipe: Recipe, data: TextData, device: torch.device) -> Row:
+def _score_once(recipe: Recipe, data: TextData, device: torch.device, title: str) -> Row:
     """A row of one seed."""
     ours = data.batched(recipe.data.batch_size)
-    backbone, router = train_or_load(recipe, backbone_source(recipe), ours, device)
-    return score_row(recipe, backbone, router, ours)
+    backbone, router = train_or_load(recipe, backbone_source(recipe), ours, device, title)
+    return score_row(recipe, backbone, router, ours, title)

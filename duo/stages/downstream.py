@@ -13,6 +13,7 @@ import torch
 
 from duo.evaluation.downstream import Answers, Downstream, TaskRow, means_of, subtract
 from duo.evaluation.provenance import provenance
+from duo.progress import at
 from duo.recipe import Recipe
 from duo.stages.output import digest_sources, keep_curves, keep_weights, note_backbone
 from duo.stages.score import baseline_recipes, describe_backbone
@@ -54,10 +55,11 @@ def run_downstream(
 
     for row, each in rows.items():
         log.info("tasks  %s", row)
-        made = router if row == "router" else train_or_load_router(each, backbone, data)
+        made = router if row == "router" else train_or_load_router(each, backbone, data, row)
         lm = DuoLM(backbone.module, made.module, data.tokenizer, recipe.data.batch_size, recipe.seed)
         try:
-            found[row], about = ask(lm, recipe, loaded)
+            with at(row):
+                found[row], about = ask(lm, recipe, loaded)
         except ValueError as error:
             if row == ALL_BIG:
                 raise

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from duo.evaluation.passage import Passage, Reader, read_passage
+from duo.progress import at
 from duo.recipe import Recipe
 from duo.routing.climb import start_patterns
 from duo.search.patterns import can_list, count_patterns, counts_of
@@ -54,7 +55,7 @@ def read_with_recipe(
         batch_size=recipe.data.batch_size,
         seed=recipe.seed,
         start_CL=None if listed else start_patterns(calibration, count_CM),
-        say=lambda done, of: log.info("oracle  %s of %s windows", done, of),
     )
-    passage = read_passage(reader, text, name, most)
+    with at("oracle and router"):
+        passage = read_passage(reader, text, name, most)
     return ReadText(passage, source.identity(data), data.count_tokens("train"), None if listed else "local")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -13,20 +12,14 @@ import numpy as np
 from msgspec import Meta, Struct, to_builtins
 from safetensors.numpy import save
 
-import duo
 from duo.backbone import Backbone, BackboneConfig
 from duo.data.config import DataConfig
 from duo.data.datamodule import TextData
 from duo.data.token_text import spells_text
-from duo.recipe.sections import LeaderboardConfig
-from duo.storage.location import shown
 from duo.storage.store import HEADS, Store
 from duo.storage.weights import weights_digest
 
 SCHEMA = 2
-STORE = "DUO_LEADERBOARD_STORE"
-"""In the environment: the location where leaderboard.store says nothing; no list of processes shows its password."""
-
 DEFAULTS = {field.name: getattr(BackboneConfig(), field.name) for field in fields(BackboneConfig)}
 NAMED = {*[*DEFAULTS][: [*DEFAULTS].index("head_dim")]}
 """Fields that every published backbone names."""
@@ -77,33 +70,6 @@ class TokensHead(Struct, frozen=True, forbid_unknown_fields=True):
     documents: dict[Label, Annotated[list[Count], Meta(min_length=1, max_length=1 << 16)]]
     """Sequences of every document, by split other than training, in order."""
     files: dict[str, Digest]
-
-
-def default_store() -> str:
-    """The location that the environment names, or the repository's own.
-
-    Raises:
-        ValueError: there is neither.
-    """
-    return os.environ.get(STORE) or own_store()
-
-
-def own_store() -> str:
-    """The `leaderboard` folder of the repository that duo runs from.
-
-    Raises:
-        ValueError: duo was installed as a wheel.
-    """
-    folder = Path(duo.__file__).parents[1] / "leaderboard"
-    if not folder.is_dir():
-        raise ValueError("this duo is installed without a leaderboard: give leaderboard.store=DIR")
-    return str(folder)
-
-
-def open_store(config: LeaderboardConfig) -> Store:
-    """The leaderboard that a recipe names, with the login that the environment gives for it."""
-    named, given = config.store or default_store(), os.environ.get(STORE, "")
-    return Store(given if shown(given) == named else named)
 
 
 def find_published(store: Store, backbone: Backbone, data: TextData) -> str | None:

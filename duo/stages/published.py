@@ -29,10 +29,10 @@ from duo.stages.publish import (
     backbone_head,
     documents_of,
     full_shape,
-    open_store,
     tokens_head,
 )
 from duo.storage.files import making_folder, replacing
+from duo.storage.shared import open_store
 from duo.storage.store import Store
 from duo.storage.weights import load_weights, weights_digest
 
@@ -51,7 +51,7 @@ class PublishedBackbone:
     @property
     def store(self) -> Store:
         """The leaderboard."""
-        return open_store(self.leaderboard)
+        return open_store(self.leaderboard.store)
 
     @property
     def published(self) -> str:

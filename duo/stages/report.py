@@ -19,6 +19,7 @@ from duo.data.datamodule import TextData
 from duo.data.token_text import token_texts
 from duo.evaluation.comparison import Comparison
 from duo.evaluation.trace import Candidates, Trace, compare_candidates, load_arrays, save_arrays, trace
+from duo.progress import at
 from duo.recipe import Recipe, digest, name_group
 from duo.routing.router import Router
 from duo.routing.source import module_digest
@@ -77,20 +78,22 @@ def measure_report(recipe: Recipe, folder: Path, cache: Path, command: str, devi
     for name, part in recipe.parts.items():
         with _noting(found, f"part {name}"):
             log.info("part  %s", name)
-            found.comparisons[name] = _compare(part, name, place)
+            with at(f"part {name}"):
+                found.comparisons[name] = _compare(part, name, place)
             for group, rows in found.comparisons[name].groups.items():
                 failed = {row: told.failed for row, told in rows.items() if told.failed}
                 found.failed |= {f"part {name}, row {row} {group}".strip(): why for row, why in failed.items()}
     opened = remember(lambda name: backbone_source(recipe.parts[name]).open_data(cache))
     for name, spec in recipe.report.traces.items():
         if spec is not None and spec["part"] in found.comparisons:
-            with _noting(found, f"trace {name}"):
+            with _noting(found, f"trace {name}"), at(f"trace {name}"):
                 found.traces[name] = _trace(recipe.parts[spec["part"]], spec, opened(spec["part"]), device)
     if BUDGETS in found.comparisons:
         with _noting(found, "candidates"):
             data = opened(BUDGETS)
             found.texts = token_texts(data.tokenizer)
-            found.candidates = dict(_compare_candidates(recipe.parts[BUDGETS], data, device))
+            with at("candidates"):
+                found.candidates = dict(_compare_candidates(recipe.parts[BUDGETS], data, device))
     return found
 
 
@@ -129,7 +132,7 @@ def _trace(part: Recipe, spec: dict[str, Any], data: TextData, device: torch.dev
     found: dict[str, list[Trace]] = {holdout: [] for holdout in data.holdouts}
     for recipe in seeded_recipes(rows[spec["row"]], part.compare.seeds):
         ours = data.batched(recipe.data.batch_size)
-        backbone, router = train_or_load(recipe, backbone_source(recipe), ours, device)
+        backbone, router = train_or_load(recipe, backbone_source(recipe), ours, device, spec["row"])
         for holdout, traces in found.items():
             traces.append(_trace_kept(recipe, spec.get("on", "subset"), ours, holdout, backbone, router))
         if not learns(router.module):

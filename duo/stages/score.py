@@ -19,6 +19,7 @@ from duo.evaluation.knowable import Knowledge, Predictor, score_prediction
 from duo.evaluation.record import Shelf
 from duo.evaluation.row import Row
 from duo.evaluation.score import Scores, find_collapses
+from duo.progress import at
 from duo.recipe import Recipe
 from duo.routing.registry import blame
 from duo.routing.router import Router
@@ -67,30 +68,37 @@ def describe_row(recipe: Recipe) -> Row:
     return Row(recipe.router["name"], recipe.router_options, recipe.spec.budget._asdict())
 
 
-def score_row(recipe: Recipe, backbone: Made[Backbone], router: Made[Router], data: TextData) -> Row:
-    """The row of a trained router, out of the cache if it is there."""
+def score_row(recipe: Recipe, backbone: Made[Backbone], router: Made[Router], data: TextData, name: str = "") -> Row:
+    """The row of a trained router, out of the cache if it is there.
+
+    Args:
+        name: what the row is called; default: by its router.
+    """
     folder = data.cache / "rows" / row_digest(recipe, router)[:16]
     with hold(folder):
         if agree((folder / "row.json").exists()):  # all or none: an evaluation waits for every process
             return load_struct(Row, folder, "row.json")
         shelf = Shelf(folder / "searched")
-        row = _score(recipe, backbone, router, data, shelf)
+        row = _score(recipe, backbone, router, data, shelf, name or recipe.router["name"])
         if is_chief():
             save_struct(row, folder, "row.json")
             shelf.clear()
     return row
 
 
-def _score(recipe: Recipe, backbone: Made[Backbone], router: Made[Router], data: TextData, shelf: Shelf) -> Row:
-    name, where = recipe.router["name"], "" if recipe.full_holdout else ", subset"
+def _score(
+    recipe: Recipe, backbone: Made[Backbone], router: Made[Router], data: TextData, shelf: Shelf, name: str
+) -> Row:
+    where = "" if recipe.full_holdout else ", subset"
     log.info("evaluation  %s on %s%s", name, ", ".join(data.holdouts), where)
-    full = score_holdouts(backbone.module, router.module, data, recipe.seed) if recipe.full_holdout else {}
-    # always: searches are scored there alone, and are compared with every row
-    if router.module.search_method is None:
-        subset = score_holdouts(backbone.module, router.module, data, recipe.seed, full=False)
-    else:
-        subset = _search_holdouts(backbone.module, router.module, data, recipe.seed, shelf)
-    return complete_row(recipe, backbone, router, data, full, subset)
+    with at(f"evaluating {name}"):
+        full = score_holdouts(backbone.module, router.module, data, recipe.seed) if recipe.full_holdout else {}
+        # always: searches are scored there alone, and are compared with every row
+        if router.module.search_method is None:
+            subset = score_holdouts(backbone.module, router.module, data, recipe.seed, full=False)
+        else:
+            subset = _search_holdouts(backbone.module, router.module, data, recipe.seed, shelf)
+        return complete_row(recipe, backbone, router, data, full, subset)
 
 
 def complete_row(
@@ -112,8 +120,11 @@ def complete_row(
 
 def score_holdouts(backbone: Backbone, router: Router, data: TextData, seed: int, full: bool = True) -> Scores:
     """A router's score on each hold-out, or on its subset."""
-    batches = data.holdout if full else data.subset
-    return {holdout: evaluate(backbone, router, batches(holdout), seed) for holdout in data.holdouts}
+    batches, scores = data.holdout if full else data.subset, {}
+    for holdout in data.holdouts:
+        with at(holdout if full else f"subset of {holdout}"):
+            scores[holdout] = evaluate(backbone, router, batches(holdout), seed)
+    return scores
 
 
 def _search_holdouts(backbone: Backbone, router: Router, data: TextData, seed: int, shelf: Shelf) -> Scores:
@@ -128,14 +139,18 @@ def _search_holdouts(backbone: Backbone, router: Router, data: TextData, seed: i
     seconds = foresee_seconds(backbone, router, left[rank::world], seed)
     tokens = sum(batch.tokens_BT.numel() for batch in left)
     tell_if_long("search", seconds, f"{tokens} tokens, {SEARCHED} sequences at a time")
-    return {holdout: evaluate(backbone, router, part, seed, shelf) for holdout, part in batches.items()}
+    scores = {}
+    for holdout, part in batches.items():
+        with at(f"subset of {holdout}"):
+            scores[holdout] = evaluate(backbone, router, part, seed, shelf)
+    return scores
 
 
 def measure_knowledge(backbone: Backbone, router: Router, data: TextData, seed: int) -> dict[str, Knowledge]:
     """What a router that predicts knows, on each hold-out's subset; nothing of one that does not."""
     if not isinstance(router, Predictor):
         return {}
-    with blame(router, "predict"):
+    with at("prediction"), blame(router, "predict"):
         return {holdout: score_prediction(backbone, router, data.subset(holdout), seed) for holdout in data.holdouts}
 
 
@@ -170,6 +185,6 @@ def reference_routers(layers: int) -> dict[str, dict[str, Any]]:
 def score_baselines(recipe: Recipe, backbone: Made[Backbone], data: TextData) -> dict[str, Row]:
     """The rows beside a run's router, by name."""
     return {
-        name: score_row(row, backbone, train_or_load_router(row, backbone, data), data)
+        name: score_row(row, backbone, train_or_load_router(row, backbone, data, name), data, name)
         for name, row in baseline_recipes(recipe).items()
     }

@@ -11,6 +11,7 @@ import torch
 
 from duo.backbone import Backbone
 from duo.data.datamodule import TextData
+from duo.progress import at
 from duo.recipe import Recipe
 from duo.recipe.sections import SeededBackboneConfig
 from duo.routing import registry
@@ -71,7 +72,8 @@ class TrainedBackbone:
                 "for them (stage1.p_skip), or leave budget.skip out"
             )
         data = TextData(with_tokenizer(self.recipe.data, backbone), backbone.vocabulary, cache)
-        data.setup()
+        with at("data"):
+            data.setup()
         return data
 
     def identity(self, data: TextData) -> str:
@@ -132,4 +134,5 @@ def _fit_small(recipe: Recipe, backbone: Backbone, coin: Router, data: TextData,
     trial = Trial(
         backbone.to(device), tokens_BT, seed=recipe.backbone.seed, purpose=STAGE_1, meter=Meter(enabled=False)
     )
-    fit_small(backbone, tokens_BT, coin.route(trial), recipe.backbone.small_steps)
+    with at("small FFNs"):
+        fit_small(backbone, tokens_BT, coin.route(trial), recipe.backbone.small_steps)

@@ -83,21 +83,6 @@ class Store:
                 continue  # somebody else's, which is damaged
             yield digest, found
 
-    def find(self, kind: str, beginning: str) -> str:
-        """The whole digest of the one folder whose name begins so.
-
-        Raises:
-            ValueError: there is none, or several.
-        """
-        known = self.digests(kind)
-        found = [digest for digest in known if beginning and digest.startswith(beginning)]
-        if len(found) != 1:
-            some = (
-                f"there are {', '.join(digest[:12] for digest in known[:5])}, ..." if known else "there are none at all"
-            )
-            raise ValueError(f"{len(found)} {kind} begin with {beginning!r}, give the beginning of one; {some}")
-        return found[0]
-
     def holds(self, kind: str, digest: str, name: str) -> bool:
         """Whether a folder has a file of that name."""
         with self._blaming("read"):

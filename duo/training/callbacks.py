@@ -1,7 +1,8 @@
-"""What a training does beside its steps: it shows its progress and rate, and stops where nothing is lost."""
+"""What a training does beside its steps: it tells its progress and rate, and stops where nothing is lost."""
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any
 
 import lightning as L
 from lightning.fabric.utilities.throughput import Throughput
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback
 
+from duo.progress import Part
 from duo.storage.signals import Asked, Stopped
+
+log = logging.getLogger(__name__)
 
 
 class StopWhenAsked(Callback):
@@ -74,22 +78,31 @@ class TokensPerSecond(Callback):
                 module.log("tokens_per_second", float(rate), prog_bar=True)
 
 
-class Bar(TQDMProgressBar):
-    """Lightning's bar under a stage's name, without version numbers."""
+class Progress(Callback):
+    """Tells how many steps are done, and says where a stage goes on that was stopped.
 
-    def __init__(self, title: str, refresh_rate: int) -> None:
-        super().__init__(refresh_rate)
-        self._title = title
+    Args:
+        title: what the stage is called.
+        part: its steps.
+    """
 
-    def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Names the stage instead of the epoch."""
-        super().on_train_epoch_start(trainer)
-        self.train_progress_bar.set_description(self._title)
+    def __init__(self, title: str, part: Part) -> None:
+        self._title, self._part = title, part
 
-    def get_metrics(self, *arguments: Any) -> dict[str, Any]:
-        """Loss and tokens per second."""
-        metrics = super().get_metrics(*arguments)
-        metrics.pop("v_num", None)
-        if "tokens_per_second" in metrics:
-            metrics["tokens_per_second"] = f"{metrics['tokens_per_second']:,.0f}"
-        return metrics
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        """Counts from the step that a checkpoint was of."""
+        if step := trainer.global_step:
+            log.info("%s  going on from step %s of %s", self._title, f"{step:,}", f"{module.config.steps:,}")
+        self._part.begin(step)
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Counts the steps; loss and rate are those that were logged last."""
+        step = trainer.global_step
+        if step == self._part.done:
+            return  # gradients are still accumulated
+        note = None
+        if step % module.config.log_every == 0:
+            told = trainer.progress_bar_metrics
+            texts = {"loss": "loss {:.3f}", "tokens_per_second": "{:,.0f} tokens/s"}
+            note = ", ".join(text.format(float(told[name])) for name, text in texts.items() if name in told)
+        self._part.go_on(step, note)

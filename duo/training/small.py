@@ -17,6 +17,7 @@ from torch import Tensor
 from duo.backbone import BIG, MODULES, Backbone, Gate
 from duo.backbone.attention import Places
 from duo.backbone.block import FFN, Block, DuoFFN, GatedTokens
+from duo.progress import track
 
 RIDGE = 1e-3  # of the mean square of an activation
 ROWS = 1024  # states of one Adam step
@@ -35,7 +36,7 @@ def fit_small(backbone: Backbone, tokens_BT: Tensor, gate: Gate, steps: int) -> 
     places = backbone.places(tokens_BT, 0, 0)
     with torch.no_grad():
         big_BTD = random_BTD = backbone.embed(tokens_BT, places)
-    for layer in range(backbone.config.layers):
+    for layer in track(range(backbone.config.layers), "layer"):
         block = backbone.block(layer)
         with torch.no_grad():
             big, random = (_attended(block, layer, x_BTD, places) for x_BTD in (big_BTD, random_BTD))

@@ -21,10 +21,11 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from duo.progress import at, count
 from duo.storage import processes
 from duo.storage.files import replacing
 from duo.storage.signals import Stopped, waiting
-from duo.training.callbacks import Bar, StopWhenAsked, TokensPerSecond
+from duo.training.callbacks import Progress, StopWhenAsked, TokensPerSecond
 from duo.training.lightning_module import DuoModule
 from duo.training.loggers import check_installed, loggers_of
 
@@ -100,7 +101,7 @@ def fit(
     name, and `folder/last.ckpt`.
 
     Args:
-        title: shown at the progress bar.
+        title: what it is called.
         options: arguments of `lightning.Trainer`; `logger` may be true, false, or a tracker's name.
         about: what a tracker says of the run: recipe and digests.
 
@@ -109,25 +110,21 @@ def fit(
         FloatingPointError: the loss is not finite.
     """
     config, last = module.config, folder / "last.ckpt"
-    callbacks: list[Callback] = [TokensPerSecond()]
-    if options.get("enable_progress_bar", True):
-        callbacks.append(Bar(title, refresh_rate=config.log_every))
-    callbacks.append(
-        # one file under one name: a version counter would leave last-v1.ckpt beside it
-        ModelCheckpoint(
-            folder, last.stem, every_n_train_steps=config.checkpoint_every, save_top_k=1, enable_version_counter=False
-        )
+    # one file under one name: a version counter would leave last-v1.ckpt beside it
+    kept = ModelCheckpoint(
+        folder, last.stem, every_n_train_steps=config.checkpoint_every, save_top_k=1, enable_version_counter=False
     )
-    options = {"enable_model_summary": False, **options}
+    # duo's own bar: Lightning's floods files, and knows nothing of steps done before
+    options = {"enable_model_summary": False, **options, "enable_progress_bar": False}
     options["logger"] = loggers_of(options.get("logger", True), folder, title, about)
     try:
-        with waiting() as asked:
+        with waiting() as asked, at(title), count("step", config.steps) as part:
             # default_root_dir: Lightning looks there for checkpoints that nobody named
             # no sampler of Lightning's: duo.data shares every batch among the processes
+            callbacks: list[Callback] = [TokensPerSecond(), Progress(title, part), kept, StopWhenAsked(asked, last)]
             trainer = L.Trainer(
                 default_root_dir=folder, max_steps=config.steps, log_every_n_steps=config.log_every,
-                use_distributed_sampler=False, callbacks=[*callbacks, StopWhenAsked(asked, last)], plugins=_plugins(),
-                **options,
+                use_distributed_sampler=False, callbacks=callbacks, plugins=_plugins(), **options,
             )  # fmt: skip
             if isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
                 atexit.register(launcher.kill, signal.SIGTERM)  # whom it starts, it does not leave behind
@@ -136,8 +133,8 @@ def fit(
     except SIGTERMException as error:  # Lightning heard it, before `asked` took the signals back
         raise Stopped(signal.SIGTERM) from error
     except FloatingPointError as error:
-        kept = f"the last good checkpoint is {last}" if last.exists() else "there was no checkpoint yet"
-        raise FloatingPointError(f"{title}: {error}; {kept}") from error
+        left = f"the last good checkpoint is {last}" if last.exists() else "there was no checkpoint yet"
+        raise FloatingPointError(f"{title}: {error}; {left}") from error
     if trainer.global_step < config.steps:
         raise ValueError(f"{title} ended at step {trainer.global_step} of {config.steps}: the same command goes on")
     module.float()  # precisions like bf16-true convert it in place

@@ -20,7 +20,8 @@ from duo.leaderboard.board.entries import read_entries, statuses_of
 from duo.leaderboard.board.gains import Group, kind_of
 from duo.leaderboard.entry.entry import Entry
 from duo.recipe.schema import digest
-from duo.stages.publish import BackboneHead, own_store
+from duo.stages.publish import BackboneHead
+from duo.storage.shared import own_store
 from duo.storage.store import Store
 
 BINS = 16  # of positions, in a line's heat map

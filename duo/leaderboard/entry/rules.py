@@ -6,11 +6,12 @@ import functools
 
 from duo.evaluation.evaluate import OVERSPEND
 from duo.evaluation.row import Row
+from duo.progress import track
 from duo.recipe import Recipe
 from duo.routing import registry
 from duo.routing.router import Spec
 from duo.stages.score import reference_routers
-from duo.testing import SKIP_SPEC, SPEC, run_checks
+from duo.testing import CHECKS, SKIP_SPEC, SPEC, run_checks
 
 
 def is_reference(row: Row) -> bool:
@@ -40,7 +41,7 @@ def check_conformance(recipe: Recipe, row: Row) -> None:
     if is_reference(row):
         return
     build = functools.partial(registry.load(row.router), **row.options)
-    for outcome in run_checks(build, _spec(recipe)):
+    for outcome in track(run_checks(build, _spec(recipe)), "check", len(CHECKS)):
         if outcome.error is not None:
             raise ValueError(f"a check failed, {outcome.check}: {outcome.error}")
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from duo.leaderboard.sealed.protocol import BACKBONE, Answer, write_answer
+from duo.progress import watching
+from duo.progress.passed import Passing
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -18,7 +20,8 @@ def main(arguments: Sequence[str]) -> int:
         )
         return 2
     try:
-        tasks[arguments[0]](folder)
+        with watching(Passing(folder)):
+            tasks[arguments[0]](folder)
     except (ValueError, FloatingPointError) as error:
         write_answer(folder, Answer(failed=str(error)))
     return 0

@@ -15,6 +15,7 @@ from torch import Tensor
 from duo.backbone import Backbone
 from duo.data.batch import Batch
 from duo.leaderboard.sealed.scoring import Sealed, Subject
+from duo.progress import at, track
 
 PLACES = (
     256  # in each hold-out and in each subset: a router that looks ahead at 2 % of them is missed once in 170 times
@@ -55,7 +56,8 @@ def check_looking_ahead(subject: Subject, sealed: Sealed) -> None:
     if not places:
         return
     log.info("sealed  %s prefixes, drawn anew, in a second process", len(places))
-    left = dict(_differing(sealed, places, _route(subject, sealed.parts, places)))
+    with at("prefixes"):
+        left = dict(_differing(sealed, places, _route(subject, sealed.parts, places)))
     if len(left) <= SUSPECTS * len(places):
         log.info("sealed  %s of %s prefixes differ", len(left), len(places))
         left = _without_even_choices(subject, sealed, left)
@@ -109,7 +111,7 @@ def _differing(sealed: Sealed, places: Sequence[Place], prefixes: Sequence[Tenso
 
 def _without_even_choices(subject: Subject, sealed: Sealed, left: dict[Place, Tensor]) -> dict[Place, Tensor]:
     """What is left of differing places where every decision that some rounding explains is taken away."""
-    for turn in range(ROUNDS):
+    for turn in track(range(ROUNDS), "round of prefixes", at_most=True):
         if not left:
             break
         moved = _moved(subject.backbone.module, turn)

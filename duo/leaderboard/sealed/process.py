@@ -8,10 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import IO
 
 from duo.leaderboard.sealed.protocol import Answer, read_answer
+from duo.progress import count
+from duo.progress.passed import read_share
+from duo.storage.shared import STORE
 
 KEPT = (
     "PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "LANG", "LC_ALL", "CUDA_VISIBLE_DEVICES",
@@ -20,6 +24,8 @@ KEPT = (
 """Variables that a child keeps: what the interpreter and torch need to run alike, and no place of data."""
 PATIENCE = 3600.0
 """Seconds that a child may take."""
+LOOKS = 0.5
+"""Seconds between two looks at what a child says of itself."""
 LAST_WORDS = 4096  # bytes of what it prints that are kept
 
 
@@ -38,6 +44,7 @@ def run_child(task: str, folder: Path, who: str, patience: float = PATIENCE) -> 
     Raises:
         ValueError: it died, did not end in time, or left no answer; the router is named.
     """
+    begun = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "duo.leaderboard.sealed", task],
         cwd=folder, env=_environment(folder), start_new_session=True,
@@ -49,7 +56,7 @@ def run_child(task: str, folder: Path, who: str, patience: float = PATIENCE) -> 
     listener.start()
     where = f"{who}, in a process without labels,"
     try:
-        code = process.wait(patience)
+        code = _wait(process, folder, begun + patience)
     except subprocess.TimeoutExpired:
         raise ValueError(f"{where} gave no answer within {patience:g} seconds: give it more with --patience") from None
     finally:
@@ -65,9 +72,19 @@ def run_child(task: str, folder: Path, who: str, patience: float = PATIENCE) -> 
         raise ValueError(f"{where} gave no answer: {error}") from error
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    from duo.stages.publish import STORE  # Lightning takes seconds, for which --help need not wait
+def _wait(process: subprocess.Popen[bytes], folder: Path, until: float) -> int:
+    """The child's exit status; meanwhile shows how far it says it is. Raises TimeoutExpired where it takes longer."""
+    with count("in a process without labels", 1) as part:
+        while True:
+            try:
+                return process.wait(min(LOOKS, max(until - time.monotonic(), 0)))
+            except subprocess.TimeoutExpired:
+                if time.monotonic() >= until:
+                    raise
+                part.go_on(read_share(folder))
 
+
+def _environment(folder: Path) -> dict[str, str]:
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     imports = dict.fromkeys(os.path.abspath(path) for path in sys.path)  # packages of this process, whoever put them
     home = dict.fromkeys(("HOME", "USERPROFILE", "XDG_CACHE_HOME", "TMPDIR", "TEMP", "TMP"), str(folder))

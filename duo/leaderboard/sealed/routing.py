@@ -9,6 +9,7 @@ import torch
 from duo.backbone import Backbone, BackboneConfig, Counts
 from duo.evaluation.decide import asks_for_labels, decide
 from duo.leaderboard.sealed.protocol import BACKBONE, ROUTER, Answer, read_job, write_answer
+from duo.progress import track
 from duo.routing import registry
 from duo.routing.router import Spec
 from duo.storage.weights import load_weights
@@ -35,8 +36,8 @@ def route(folder: Path) -> None:
     backbone.to(job.device).requires_grad_(False), router.to(job.device)
     routes, spent = [], []
     try:
-        for batches in parts:
-            decided = decide(backbone, router, batches, job.seed)
+        for batches in track(parts, "part"):
+            decided = decide(backbone, router, track(batches, "batch"), job.seed)
             found = [(run.weight_BTLM.argmax(-1).to("cpu", torch.uint8), cost) for _, run, cost in decided]
             routes.append([route_BTL for route_BTL, _ in found])
             spent.append([cost for _, cost in found])

@@ -20,12 +20,12 @@ from duo.evaluation.row import Row
 from duo.leaderboard.sealed.process import PATIENCE, run_child
 from duo.leaderboard.sealed.protocol import BACKBONE, ROUTER, Decided, Job, read_routes, write_job
 from duo.recipe import Recipe
-from duo.recipe.sections import LeaderboardConfig
 from duo.routing.registry import describe
 from duo.routing.router import Router
 from duo.stages.cache import Made
-from duo.stages.publish import backbone_head, open_store, shape_of
+from duo.stages.publish import backbone_head, shape_of
 from duo.stages.score import complete_row, score_row
+from duo.storage.shared import open_store
 from duo.storage.store import DIGEST, HEADS, Store
 from duo.storage.weights import save_weights
 
@@ -52,6 +52,8 @@ class Subject:
     """Its folder holds its weights."""
     patience: float = PATIENCE
     """Seconds that a child may take."""
+    row: str = ""
+    """What messages call it; by default by its router."""
 
     @property
     def who(self) -> str:
@@ -68,7 +70,7 @@ class Subject:
         for name, batches in {"scores": data.holdout, "subset": data.subset}.items():
             if name == "subset" or self.recipe.full_holdout:
                 parts |= {f"{name}/{holdout}": batches(holdout) for holdout in data.holdouts}
-        log.info("sealed  %s routes in a process without labels", self.recipe.router["name"])
+        log.info("sealed  %s routes in a process without labels", self.row or self.recipe.router["name"])
         decided = self.route([*parts.values()])
         if decided is None:
             return Sealed(self._score_bound(data), {}, {})
@@ -85,8 +87,10 @@ class Subject:
         return Sealed(row, parts, dict(zip(parts, routes, strict=True)))
 
     def _score_bound(self, data: TextData) -> Row:
-        log.info("sealed  %s asks for labels: it is evaluated with them, as a bound", self.recipe.router["name"])
-        row = score_row(self.recipe, self.backbone, self.router, data)
+        log.info(
+            "sealed  %s asks for labels: it is evaluated with them, as a bound", self.row or self.recipe.router["name"]
+        )
+        row = score_row(self.recipe, self.backbone, self.router, data, self.row)
         if not row.bound:
             raise ValueError(f"{self.who} asks for labels where there are none, and not in an ordinary evaluation")
         return row
@@ -137,7 +141,7 @@ def lend_published(recipe: Recipe, folder: Path) -> None:
     """Copies the published backbones that a router's options name into a store of the child's, without their tokens."""
     for value in recipe.router_options.values():
         if isinstance(value, str) and DIGEST.fullmatch(value):
-            source, store = open_store(LeaderboardConfig()), Store(str(folder))  # where routers look for them
+            source, store = open_store(), Store(str(folder))  # where routers look for them
             if source.holds("backbones", value, HEADS["backbones"]):
                 tokens = backbone_head(source, value).tokens
                 store.copy("tokens", tokens, source, leave_out="tokens.safetensors")  # they hold every hold-out
