@@ -41,7 +41,9 @@ def print_building(layers: int) -> None:
             print(f"| {name} | {time.process_time() - begin:.3f} |", flush=True)
 
 
-def random_trials(layers: int, width: int, big: int, small: int, vocabulary: int) -> tuple[Backbone, list[Trial]]:
+def random_trials(
+    layers: int, width: int, big: int, small: int, vocabulary: int, length: int
+) -> tuple[Backbone, list[Trial]]:
     """A random backbone of a shape, and two calibration sets of random tokens."""
     torch.manual_seed(0)
     heads = max(width // 64, 1)
@@ -51,21 +53,23 @@ def random_trials(layers: int, width: int, big: int, small: int, vocabulary: int
     backbone = Backbone(shape).eval()
     return backbone, [
         Trial(backbone, token_BT[:, :-1], token_BT[:, 1:], domain=domain, meter=Meter(enabled=False))
-        for domain, token_BT in zip("ab", torch.randint(vocabulary, (2, 16, 129)), strict=True)
+        for domain, token_BT in zip("ab", torch.randint(vocabulary, (2, 1, length + 1)), strict=True)
     ]
 
 
 @torch.no_grad()
-def print_patterns(calibration: list[Trial], trials: list[Trial], draws: int) -> None:
+def print_patterns(calibration: list[Trial], trials: list[Trial], draws: int, tokens: int) -> None:
     """Losses of fixed patterns on the trials, and how long the search for the best one takes."""
-    layers = trials[0].layers
+    layers = calibration[0].layers
     spec = Spec(layers, 64, Budget(layers // 2))
     (count_M,) = count_CM = counts_of(layers, spec.budget)
-    router, begin, wall = FixedBest(spec), time.process_time(), time.perf_counter()
+    router, begin, wall = FixedBest(spec, tokens), time.process_time(), time.perf_counter()
     router.calibrate(calibration)
     seconds, wall = time.process_time() - begin, time.perf_counter() - wall
     few = router.tokens // CLIMBED
     print(f"\nclimb on {few} tokens of each calibration set: {seconds:.0f} s, {wall:.0f} s by the wall")
+    if not trials:
+        return
     torch.manual_seed(0)
     half_L = torch.ones(layers).long()
     ways: dict[str, Tensor] = {
@@ -111,11 +115,13 @@ if __name__ == "__main__":
     parser.add_argument("--draws", type=int, default=16)
     parser.add_argument("--sequences", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--positions", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=2048, help="as of `fixed_best`; seconds grow with them")
     options = parser.parse_args()
     if options.shape:
-        model, calibration = random_trials(*options.shape)
-        searched = Trial(model, calibration[0].tokens_BT, calibration[0].tokens_BT.roll(-1, 1))
-        trials = [searched.part(2, 32)]
+        model, calibration = random_trials(*options.shape, options.tokens // CLIMBED)
+        random_BT = torch.randint(options.shape[-1], (max(options.sequences), options.positions + 1))
+        searched = Trial(model, random_BT[:, :-1], random_BT[:, 1:])
+        trials = []
     else:
         print_building(48)
         settings = (
@@ -125,6 +131,6 @@ if __name__ == "__main__":
         )
         calibration, trials = trained(*from_recipe(settings, options.cache), 16, 64)
         searched = trials[0]
-    print_patterns(calibration, trials, options.draws)
+    print_patterns(calibration, trials, options.draws, options.tokens)
     for sequences in options.sequences:
         print_search(calibration, searched, sequences, options.positions)

@@ -129,9 +129,9 @@ def test_where_reading_breaks_off_it_goes_on_behind_the_last_document(folder, mo
     monkeypatch.setattr(module, "WAITS", (0, 0))
     opened = []
 
-    def breaking(file, column):
+    def breaking(file, column, piece):
         opened.append(1)
-        for place, each in enumerate(whole(file, column)):
+        for place, each in enumerate(whole(file, column, piece)):
             if place == 3 * len(opened) and len(opened) < 8:
                 raise ConnectionError("the line is gone")
             yield each
@@ -146,7 +146,7 @@ def test_where_reading_breaks_off_it_goes_on_behind_the_last_document(folder, mo
 def test_what_cannot_be_read_fails_by_the_shards_name(folder, monkeypatch):
     monkeypatch.setattr(module, "WAITS", (0, 0))
 
-    def broken(file, column):
+    def broken(file, column, piece):
         raise ConnectionError("the line\nis gone")
         yield
 

@@ -15,6 +15,7 @@ units        what a stream is dealt by: shards, pieces of them
 lanes        a stream's order: its n-th sequence
 shards       a stream's tokens, memory-mapped
 plan         from settings to a stream
+workers      processes that make items for another
 stream       training batches, resumable at any of them
 windows      one text of any length, in windows that overlap
 batch        what training and evaluation are fed

@@ -18,10 +18,10 @@ from duo.data.lanes import Plan, Reader, Source
 from duo.data.prepare import HELD
 from duo.data.shards import shard_file, write_shard
 from duo.data.sources import find_training
-from duo.data.stream import in_workers
 from duo.data.tokenizer import tokenizer_digest
 from duo.data.tokens import Digests
 from duo.data.units import cut, identify
+from duo.data.workers import in_workers
 
 FORMAT = 1  # raised by every change that alters a stream
 

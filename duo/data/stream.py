@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import logging
 import math
-import multiprocessing
-import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from duo.data.batch import Batch
 from duo.data.lanes import Lane, Plan, Reader
+from duo.data.workers import in_workers
 from duo.storage.processes import is_distributed
-from duo.storage.signals import SIGNALS
 
-AHEAD = 4  # batches that each worker makes before they are asked for
 log = logging.getLogger(__name__)
 States = dict[int, dict[str, Any]]
 """Of lanes, by number: where their present blocks begin."""
@@ -144,6 +138,8 @@ class Streamed(Stream):
             rows, states = self._next()
             tokens_NT[np.isin(lane_N, self._lanes[worker::parts])] = rows
             self._states |= states
+        if self._given % self._rounds.length == 0:  # workers end with a round, whoever still holds this
+            self._dealt = None
         return self._batch(place_N, tokens_NT)
 
     def _deal(self) -> Iterator[Dealt]:
@@ -225,31 +221,3 @@ def merge_states(parts: list[States]) -> States:
     for part in parts:
         merged |= {n: one for n, one in part.items() if one["row"] >= merged.get(n, one)["row"]}
     return dict(sorted(merged.items()))
-
-
-def in_workers(items: Dataset[Any], workers: int) -> Iterator[Any]:
-    """Items made by other processes, which leave signals and torch's generator to this one."""
-    others = {*multiprocessing.active_children()}
-    loader = DataLoader(
-        items, batch_size=None, num_workers=workers, prefetch_factor=AHEAD, collate_fn=_same,
-        worker_init_fn=_leave_signals, generator=torch.Generator(),
-    )  # fmt: skip
-    before = signal.getsignal(signal.SIGCHLD)
-    made = iter(loader)
-    if threading.current_thread() is threading.main_thread():
-        # torch would tell of a worker's end by an exception at any line; the next batch tells it too
-        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
-    for process in {*multiprocessing.active_children()} - others:
-        atexit.register(process.kill)  # multiprocessing would ask them by a signal, and wait for ever
-    return made
-
-
-def _same(item: Any) -> Any:
-    return item
-
-
-def _leave_signals(worker: int) -> None:
-    """What asks a run to stop asks its chief process, which ends the others when it may."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as its library does behind a fork, with a warning

@@ -16,6 +16,7 @@ import torch
 from duo.backbone import Backbone, BackboneConfig
 from duo.backbone.flops import ffn_flops, tree_flops
 from duo.recipe import Recipe
+from duo.recipe.sections import SeededBackboneConfig
 from duo.routing.meter import Meter
 from duo.routing.router import Router, route_and_run
 from duo.routing.trial import Trial
@@ -124,5 +125,5 @@ def _spend(recipe: Recipe, task: Task, shape: dict[str, int | None]) -> float:
         return task(backbone, toy.new_router())
 
 
-def _shape(recipe: Recipe, shape: dict[str, int | None]) -> BackboneConfig:
+def _shape(recipe: Recipe, shape: dict[str, int | None]) -> SeededBackboneConfig:
     return replace(recipe.backbone, pretrained=None, small_from=None, **shape)  # type: ignore[arg-type]

@@ -90,10 +90,10 @@ def _ways(recipe: Recipe, setting: Setting, stage: str) -> Iterator[tuple[str, M
         for accumulate in range(now, data.batch_size // setting.devices + 1):
             if data.batch_size % (accumulate * setting.devices):
                 continue
-            words = [f"strategy={strategy}"] * (strategy != setting.strategy)
-            words += [f"trainer.accumulate_grad_batches={accumulate}"] * (accumulate != now)
+            changes = [f"strategy={strategy}"] * (strategy != setting.strategy)
+            changes += [f"trainer.accumulate_grad_batches={accumulate}"] * (accumulate != now)
             spread = Setting(setting.devices, strategy, setting.precision)
-            yield " ".join(words), memory_of(recipe, spread, accumulate=accumulate)["stage 1"]
+            yield " ".join(changes), memory_of(recipe, spread, accumulate=accumulate)["stage 1"]
     for devices in (2, 4, 8, 16, 32, 64):
         if devices > setting.devices and not data.batch_size % devices:
             accumulate = data.batch_size // devices

@@ -44,12 +44,12 @@ def short_name(name: str) -> str:
     return Path(name).stem if name.endswith(ENDINGS) else name.replace("/", "-")
 
 
-def read(name: str, owner: type, scale: str | None = None) -> dict[str, Any]:
+def read(name: str, owner: type, scale: object = None) -> dict[str, Any]:
     """A recipe's values over those of its `base`, and so on; the base `first` is the table of the first defaults.
 
     Args:
         owner: the config dataclass whose settings they are.
-        scale: name of one of the recipe's `scales`, whose values stand over all others.
+        scale: name of one of the recipe's `scales`, whose values stand over all others; None: as it is.
 
     Raises:
         ValueError: a file is missing, no YAML, or its own base, or there is no such scale.
@@ -60,9 +60,10 @@ def read(name: str, owner: type, scale: str | None = None) -> dict[str, Any]:
         raise ValueError(f"recipe {name}: scales must hold names, and each of them keys of the recipe")
     if scale is None:
         return values
-    if scale not in scales:
-        raise ValueError(f"recipe {name}: {unknown('scale', scale, scales)}")
-    return merge(values, scales[scale])
+    scales = {str(key): over for key, over in scales.items()}  # YAML's numbers too
+    if str(scale) not in scales:
+        raise ValueError(f"recipe {name}: {unknown('scale', str(scale), scales)}")
+    return merge(values, scales[str(scale)])
 
 
 def _read_layers(name: str, owner: type) -> dict[str, Any]:

@@ -222,8 +222,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
         ValueError: an unknown recipe, key, router or option (the nearest ones are named), or an impossible value.
     """
     values = parse_overrides(overrides, Recipe)
-    scale = values.pop("scale", None)
-    return build(merge(read(name, Recipe, None if scale is None else str(scale)), values))
+    return build(merge(read(name, Recipe, values.pop("scale", None)), values))
 
 
 @lru_cache(1)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from duo.routing.registry import unknown
 
 PROJECT = "duo"
+MLFLOW_SERVER = os.environ.get("MLFLOW_TRACKING_URI")  # now: mlflow writes there itself where it last was
 
 
 class Tracker(NamedTuple):
@@ -35,8 +36,10 @@ def _wandb(folder: Path, title: str) -> Any:
 def _mlflow(folder: Path, title: str) -> Any:
     from lightning.pytorch.loggers import MLFlowLogger
 
-    # without a server, files beside the others
-    where = os.environ.get("MLFLOW_TRACKING_URI", (folder.absolute() / "mlruns").as_uri())
+    where = MLFLOW_SERVER
+    if where is None:  # no server: files beside the others, for which newer versions want to be asked
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        where = (folder.absolute() / "mlruns").as_uri()
     return MLFlowLogger(experiment_name=PROJECT, run_name=title, tracking_uri=where)
 
 
