@@ -67,7 +67,7 @@ def test_a_newcomer_writes_checks_and_trains_a_router(shell):
     printed = ""
     for kind, text in BLOCKS:
         path, _, rest = text.removeprefix("# ").partition("\n")
-        printed += shell(text if kind == "bash" else f"test -e {path}; cat > {path} << 'END'\n{rest}END")
+        printed += shell(text if kind == "bash" else f"test -d $(dirname {path}); cat > {path} << 'END'\n{rest}END")
     assert re.search(r"my_router +duo-my_router 0.1.0 .* deployable", printed)
     assert printed.count("all checks passed; my_router is deployable") == 2
     assert re.search(r"my_router +\d\.\d+ ±", printed)  # its row in the table of the run

@@ -73,7 +73,7 @@ def test_only_the_first_process_is_the_chief():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("moment", ["stage 1:  50%", "evaluation  oracle"])
+@pytest.mark.parametrize("moment", ["GLOBAL_RANK: 1", "evaluation  oracle"])
 def test_a_run_on_two_processes_that_is_asked_to_stop_leaves_none_behind(small, tmp_path, moment):
     two = ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=ddp"]
     process = subprocess.Popen(
