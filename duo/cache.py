@@ -22,6 +22,7 @@ from duo.stages.cache import KINDS, default_cache
 from duo.storage.files import expand
 
 DAY = 24 * 3600  # seconds
+SHARDS = "shards"  # of streams: a folder of folders
 MEANING = {
     "data": "documents, packed as tokens",
     "backbones": "weights of stage 1, its logs and checkpoint",
@@ -136,7 +137,8 @@ def cache_of(options: argparse.Namespace) -> Path:
 def walk(cache: Path) -> Iterator[Kept]:
     """All folders of a cache, finished or half done."""
     for kind in KINDS:
-        for folder in sorted((cache / kind).glob("*")):
+        found = {*(cache / kind).glob("*"), *(cache / kind / SHARDS).glob("*")} - {cache / "data" / SHARDS}
+        for folder in sorted(found):
             if folder.is_dir() and folder.name != "index":  # notes of what files were when they were read
                 stats = [path.stat() for path in (folder, *folder.rglob("*")) if path.is_file()]
                 used = max((max(stat.st_mtime, stat.st_atime) for stat in stats), default=folder.stat().st_mtime)

@@ -99,3 +99,12 @@ def test_no_other_folder_is_touched(tmp_path, capsys):
     assert "holds no cache of duo's" in run(capsys, "prune", "--cache", tmp_path, status=1)
     assert "give 0, which is all, or more" in run(capsys, "prune", "--days", "-1", status=1)
     assert (tmp_path / "rows" / "mine" / "file").exists()
+
+
+def test_shards_of_a_stream_are_folders_of_their_own_and_stay_while_they_are_made(cache, capsys):
+    for name in ("old", "held", "new"):
+        keep(cache / "data" / "shards" / name, 7, 1 if name == "new" else 90)
+    with FileLock(cache / "data" / "shards" / "held.lock"):
+        assert "held: a run is at work there" in run(capsys, "prune", "--kind", "data", "--cache", cache)
+    assert {path.name for path in (cache / "data" / "shards").iterdir() if path.is_dir()} == {"held", "new"}
+    assert "new 7 bytes 1 day ago" in " ".join(run(capsys, "list", "data", "--cache", cache).split())

@@ -18,7 +18,7 @@ from duo.backbone.flops import ffn_flops, tree_flops
 from duo.recipe import Recipe
 from duo.recipe.sections import SeededBackboneConfig
 from duo.routing.meter import Meter
-from duo.routing.router import Router, route_and_run
+from duo.routing.router import Router, learns, route_and_run
 from duo.routing.trial import Trial
 
 TOY = {"width": 8, "heads": 2, "key_value_heads": None, "head_dim": None, "big": 8, "small": 4, "vocabulary": 16}
@@ -77,11 +77,6 @@ def count_calibrating(recipe: Recipe) -> Used:
         return meter.costs.pass_flops
 
     return _count(recipe, calibrate, SEQUENCES * TOKENS)
-
-
-def learns(router: Router) -> bool:
-    """Whether stage 3 has anything to train."""
-    return any(parameter.requires_grad for parameter in router.parameters())
 
 
 def count_learning(recipe: Recipe) -> Used:

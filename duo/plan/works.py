@@ -10,9 +10,10 @@ from msgspec import Struct
 
 from duo.backbone.flops import token_flops
 from duo.data.config import DataConfig
-from duo.plan.deciding import Decided, Used, count_calibrating, count_deciding, count_learning, learns
+from duo.plan.deciding import Decided, Used, count_calibrating, count_deciding, count_learning
 from duo.plan.training import stage1_flops
 from duo.recipe import Recipe, digest
+from duo.routing.router import learns
 from duo.training.config import Stage1Config
 
 BACKBONE = ("backbone", "budget.pinned", "stage1", "trainer", "data")

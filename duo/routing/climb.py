@@ -32,19 +32,26 @@ def mean_losses(trials: Sequence[Trial], pattern_PL: Tensor, tokens: int) -> Ten
         tokens: of each domain; its first ones are taken.
     """
     losses: dict[str, list[tuple[float, Tensor]]] = {}
-    for trial in track(trials, "batch"):
-        seen = losses.setdefault(trial.domain, [])
-        left, length = tokens - sum(tokens for tokens, _ in seen), trial.tokens_BT.shape[1]
-        if left > 0:
-            part = trial.part(-(-int(left) // length), length)
-            # context same is no shortcut here: under a fixed pattern earlier tokens do follow it
-            mean_P = part.search(pattern_PL, (), "same").mean_loss_P
-            assert mean_P is not None
-            seen.append((part.tokens_BT.numel(), mean_P))
+    for part in track(_first_tokens(trials, tokens), "batch"):
+        # context same is no shortcut here: under a fixed pattern earlier tokens do follow it
+        mean_P = part.search(pattern_PL, (), "same").mean_loss_P
+        assert mean_P is not None
+        losses.setdefault(part.domain, []).append((part.tokens_BT.numel(), mean_P))
     sets = [
         torch.stack([n * mean_P for n, mean_P in seen]).sum(0) / sum(n for n, _ in seen) for seen in losses.values()
     ]
     return torch.stack(sets).mean(0)  # sets count alike, whatever their sizes
+
+
+def _first_tokens(trials: Sequence[Trial], tokens: int) -> list[Trial]:
+    """The first trials of each domain that hold so many tokens together, the last one cut."""
+    parts: list[Trial] = []
+    for trial in trials:
+        left = tokens - sum(part.tokens_BT.numel() for part in parts if part.domain == trial.domain)
+        if left > 0:
+            length = trial.tokens_BT.shape[1]
+            parts.append(trial.part(-(-int(left) // length), length))
+    return parts
 
 
 def climb_to_fixed(trials: Sequence[Trial], count_CM: Tensor, tokens: int) -> Tensor:

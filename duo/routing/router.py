@@ -1,4 +1,4 @@
-"""What every router is, and the pass that is made under one."""
+"""What every router is, whether one has anything to learn, and the pass that is made under one."""
 
 from __future__ import annotations
 
@@ -56,6 +56,11 @@ class Router(nn.Module, ABC):
 
         Every process sees all trials in the same order. What it finds belongs into buffers, so that it is saved.
         """
+
+
+def learns(*modules: Router | Backbone) -> bool:
+    """Whether anything requires a gradient."""
+    return any(parameter.requires_grad for module in modules for parameter in module.parameters())
 
 
 def route_and_run(backbone: Backbone, router: Router, trial: Trial, context: Run | None = None, start: int = 0) -> Run:

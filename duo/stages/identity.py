@@ -11,7 +11,7 @@ from duo.evaluation.evaluate import evaluate
 from duo.evaluation.knowable import score_prediction
 from duo.recipe import Recipe, digest
 from duo.routing.calibration import FORMAT as ROUTER_FORMAT
-from duo.routing.router import Router
+from duo.routing.router import Router, learns
 from duo.routing.source import module_digest, source_digest
 from duo.stages.cache import Made
 
@@ -47,8 +47,3 @@ def row_digest(recipe: Recipe, router: Made[Router]) -> str:
 def describe(recipe: Recipe) -> dict[str, Any]:
     """What a tracker says of a training beside its data and weights."""
     return {"recipe": recipe.settings, "digest": recipe.digest}
-
-
-def learns(*modules: Router | Backbone) -> bool:
-    """Whether anything requires a gradient."""
-    return any(parameter.requires_grad for module in modules for parameter in module.parameters())

@@ -21,12 +21,11 @@ from duo.evaluation.comparison import Comparison
 from duo.evaluation.trace import Candidates, Trace, compare_candidates, load_arrays, save_arrays, trace
 from duo.progress import at
 from duo.recipe import Recipe, digest, name_group
-from duo.routing.router import Router
+from duo.routing.router import Router, learns
 from duo.routing.source import module_digest
 from duo.search.patterns import MOST_LISTED
 from duo.stages.cache import Made, hold
 from duo.stages.compare import run_comparison, seeded_recipes
-from duo.stages.identity import learns
 from duo.stages.output import hold_output, keep_result, load_finished
 from duo.stages.source import backbone_source
 from duo.stages.stage3 import train_or_load

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from msgspec import UNSET, structs
 
 from duo.backbone import BIG, SMALL, Backbone
+from duo.data.batch import Batch
 from duo.data.config import DataConfig
 from duo.data.datamodule import TextData
 from duo.data.tokenizer import tokenizer_digest
-from duo.evaluation.evaluate import evaluate
+from duo.evaluation.evaluate import NOWHERE, evaluate
 from duo.evaluation.foresee import foresee_seconds
 from duo.evaluation.format import load_struct, save_struct
 from duo.evaluation.knowable import Knowledge, Predictor, score_prediction
@@ -22,11 +24,11 @@ from duo.evaluation.score import Scores, find_collapses
 from duo.progress import at
 from duo.recipe import Recipe
 from duo.routing.registry import blame
-from duo.routing.router import Router
+from duo.routing.router import Router, learns
 from duo.search.patterns import can_list, count_patterns, counts_of
 from duo.search.planned import tell_if_long
 from duo.stages.cache import Made, hold
-from duo.stages.identity import learns, row_digest
+from duo.stages.identity import row_digest
 from duo.stages.stage3 import train_or_load_router
 from duo.storage.processes import agree, is_chief, rank_and_world
 
@@ -120,10 +122,18 @@ def complete_row(
 
 def score_holdouts(backbone: Backbone, router: Router, data: TextData, seed: int, full: bool = True) -> Scores:
     """A router's score on each hold-out, or on its subset."""
-    batches, scores = data.holdout if full else data.subset, {}
-    for holdout in data.holdouts:
-        with at(holdout if full else f"subset of {holdout}"):
-            scores[holdout] = evaluate(backbone, router, batches(holdout), seed)
+    batches = {holdout: data.holdout(holdout) if full else data.subset(holdout) for holdout in data.holdouts}
+    return _evaluate_each(backbone, router, batches, seed, "" if full else "subset of ")
+
+
+def _evaluate_each(
+    backbone: Backbone, router: Router, batches: Mapping[str, Sequence[Batch]], seed: int, part: str,
+    shelf: Shelf = NOWHERE,
+) -> Scores:  # fmt: skip
+    scores = {}
+    for holdout, each in batches.items():
+        with at(f"{part}{holdout}"):
+            scores[holdout] = evaluate(backbone, router, each, seed, shelf)
     return scores
 
 
@@ -139,11 +149,7 @@ def _search_holdouts(backbone: Backbone, router: Router, data: TextData, seed: i
     seconds = foresee_seconds(backbone, router, left[rank::world], seed)
     tokens = sum(batch.tokens_BT.numel() for batch in left)
     tell_if_long("search", seconds, f"{tokens} tokens, {SEARCHED} sequences at a time")
-    scores = {}
-    for holdout, part in batches.items():
-        with at(f"subset of {holdout}"):
-            scores[holdout] = evaluate(backbone, router, part, seed, shelf)
-    return scores
+    return _evaluate_each(backbone, router, batches, seed, "subset of ", shelf)
 
 
 def measure_knowledge(backbone: Backbone, router: Router, data: TextData, seed: int) -> dict[str, Knowledge]:

@@ -14,11 +14,11 @@ from duo.progress import at
 from duo.recipe import Recipe
 from duo.routing.meter import Meter
 from duo.routing.registry import blame
-from duo.routing.router import Router
+from duo.routing.router import Router, learns
 from duo.routing.trial import Trial
 from duo.routing.uniform import CALIBRATE, STAGE_3
 from duo.stages.cache import Made, finish, hold, load
-from duo.stages.identity import describe, learns, router_digest
+from duo.stages.identity import describe, router_digest
 from duo.stages.source import BackboneSource
 from duo.storage.processes import agree, is_chief
 from duo.storage.weights import save_weights, weights_digest
