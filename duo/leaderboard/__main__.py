@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.filesize import decimal
 
 from duo.leaderboard.board.board import STATUS
 from duo.leaderboard.sealed.process import PATIENCE
 from duo.progress import at
 from duo.report.command import run_command
 from duo.report.messages import messages
-from duo.report.numbers import tell_bytes
 from duo.storage.files import expand
 from duo.storage.processes import launched_as
 from duo.storage.scales import Scales
@@ -100,8 +100,8 @@ def submit(options: argparse.Namespace) -> int:
     added, refused = submission.run(options.run, options.rows)
     if isinstance(store, Scales):
         for (kind, digest), weight in store.weights.items():
-            print(f"would write  {kind}/{digest[:12]}, {tell_bytes(weight)}")
-        written = f"of {tell_bytes(sum(store.weights.values()))} in all" if added else "as they are there already"
+            print(f"would write  {kind}/{digest[:12]}, {decimal(weight)}")
+        written = f"of {decimal(sum(store.weights.values()))} in all" if added else "as they are there already"
         print(f"{len(added)} entries would be added, {len(refused)} refused, {written}; nothing was written")
     else:
         print(f"{len(added)} entries added, {len(refused)} refused")

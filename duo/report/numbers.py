@@ -55,16 +55,6 @@ def size(numbers: int, bytes_held: int) -> str:
     return f"{_short(numbers)}, {_short(bytes_held)}B" if numbers else "0"
 
 
-def tell_bytes(count: int) -> str:
-    """A size of files.
-
-    >>> tell_bytes(812), tell_bytes(24_300_000)
-    ('812 B', '24 MB')
-    """
-    short = _short(count)
-    return f"{short[:-1]} {short[-1]}B" if short[-1].isalpha() else f"{short} B"
-
-
 def _short(number: float) -> str:
     unit = next(unit for unit in ("", "k", "M", "G") if number < 999.5 * UNITS[unit] or unit == "G")
     scaled = number / UNITS[unit]
