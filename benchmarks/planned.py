@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from duo import Backbone, BackboneConfig, Budget, Spec, Trial
+from duo.backbone.dense import Dense
 from duo.plan.memory import evaluation_memory, training_memory
 from duo.routing.meter import Meter
 from routers.random import Random
@@ -34,6 +35,9 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "train, grouped heads": {
         "work": "train", "layers": 4, "width": 256, "big": 1024, "small": 64, "tokens": 4096, "key_value_heads": 1,
+    },
+    "train, checkpointed": {
+        "work": "train", "layers": 8, "width": 256, "big": 1024, "small": 64, "tokens": 4096, "checkpointed": True,
     },
     "evaluate, many tokens": {"work": "evaluate", "layers": 8, "width": 256, "big": 1024, "small": 64, "tokens": 8192},
     "evaluate, opt": {
@@ -55,23 +59,24 @@ def status(name: str) -> int:
 def work(case: dict[str, Any]) -> tuple[float, float]:
     """Planned and measured bytes of one case, in this process."""
     case = dict(case)
-    kind, tokens = case.pop("work"), case.pop("tokens")
+    kind, tokens, checkpointed = case.pop("work"), case.pop("tokens"), case.pop("checkpointed", False)
     shape = BackboneConfig(**{"heads": 4, "vocabulary": 1024, "positions": LENGTH} | case)
     small = BackboneConfig(**{**case, "heads": 4, "vocabulary": 64, "width": 16, "big": 32, "small": 8, "layers": 1})
-    run(kind, small, 2 * LENGTH)
+    run(kind, small, 2 * LENGTH, checkpointed)
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
     before = status("VmRSS")
-    run(kind, shape, tokens)
+    run(kind, shape, tokens, checkpointed)
     measured = status("VmHWM") - before
     if kind == "train":
-        return training_memory(shape, tokens).peak(), measured
+        return training_memory(shape, tokens).peak(checkpointed), measured
     return evaluation_memory(shape, tokens).peak(), measured
 
 
-def run(kind: str, shape: BackboneConfig, tokens: int) -> None:
+def run(kind: str, shape: BackboneConfig, tokens: int, checkpointed: bool = False) -> None:
     """Two steps of stage 1, the second with AdamW's states; or a pass, all big, with its loss."""
     torch.manual_seed(0)
     backbone = Backbone(shape)
+    backbone.dense = Dense(checkpointed=checkpointed)
     p_big = 0.5 if kind == "train" else 1.0
     router = Random(Spec(shape.layers, shape.width, Budget(0.5)), p_big=p_big)
     tokens_BT = torch.randint(shape.vocabulary, (tokens // LENGTH, LENGTH + 1))

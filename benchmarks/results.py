@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, tuple[list[str], dict[str, str]]] = {
     "training": ([], ONE_THREAD),
     "oracle": ([], ONE_THREAD),
     "memory": ([], ONE_THREAD),
+    "knobs": ([], ONE_THREAD),
     "main_job": (["--operators"], {}),
     "speculative": ([], ONE_THREAD),
     "approximate": ([], ONE_THREAD),

@@ -5,6 +5,7 @@ attention    where tokens stand, and what they draw from one another
 rotary       the angles of rotary positions
 room         keys and values, in memory that is allocated once
 routed       a layer's FFNs on the tokens that chose them
+dense        a layer's dense parts: as they stand, compiled, or computed twice
 block        one layer: attention, FFNs, what a skip bypasses
 head         the logits: whole where they are small, else part by part
 model        embedding, layers, head; what a pass leaves behind

@@ -86,10 +86,8 @@ class Attention(nn.Module):
         )
         return self.output(mixed_BHSK.transpose(1, 2).flatten(2))
 
-    def draw(self, x_BSD: Tensor, key: Tensor, value: Tensor, places: Places, keep_BS: Tensor | None) -> Tensor:
-        """`attend` for the real tokens whose keep is not 0 (None: for all); 0 for the others, at no cost."""
-        if keep_BS is None:
-            return self.attend(x_BSD, key, value, places)
+    def draw(self, x_BSD: Tensor, key: Tensor, value: Tensor, places: Places, keep_BS: Tensor) -> Tensor:
+        """`attend` for the real tokens whose keep is not 0; 0 for the others, at no cost."""
         kept_BS = keep_BS != 0 if places.real_BS is None else (keep_BS != 0) & places.real_BS
         most = int(kept_BS.sum(1).max())  # a shape, so the device is waited for
         if most == kept_BS.shape[1]:

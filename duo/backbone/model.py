@@ -14,6 +14,7 @@ from duo.backbone.attention import Places
 from duo.backbone.block import Block, Gate
 from duo.backbone.budget import routed_layers
 from duo.backbone.config import BIG, MODULES, BackboneConfig
+from duo.backbone.dense import PLAIN
 from duo.backbone.head import Head
 from duo.backbone.room import Pair, keep
 from duo.backbone.rotary import rotation
@@ -70,6 +71,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.config = config
         self.routed = [*range(config.layers)]
+        self.dense = PLAIN  # how the dense parts of a pass are run; searches run them as they stand
         llama = config.family == "llama"
         self.embedding = nn.Embedding(config.vocabulary, config.width)
         self.position_embedding = None if llama else nn.Embedding(config.positions, config.width)
@@ -133,8 +135,7 @@ class Backbone(nn.Module):
         """
         run = partial(self._run, tokens_BT, context=context, start=start)
         # here, and not where routers are given passes: whoever has got hold of the model pays as well
-        watching = watcher()
-        if watching is None:
+        if (watching := watcher()) is None:
             return run(gate)
         # what is charged by the pass's formula happens within it: the head too
         return watching.charge_pass(self, start, gate, partial(run, whole=True))
@@ -148,8 +149,8 @@ class Backbone(nn.Module):
         weights, keys_values = list[Tensor](), []
         for layer, block in enumerate(self.blocks):
             past = None if context is None else context.keys_values[layer]
-            routed = layer in self.routed
-            x_BSD, weight_BSM, seen = block(x_BSD, gate if routed else _all_big, len(weights), places, past)
+            asked = gate if (routed := layer in self.routed) else _all_big
+            x_BSD, weight_BSM, seen = block(x_BSD, asked, len(weights), places, past, self.dense)
             if routed:
                 weights.append(weight_BSM)
             keys_values.append(keep(seen, start, held))
@@ -191,11 +192,10 @@ class Backbone(nn.Module):
 
     def places(self, tokens_BT: Tensor, start: int, held: int) -> Places:
         """Places of the positions from `start` on, in front of which a context holds `held` positions."""
-        device, (_, total) = tokens_BT.device, tokens_BT.shape
-        position_BT = torch.arange(total, device=device)[None]
+        total = tokens_BT.shape[1]
+        position_BT = torch.arange(total, device=tokens_BT.device)[None]
         real_BT = tokens_BT >= 0
-        padded = not bool(real_BT.all())
-        if padded:
+        if padded := not bool(real_BT.all()):
             _check_padding(tokens_BT, real_BT)
             position_BT = position_BT - (~real_BT).sum(1, keepdim=True)
         position_BS = position_BT[:, start:]

@@ -57,7 +57,7 @@ def _state(backbone: Backbone) -> dict[str, Any]:
         )
         for name, module in backbone.named_modules()
     }
-    return weights | modules
+    return weights | modules | {"backbone.dense": id(backbone.dense)}
 
 
 def _hooks(module: nn.Module) -> int:

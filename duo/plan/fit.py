@@ -51,6 +51,8 @@ def memory_of(
             precision=setting.precision, devices=setting.devices, sharded=setting.strategy == "fsdp2",
             accumulate=accumulate,
         )  # fmt: skip
+        if recipe.trainer.get("activation_checkpointing"):
+            found["stage 1"] = found["stage 1"]._replace(activations=found["stage 1"].checkpointed)
     # whole, and all big beside the recipe's own routes
     found["evaluation"] = evaluation_memory(recipe.backbone, data.evaluated_at_once * data.tokens)
     return found

@@ -48,7 +48,8 @@ class Memory(NamedTuple):
     activations: float
     """What the backward pass needs."""
     checkpointed: float
-    """The same where each layer is computed anew in the backward pass: its input alone is kept."""
+    """The same where layers are computed once more in the backward pass (trainer.activation_checkpointing): of each are
+    kept its input, the stream its FFNs add to, and the keys and values that a pass leaves behind."""
     logits: float
     """What the head and its loss hold at once."""
     passing: float = 0.0
@@ -130,6 +131,7 @@ def training_memory(
     numbers, counts = numbers_of(precision), count_parameters(config)
     parameters, share = sum(counts.values()), devices if sharded else 1
     one_layer = layer_bytes(config, numbers, p_big, 1 - p_big - p_skip) * tokens
+    left = 2 * config.width * numbers.stream + 2 * config.kv_heads * config.head_width * numbers.product
     outside = tokens * (numbers.stream * 2 + numbers.product) * config.width  # the last norm
     largest = max(counts["embeddings"], (parameters - counts["embeddings"]) / config.layers)
     copies = 0.0
@@ -144,7 +146,7 @@ def training_memory(
         gradients=states * buckets,
         optimizer=2 * states,
         activations=config.layers * one_layer + outside,
-        checkpointed=config.layers * tokens * config.width * numbers.stream + one_layer + outside,
+        checkpointed=config.layers * tokens * left + one_layer + outside,
         logits=logit_bytes(config, tokens, numbers, training=True),
         copies=copies,
         kept=accumulate > 1,

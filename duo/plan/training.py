@@ -10,7 +10,7 @@ from duo.backbone.head import LEAST_ROWS, WHOLE_BYTES
 from duo.training.config import Stage1Part
 
 
-def stage1_flops(config: BackboneConfig, stage: Stage1Part, tokens: int, batch: int) -> float:
+def stage1_flops(config: BackboneConfig, stage: Stage1Part, tokens: int, batch: int, twice: bool = False) -> float:
     """FLOPs a token of a step of stage 1, forward and backward.
 
     Args:
@@ -18,6 +18,7 @@ def stage1_flops(config: BackboneConfig, stage: Stage1Part, tokens: int, batch: 
         stage: how it is trained.
         tokens: of a sequence.
         batch: tokens whose loss one device computes at once: large logits are made anew for their gradients.
+        twice: whether layers are computed once more in the backward pass.
     """
     layers = config.layers
     big, skip = stage.p_big * layers, stage.p_skip * layers
@@ -29,4 +30,4 @@ def stage1_flops(config: BackboneConfig, stage: Stage1Part, tokens: int, batch: 
     small = (layers - big - skip) * ffn_flops(config, config.small)
     scores = layers * 4 * config.attention_width * (tokens + 1) / 2  # queries by keys, and what they draw: no weights
     frozen = {"all": 0.0, "big": small, "small": forward - small - scores}[stage.learn]
-    return 3 * forward + again - frozen
+    return 3 * forward + (forward - head if twice else 0) + again - frozen

@@ -76,17 +76,9 @@ class Works:
 
     def _backbone(self, row: Recipe) -> None:
         """Training of the backbone, its first part before it."""
-        if row.leaderboard.backbone:
-            return  # it is published
-        if before := row.stage1.before:
-            self._backbone(replace(row, stage1=Stage1Config(**asdict(before))))
-        if self._once("stage 1", row.identity(*BACKBONE)):
-            stage, data = row.stage1, row.data
-            tokens = float(stage.steps * data.batch_size * data.tokens)
-            accumulate = row.trainer.get("accumulate_grad_batches", 1)
-            batch = data.batch_size * data.tokens // (self.devices * accumulate)
-            flops = stage1_flops(row.backbone, stage, data.tokens, batch)
-            self.done.append(Work("stage 1", _describe(row), tokens, tokens * flops))
+        for part, work in train_works(row, self.devices):
+            if self._once("stage 1", part.identity(*BACKBONE)):
+                self.done.append(work)
 
     def _router(self, row: Recipe, seeds: int) -> None:
         """Training and calibration of the router."""
@@ -131,6 +123,21 @@ class Works:
             if decided.deciding != Used():
                 flops = decided.deciding.flops(config, length)
                 self.done.append(Work("search", row.router["name"], tokens, tokens * flops))
+
+
+def train_works(row: Recipe, devices: int = 1) -> Iterator[tuple[Recipe, Work]]:
+    """What training a row's backbone takes, its first part before it, and the recipe of each; nothing if published."""
+    if row.leaderboard.backbone:
+        return
+    if before := row.stage1.before:
+        yield from train_works(replace(row, stage1=Stage1Config(**asdict(before))), devices)
+    stage, data = row.stage1, row.data
+    tokens = float(stage.steps * data.batch_size * data.tokens)
+    accumulate = row.trainer.get("accumulate_grad_batches", 1)
+    batch = data.batch_size * data.tokens // (devices * accumulate)
+    twice = row.trainer.get("activation_checkpointing", False)
+    flops = stage1_flops(row.backbone, stage, data.tokens, batch, twice)
+    yield row, Work("stage 1", _describe(row), tokens, tokens * flops)
 
 
 def rows_of(recipe: Recipe) -> Iterator[tuple[Recipe, int]]:

@@ -133,6 +133,8 @@ DEVICES = {
     "enable_model_summary",
     "default_root_dir",
     "profiler",
+    "compile",  # like another device it moves numbers by rounding
+    "activation_checkpointing",  # moves none
 }
 """Arguments of `trainer` that no identity covers."""
 

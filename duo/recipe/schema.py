@@ -45,7 +45,7 @@ class Recipe(TasksConfig):
     """The router's name, and options for its constructor."""
     stage3: Stage3Config = field(default_factory=Stage3Config)
     trainer: dict[str, Any] = field(default_factory=dict)
-    """Arguments of lightning.Trainer, for both stages (devices, strategy, precision, ...)."""
+    """Arguments of lightning.Trainer (devices, precision, ...), and compile, activation_checkpointing; both stages."""
     full_holdout: bool = True
     """Whether the router is scored on full hold-outs (false: on their subset alone, for routers that search)."""
     compare: CompareConfig = field(default_factory=CompareConfig)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from duo.backbone import BIG, MODULES, SKIP, SMALL, Backbone, Run
 from duo.backbone.attention import Attention, Places
-from duo.backbone.block import Draw, DuoFFN
+from duo.backbone.block import DuoFFN
 from duo.search.trie import Trie
 
 Attend = Callable[[Attention, int, Tensor], Tensor]
@@ -100,22 +100,24 @@ class Children:
         """What the layer computed, on the tokens of each node."""
         return Spent(len(self.parent_I), self.attended, len(self.child_MR[SMALL]), len(self.child_MR[BIG]))
 
-    def look(self, attention: Attention, x_JXD: Tensor) -> Draw:
+    def look(self, attention: Attention, x_JXD: Tensor) -> Tensor:
         """Computes nothing yet: only the nodes themselves attend to their keys and values."""
+        return x_JXD
 
-        def draw(_: Tensor | None) -> Tensor:
-            self.attended = len(x_JXD)
-            return self.attend(attention, self.layer, x_JXD)
-
-        return draw
+    def draw(self, attention: Attention, x_JXD: Tensor) -> Tensor:
+        """What the nodes draw."""
+        self.attended = len(x_JXD)
+        return self.attend(attention, self.layer, x_JXD)
 
     def choose(self, x_JXD: Tensor) -> None:
         """Nothing to do: the tree has chosen."""
 
-    def keep(self, draw: Draw) -> Tensor:
+    def keep(self, attention: Attention, x_JXD: Tensor) -> Tensor:
         """What all nodes draw if any child needs it; the children that skip take the stream before it (`feed`)."""
         all_skip = len(self.child_MR[SKIP]) == len(self.parent_I)
-        return torch.zeros(()) if all_skip else draw(None)  # a number has no device: it may be added to any stream
+        return (
+            torch.zeros(()) if all_skip else self.draw(attention, x_JXD)
+        )  # a number has no device: it may be added to any stream
 
     def feed(self, ffn: DuoFFN, x_JXD: Tensor, h_JXD: Tensor, skipped_JXD: Tensor) -> Tensor:
         """The children's streams; those of one module share its matrix products."""

@@ -31,6 +31,7 @@ from duo.stages.cache import Made, hold
 from duo.stages.identity import row_digest
 from duo.stages.stage3 import train_or_load_router
 from duo.storage.processes import agree, is_chief, rank_and_world
+from duo.training.options import running_dense
 
 BOUNDS = ("best_of_random", "oracle")
 """Rows that consult the labels."""
@@ -93,7 +94,8 @@ def _score(
 ) -> Row:
     where = "" if recipe.full_holdout else ", subset"
     log.info("evaluation  %s on %s%s", name, ", ".join(data.holdouts), where)
-    with at(f"evaluating {name}"):
+    device = next(backbone.module.parameters()).device
+    with at(f"evaluating {name}"), running_dense(backbone.module, recipe.trainer, device):
         full = score_holdouts(backbone.module, router.module, data, recipe.seed) if recipe.full_holdout else {}
         # always: searches are scored there alone, and are compared with every row
         if router.module.search_method is None:

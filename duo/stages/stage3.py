@@ -23,6 +23,7 @@ from duo.stages.source import BackboneSource
 from duo.storage.processes import agree, is_chief
 from duo.storage.weights import save_weights, weights_digest
 from duo.training.lightning_module import DuoModule
+from duo.training.options import running_dense
 from duo.training.trainer import fit
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def train_or_load_router(recipe: Recipe, backbone: Made[Backbone], data: TextDat
             if not recipe.stage3.freeze_backbone and is_chief():
                 save_weights(model, tuned)  # first: the router's file says that both are there
             log.info("stage 3  calibrating %s", row)
-            with at(f"calibrating {row}"):
+            with at(f"calibrating {row}"), running_dense(model, recipe.trainer, device):
                 calibrate(router, model, data, recipe.seed)
             finish(router, weights)
     if not recipe.stage3.freeze_backbone:

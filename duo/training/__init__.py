@@ -7,7 +7,7 @@ callbacks         progress, rate, and stopping where nothing is lost
 loggers           where the curves go, trackers too
 tensorboard       curves for TensorBoard
 config            steps and rates of the stages
-options           arguments of lightning.Trainer that a recipe may give
+options           arguments of lightning.Trainer that a recipe may give, and duo's own
 """
 
 from typing import Any

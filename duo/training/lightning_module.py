@@ -94,8 +94,9 @@ class DuoModule(L.LightningModule):
             step=step,
             meter=Meter(enabled=False),
         )
-        # at 5 to 10 steps a second Lightning's logging costs time
-        shown, weights = (step + 1) % self.config.log_every == 0, list[Tensor]()
+        # at 5 to 10 steps a second Lightning's logging costs time; a step's loss is known at its last batch
+        ends = (batch_index + 1) % (self.trainer.accumulate_grad_batches if self._trainer else 1) == 0
+        shown, weights = ends and (step + 1) % self.config.log_every == 0, list[Tensor]()
         with blame(self.router, "loss"), _listening(self.backbone, weights, shown):
             loss = self.router.loss(trial)
             if loss.numel() != 1:
@@ -116,8 +117,11 @@ class DuoModule(L.LightningModule):
     ) -> None:
         """Clips the norm of the gradient, and stops before what is not finite reaches the weights.
 
+        Under trainer.precision=16-mixed the loss is scaled, and Lightning has divided the gradient by the scale; one
+        that is not finite says that the scale was too large: the step is left out, and the scale halved.
+
         Raises:
-            FloatingPointError: a loss or the gradient's norm is not finite.
+            FloatingPointError: a loss or the gradient's norm is not finite, at whatever scale.
         """
         # Lightning calls this before every step, whether it clips or not
         learning = [parameter for parameter in self.parameters() if parameter.grad is not None]
@@ -128,6 +132,8 @@ class DuoModule(L.LightningModule):
             return
         *losses, gradient = values.tolist()
         wrong = next((loss for loss in losses if not math.isfinite(loss)), None)
+        if wrong is None and self._scaler is not None and self._scaler.get_scale() > 1:
+            return
         said = f"the gradient's norm is {gradient}" if wrong is None else f"the loss is {wrong}"
         raise FloatingPointError(said + self._where())
 
@@ -139,7 +145,10 @@ class DuoModule(L.LightningModule):
             {"params": [p for p in learning if p.dim() <= 1], "weight_decay": 0.0},
         ]
         groups = [group for group in groups if group["params"]]
-        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.95), fused=True)
+        # a fused one would take the scale out of the gradient itself, behind the clipping
+        optimizer = torch.optim.AdamW(
+            groups, lr=self.config.learning_rate, betas=(0.9, 0.95), fused=self._scaler is None
+        )
         # `interval`: Lightning's own choice is once an epoch
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.config.factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -155,6 +164,11 @@ class DuoModule(L.LightningModule):
         checkpoint["state_dict"] = {
             name: value for name, value in checkpoint["state_dict"].items() if name not in frozen
         }
+
+    @property
+    def _scaler(self) -> Any:
+        """What scales the loss, where the precision needs that (16-mixed)."""
+        return getattr(self.trainer.precision_plugin, "scaler", None)
 
     def _learning_rate(self) -> float:
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])

@@ -28,6 +28,7 @@ from duo.storage.signals import Stopped, waiting
 from duo.training.callbacks import Progress, StopWhenAsked, TokensPerSecond
 from duo.training.lightning_module import DuoModule
 from duo.training.loggers import check_installed, loggers_of
+from duo.training.options import OURS, check_device, running_dense
 
 
 def quieten() -> None:
@@ -46,13 +47,14 @@ def join_world(options: dict[str, Any]) -> torch.device:
         options: arguments of `lightning.Trainer` that a recipe gives.
 
     Raises:
-        ValueError: it has no such device or tracker, or the environment says that this is another process than
-            Lightning finds.
+        ValueError: it has no such device or tracker, the device cannot do what is asked of it, or the environment says
+            that this is another process than Lightning finds.
     """
     check_installed(options)
     trainer = trainer_of(options)
     _check_environment(trainer)
     processes.join(trainer.global_rank)
+    check_device(options, trainer.strategy.root_device)
     return trainer.strategy.root_device
 
 
@@ -102,11 +104,12 @@ def fit(
 
     Args:
         title: what it is called.
-        options: arguments of `lightning.Trainer`; `logger` may be true, false, or a tracker's name.
+        options: a recipe's `trainer` section: arguments of `lightning.Trainer`, of which `logger` may be true, false,
+            or a tracker's name, and duo's own.
         about: what a tracker says of the run: recipe and digests.
 
     Raises:
-        ValueError: the checkpoint cannot be read.
+        ValueError: the checkpoint cannot be read, or the device cannot do what is asked of it.
         FloatingPointError: the loss is not finite.
     """
     config, last = module.config, folder / "last.ckpt"
@@ -115,8 +118,9 @@ def fit(
         folder, last.stem, every_n_train_steps=config.checkpoint_every, save_top_k=1, enable_version_counter=False
     )
     # duo's own bar: Lightning's floods files, and knows nothing of steps done before
-    options = {"enable_model_summary": False, **options, "enable_progress_bar": False}
-    options["logger"] = loggers_of(options.get("logger", True), folder, title, about)
+    arguments = {key: value for key, value in options.items() if key not in OURS}
+    arguments |= {"enable_model_summary": options.get("enable_model_summary", False), "enable_progress_bar": False}
+    arguments["logger"] = loggers_of(options.get("logger", True), folder, title, about)
     try:
         with waiting() as asked, at(title), count("step", config.steps) as part:
             # default_root_dir: Lightning looks there for checkpoints that nobody named
@@ -124,12 +128,15 @@ def fit(
             callbacks: list[Callback] = [TokensPerSecond(), Progress(title, part), kept, StopWhenAsked(asked, last)]
             trainer = L.Trainer(
                 default_root_dir=folder, max_steps=config.steps, log_every_n_steps=config.log_every,
-                use_distributed_sampler=False, callbacks=callbacks, plugins=_plugins(), **options,
+                use_distributed_sampler=False, callbacks=callbacks, plugins=_plugins(), **arguments,
             )  # fmt: skip
+            device = trainer.strategy.root_device
+            check_device(options, device)
             if isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
                 atexit.register(launcher.kill, signal.SIGTERM)  # whom it starts, it does not leave behind
             # weights_only: no pickle, whoever wrote the checkpoint
-            trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+            with running_dense(module.backbone, options, device):
+                trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     except SIGTERMException as error:  # Lightning heard it, before `asked` took the signals back
         raise Stopped(signal.SIGTERM) from error
     except FloatingPointError as error:
