@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from duo.report.reproduce import Report
 
 USAGE = "python -m duo.run recipe=NAME [key=value ...]"
-WIDTH = 165  # of the tables where the output is no terminal
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -60,10 +59,10 @@ def run(recipe: Recipe, name: str, command: str = "") -> Result | Comparison | D
     """
     if recipe.report.names:
         raise ValueError(f"recipe={name} is a report of several comparisons: make it with duo.run.report")
-    device, folder, console = _begin(recipe, name)
+    device, folder, console = begin(recipe, name)
     from duo.stages.output import hold_output
 
-    with messages(console, _wants_progress(recipe)):
+    with messages(console, wants_progress(recipe)):
         if not is_chief():
             return compute(recipe, name, command, folder, device)
         with hold_output(recipe, name, folder):
@@ -78,12 +77,12 @@ def report(recipe: Recipe, name: str, command: str = "") -> Report:
     Raises:
         ValueError: an impossible recipe, or an output folder that belongs to something else.
     """
-    device, folder, console = _begin(recipe, name)
+    device, folder, console = begin(recipe, name)
     from duo.report.reproduce import reproduce
     from duo.stages.cache import open_cache
     from duo.stages.output import cache_of, hold_output
 
-    with messages(console, _wants_progress(recipe)), hold_output(recipe, name, folder):
+    with messages(console, wants_progress(recipe)), hold_output(recipe, name, folder):
         open_cache(cache := cache_of(recipe, folder))
         found = reproduce(recipe, command, folder, cache, device)
     for claim in found.claims:
@@ -94,7 +93,7 @@ def report(recipe: Recipe, name: str, command: str = "") -> Report:
     return found
 
 
-def _begin(recipe: Recipe, name: str) -> tuple[torch.device, Path, Console]:
+def begin(recipe: Recipe, name: str) -> tuple[torch.device, Path, Console]:
     """Where a recipe computes, writes and speaks."""
     for row in recipe.rows():
         row.new_router()  # impossible options show before any work
@@ -107,7 +106,8 @@ def _begin(recipe: Recipe, name: str) -> tuple[torch.device, Path, Console]:
     return device, folder_of(recipe, name), console
 
 
-def _wants_progress(recipe: Recipe) -> bool:
+def wants_progress(recipe: Recipe) -> bool:
+    """Whether the recipe lets it be shown how far work is."""
     return bool(recipe.trainer.get("enable_progress_bar", True))
 
 
@@ -138,15 +138,9 @@ def compute(
 def show(result: Result | Comparison | Downstream, folder: Path, console: Console) -> None:
     """The tables, the figures and the folder; where the output is a terminal, tables are as wide as that."""
     from duo.report.tables import render
-    from duo.report.width import fit
+    from duo.report.width import print_fitting
 
-    parts = render(result)
-    if console.is_terminal:
-        parts = fit(parts, console.width)
-    else:
-        console.width = WIDTH
-    for part in parts:
-        console.print(part, soft_wrap=not console.is_terminal)
+    print_fitting(render(result), console)
     for path in (*sorted(folder.glob("figures/*.png")), folder / "result.json", folder):
         console.print(str(path))
 

@@ -1,5 +1,6 @@
 """Asked to stop, a run ends with one line where nothing is lost, and the same command goes on."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -55,6 +56,35 @@ def test_a_training_that_was_asked_to_stop_goes_on_bit_for_bit(data, tmp_path, n
     fit(again, data, tmp_path / "cut", "test", options)
     assert torch.equal(weights(again), weights(whole))
     assert loss_curve(tmp_path / "cut") == loss_curve(tmp_path / "whole")
+
+
+def test_a_signal_that_comes_where_python_ignores_exceptions_comes_again():
+    class Destroyed:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    def lose():
+        Destroyed()
+        time.sleep(5)
+
+    with pytest.raises(Stopped), stopping():
+        lose()
+
+
+@pytest.mark.parametrize("ends", ["is raised", "is taken for a mistake"])
+def test_a_signal_of_which_a_library_makes_another_error_is_no_mistake_of_the_users(ends):
+    def read():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException:
+            raise ValueError("the weights cannot be read: delete the file") from None
+
+    def work():
+        with contextlib.suppress(ValueError if ends == "is taken for a mistake" else ()):
+            read()
+
+    with pytest.raises(Stopped), stopping():
+        work()
 
 
 def count_a_pass(backbone, moment=-1):
@@ -158,7 +188,7 @@ def test_a_second_signal_that_comes_along_with_the_first_is_not_heard():
             os.kill(os.getpid(), signal.SIGINT)
             cleaned.append(True)
 
-    with stopping(), pytest.raises(Stopped, match="15"):
+    with pytest.raises(Stopped, match="15"), stopping():
         work()
     assert cleaned == [True]
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 WORKS = {
-    "duo.run": ("recipe=",), "duo.leaderboard": ("submit", "verify"),
-    "duo.difficulty": ("",), "duo.convert": ("",), "duo.generate": ("",),
+    "duo.run": ("recipe=",), "duo.sweep": ("recipe=",), "duo.leaderboard": ("submit", "verify"),
+    "duo.compare": ("",), "duo.difficulty": ("",), "duo.convert": ("",), "duo.generate": ("",),
 }  # fmt: skip
 """Commands, and what one of their arguments begins with where they work; else their answer may go into a file."""
-WRITES = "duo.generate"  # its standard output is the text's
+WRITES = ("duo.compare", "duo.generate")  # their standard output is the text's, or the tables'
 
 
 def announce(command: Sequence[str]) -> None:
@@ -26,7 +26,7 @@ def announce(command: Sequence[str]) -> None:
         return  # of several processes one speaks
     module, *arguments = command[command.index("-m") + 1 :]
     works = any(argument.startswith(WORKS.get(module, ())) for argument in arguments)
-    stream = sys.stderr if module == WRITES else sys.stdout
+    stream = sys.stderr if module in WRITES else sys.stdout
     if not works or {"--help", "-h"} & {*arguments} or stream is None:
         return
     with contextlib.suppress(OSError, ValueError):  # nobody reads: the command itself will say so

@@ -16,13 +16,14 @@ from duo.routing.source import module_digest, source_digest
 from duo.stages.cache import Made
 
 ORDER = ("data.batch_size", "data.seed")  # of training
+BACKBONE = ("backbone", "budget.pinned", "stage1", "trainer", "data.tokens", *ORDER)
 SUBSET = ("full_holdout", "data.subset_sequences", "data.subset_tokens")
 
 
 def backbone_digest(recipe: Recipe, data: TextData) -> str:
     """What training a backbone depends on: its part of the recipe, the training tokens, the code's format number."""
     # no documents: the digest of their tokens tells what they were, wherever they lie
-    part = recipe.identity("backbone", "budget.pinned", "stage1", "trainer", "data.tokens", *ORDER)
+    part = recipe.identity(*BACKBONE)
     if model := recipe.backbone.pretrained:
         part["backbone.pretrained"] = files_digest(find_folder(model))  # what it is, wherever it lies
     return digest([FORMAT, data.digests.train, part])

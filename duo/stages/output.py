@@ -53,10 +53,7 @@ def hold_output(recipe: Recipe, name: str, folder: Path) -> Iterator[None]:
     Raises:
         ValueError: it belongs to another run, is in use, holds other files, or cannot be written.
     """
-    if (folder / RECIPE).exists():
-        _check_ours(recipe, folder)
-    else:
-        _begin(recipe, name, folder)
+    claim_output(recipe, name, folder)
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -69,6 +66,14 @@ def hold_output(recipe: Recipe, name: str, folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def claim_output(recipe: Recipe, name: str, folder: Path) -> None:
+    """Makes the run's folder, if it is not there; raises ValueError as `hold_output` where it cannot be the run's."""
+    if (folder / RECIPE).exists():
+        _check_ours(recipe, folder)
+    else:
+        _begin(recipe, name, folder)
 
 
 def _check_ours(recipe: Recipe, folder: Path) -> None:

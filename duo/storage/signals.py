@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 
 NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")  # Ctrl-C, a scheduler's end, SLURM's warning that the end is near
 SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+AGAIN = 0.02  # seconds after which a signal that was lost comes again
 PATIENCE = 5.0  # seconds after which a further signal ends a process that has not ended yet
 
 
@@ -59,16 +61,38 @@ def end_at_once() -> None:
 
 @contextmanager
 def stopping() -> Iterator[None]:
-    """Inside, the first signal raises Stopped in the main thread."""
-    asked = Asked()
+    """Inside, the first signal raises Stopped in the main thread; whatever becomes of it there, Stopped comes out."""
+    asked, before = Asked(), sys.unraisablehook
 
     def stop(number: int, frame: FrameType | None) -> None:
         if asked.note(number):
             raise Stopped(number)
 
+    def tell(lost: sys.UnraisableHookArgs) -> None:
+        if not isinstance(lost.exc_value, Stopped):
+            before(lost)
+            return
+        # the signal came in a destructor or a weak reference's callback, behind whose exceptions Python goes on
+        asked.number = None
+        again = threading.Timer(AGAIN, send, (lost.exc_value.number,))
+        again.daemon = True
+        again.start()
+
+    def send(number: int) -> None:
+        if sys.unraisablehook is tell:  # else it is behind
+            os.kill(os.getpid(), number)
+
     with _restoring():
+        sys.unraisablehook = tell
         _handle(dict.fromkeys(_heard(), stop))
-        yield
+        try:
+            yield
+        except Exception as error:
+            if asked.number is None:
+                raise
+            raise Stopped(asked.number) from error  # libraries in C make other errors of it
+        if asked.number is not None:
+            raise Stopped(asked.number)  # somebody took such an error for a mistake
 
 
 @contextmanager
@@ -98,9 +122,10 @@ def _handle(handlers: Mapping[int, Any]) -> None:
 
 @contextmanager
 def _restoring() -> Iterator[None]:
-    """Sets the handlers of before again at the end."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    """Sets the handlers of before again at the end, and the hook of exceptions that nobody can catch."""
+    before, hook = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
     try:
         yield
     finally:
         _handle(before)
+        sys.unraisablehook = hook
