@@ -20,6 +20,8 @@ row          one router on every hold-out, and beside others
 result       what a run of one router found
 downstream   accuracies on tasks
 comparison   what a run of many rows found
+finished     runs as rows that may stand beside those of others, on the same tokens
+several      the rows of several runs as one comparison
 format       to and from files
 provenance   where a result comes from
 """

@@ -18,6 +18,7 @@ class Accuracy(Struct, frozen=True):
     """A mean over questions, or over differences of pairs of them, with its standard error."""
 
     value: float
+    """The mean."""
     error: float | None
     """Of a single question none can be had."""
 
@@ -26,8 +27,11 @@ class TaskRow(Struct, frozen=True):
     """What a row reached."""
 
     router: str
+    """Name of the router."""
     options: dict[str, Any]
+    """Its options."""
     budget: PerModule
+    """Modules per token."""
     accuracy: dict[str, dict[str, Accuracy]]
     """By task and metric (acc; acc_norm: of choices, by log-probability a byte)."""
     minus: dict[str, dict[str, Accuracy]]
@@ -40,13 +44,17 @@ class Downstream(Struct, frozen=True):
     """Recipe, rows and provenance of a run on tasks."""
 
     recipe: str
+    """Name of the recipe."""
     recipe_digest: str
+    """Identity of the run."""
     backbone: dict[str, Any]
     """Digest of the weights, parameters and training tokens of the backbone."""
     tasks: dict[str, dict[str, Any]]
     """By task: how many questions, how many examples in front of each, and the task's version."""
     rows: dict[str, TaskRow]
+    """By name: all big, fixed, random, and the run's own router."""
     provenance: dict[str, Any]
+    """Commit, versions, device, seed, seconds and command."""
 
 
 def mean_of(value_N: np.ndarray) -> Accuracy:

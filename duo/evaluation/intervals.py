@@ -25,7 +25,9 @@ class Estimate(Struct, frozen=True):
     """A number with its 95 % interval; None where there is none (no gap to close, a single document)."""
 
     value: float | None
+    """The number."""
     interval: tuple[float, float] | None
+    """Its lower and its upper end."""
 
 
 class Sequences(NamedTuple):

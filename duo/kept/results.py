@@ -12,17 +12,19 @@ from msgspec import structs
 from duo.backbone import MODULES
 from duo.evaluation.comparison import Comparison
 from duo.evaluation.downstream import Downstream
+from duo.evaluation.format import load_struct
 from duo.evaluation.intervals import Estimate
 from duo.evaluation.result import Result
 from duo.evaluation.score import Score, Scores, difference
+from duo.recipe import Recipe
 from duo.report.tables import COMPARED
-from duo.stages.output import read_result
+from duo.stages.output import RECIPE, RESULT, read_result
 from duo.stages.writer import load_run
 from duo.storage.files import expand
 
 
 def results(folder: str | Path) -> pd.DataFrame:
-    """A finished run as a table: a line for each row, hold-out and part of it.
+    """A finished run, or what `python -m duo.compare` wrote, as a table: a line for each row, hold-out and part of it.
 
     Columns: `group`, `row`, `holdout`, `part` (`full`, or the `subset` that searches are scored on), `seeds`, every
     number of `duo.evaluation.score.Score` (`loss` in nats a token, `flops_per_token`, ...), ends of intervals as
@@ -33,10 +35,29 @@ def results(folder: str | Path) -> pd.DataFrame:
         ValueError: the folder is none of a finished run, or of another version.
     """
     where = expand(str(folder))
-    found = read_result(load_run(where, []), where)
-    if isinstance(found, Downstream):
-        raise ValueError(f"{where} holds accuracies on tasks, no losses: read its result.json")
+    if (where / RESULT).exists() and not (where / RECIPE).exists():  # several runs have no recipe
+        return table_of(load_struct(Comparison, where, RESULT))
+    return table_of(read_run(where)[1])
+
+
+def table_of(found: Result | Comparison) -> pd.DataFrame:
+    """The same of what was read."""
     return pd.DataFrame([*_lines(found)])
+
+
+def read_run(folder: Path) -> tuple[Recipe, Result | Comparison]:
+    """A finished run's recipe and losses.
+
+    Raises:
+        ValueError: the folder is none of a finished run, holds none, or is of another version.
+    """
+    recipe = load_run(folder, [])
+    if recipe.report.names:
+        raise ValueError(f"{folder} holds a report: give the folder of one of its parts, {folder / 'parts'}/NAME")
+    found = read_result(recipe, folder)
+    if isinstance(found, Downstream):
+        raise ValueError(f"{folder} holds accuracies on tasks, no losses: read its {RESULT}")
+    return recipe, found
 
 
 def _lines(result: Result | Comparison) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ from duo.recipe.schema import Recipe
 
 def settings(owner: type = Recipe, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """(key, default, sentence) of every setting."""
-    sentences, hints = _sentences(owner), get_type_hints(owner)
+    sentences, hints = sentences_of(owner), get_type_hints(owner)
     default = owner() if owner is not Budget else Budget(6)
     for part in fields(owner):
         if is_dataclass(hints[part.name]):
@@ -30,10 +30,11 @@ def summary(path: Path) -> str:
     return path.read_text().partition("\n")[0].removeprefix("#").strip()
 
 
-def _sentences(owner: type) -> dict[str, str]:
-    """The docstring below each field of a dataclass and its bases."""
+def sentences_of(owner: type) -> dict[str, str]:
+    """The docstring below each field of a dataclass or struct and its bases."""
     found: dict[str, str] = {}
-    for part in reversed(owner.__mro__[:-1]):  # bases first: a subclass may say it better
+    ours = [part for part in owner.__mro__ if part.__module__.partition(".")[0] == "duo"]
+    for part in reversed(ours):  # bases first: a subclass may say it better
         # from the source: Python keeps no docstrings of fields
         body = ast.parse(textwrap.dedent(inspect.getsource(part))).body[0].body  # type: ignore[attr-defined]
         for before, after in zip(body, body[1:], strict=False):

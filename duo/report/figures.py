@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 
 from duo.evaluation.comparison import Comparison
 from duo.evaluation.downstream import Downstream
-from duo.evaluation.intervals import Estimate
 from duo.evaluation.result import Result
-from duo.evaluation.score import Score, difference
+from duo.evaluation.score import Score
 from duo.report.accuracy import draw_tasks
 from duo.report.canvas import error_bars, new_panels, search_line
 from duo.report.ladder import draw_ladder, has_ladder
 from duo.report.names import printable
+from duo.report.rows import loss_of, rows_by_loss, rows_of_result
 from duo.storage.files import replacing
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,6 @@ LITERAL: dict[Any, bool] = {
     "text.parse_math": False,
     "text.usetex": False,
 }  # names may hold dollars, which are no formulas
-NEAR = 0.01  # nats: differences up to this are drawn to scale, greater ones by their logarithm
 
 
 def draw(result: Result | Comparison | Downstream, curves: dict[str, Curve], folder: Path) -> None:
@@ -41,7 +40,12 @@ def draw(result: Result | Comparison | Downstream, curves: dict[str, Curve], fol
     Args:
         curves: loss against step by stage, of a run of its own.
     """
-    for name, picture in pictures(result, curves).items():
+    draw_each(pictures(result, curves), folder)
+
+
+def draw_each(drawn: Mapping[str, Callable[[], Figure]], folder: Path) -> None:
+    """The same of figures that somebody else has made, by file name."""
+    for name, picture in drawn.items():
         path = folder / "figures" / f"{name}.png"
         if path.exists():
             continue
@@ -78,82 +82,14 @@ def training_loss(curves: dict[str, Curve]) -> Figure:
     return figure
 
 
-def rows_of_result(result: Result) -> Figure:
-    """A run's rows, each minus the best fixed pattern on the same tokens: full hold-outs above, their subset below."""
-    parts = {"full hold-out": result.full_rows(), "subset of searches": result.subset_rows()}
-    panels = [
-        [
-            Panel(f"{holdout}, {where}", {name: scores[holdout] for name, scores in rows.items()}, "fixed_best")
-            for holdout in result.gap_closed
-        ]
-        for where, rows in parts.items()
-    ]
-    return _rows(panels, result.searches)
-
-
-def rows_by_loss(comparison: Comparison) -> Figure:
-    """One group's rows by loss, each minus the first row that all are compared with: full above, the subset below."""
-    ((group, _),), panels = comparison.groups.items(), []
-    for where, subset in (("full hold-out", False), ("subset of searches", True)):
-        line = []
-        for holdout in comparison.holdouts:
-            scores = comparison.scored(group, holdout, subset)
-            other = next((name for name in comparison.minus if name in scores), None)
-            line.append(Panel(f"{holdout}, {where}", scores, other))
-        panels += [line] if line[0].scores else []
-    return _rows(panels, comparison.searches(group))
-
-
-class Panel(NamedTuple):
-    """Rows on the same tokens."""
-
-    title: str
-    scores: dict[str, Score]
-    other: str | None
-    """The row that is subtracted from all; None: losses are shown as they are."""
-
-
-def _rows(lines: list[list[Panel]], searches: dict[str, str]) -> Figure:
-    """A line a row, with 95 % intervals; what each loses and costs stands beside it. Bounds are hollow."""
-    heights = [1.2 + 0.3 * max(len(panel.scores) for panel in line) for line in lines]
-    columns = len(lines[0])
-    figure, axes = new_panels(len(lines), columns, 7 * columns, sum(heights), height_ratios=heights)
-    for axis, panel in zip(axes.flat, (panel for line in lines for panel in line), strict=True):
-        _draw_rows(axis, panel)
-        shown = {name: how for name, how in searches.items() if name in panel.scores}
-        axis.set_title(f"{printable(panel.title)}{search_line(shown)}")
-    return figure
-
-
-def _draw_rows(axis: Axes, panel: Panel) -> None:
-    scores = dict(sorted(panel.scores.items(), key=lambda item: -item[1].loss))  # the best one on top
-    other = None if panel.other is None else panel.scores[panel.other]
-    for place, score in enumerate(scores.values()):
-        found = _loss(score) if other is None else difference(score, other)
-        axis.errorbar(
-            found.value or 0.0, place, xerr=error_bars([found]), fmt="o", color="C0", capsize=3,
-            markerfacecolor="white" if score.labels_consulted else "C0",
-        )  # fmt: skip
-    places = range(len(scores))
-    axis.set_yticks(places, [printable(name) for name in scores])
-    costs = [f"{score.loss:.4f}, {score.flops_per_token / 1e6:.3f} MFLOPs" for score in scores.values()]
-    axis.secondary_yaxis("right").set_yticks(places, costs, fontsize=8)
-    axis.set_xlabel("loss (nats per token)" + (f" minus {printable(panel.other)}'s" if panel.other else ""))
-    axis.grid(alpha=0.3)
-    if other is not None:
-        axis.axvline(0, color="grey", linewidth=0.8)
-        axis.set_xscale("symlog", linthresh=NEAR)
-        ticks = [sign * size for sign in (-1, 1) for size in (NEAR / 2, NEAR, 10 * NEAR, 100 * NEAR)]
-        axis.set_xticks([0, *ticks], ["0", *(f"{tick:+g}" for tick in ticks)], fontsize=8)
-
-
 def loss_across(comparison: Comparison) -> Figure:
     """Loss of every row against what the comparison goes over (figures 4a to 4c), promises dashed."""
     groups, holdouts = [*comparison.groups], comparison.holdouts
     figure, axes = new_panels(1, len(holdouts), 6.5 * len(holdouts), 4.5)
     for axis, holdout in zip(axes[0], holdouts, strict=True):
         scores = [comparison.scored(group, holdout, comparison.searched) for group in groups]
-        for name in dict.fromkeys(name for group in scores for name in group):
+        # in the comparison's order: the same colours in all panels
+        for name in (name for name in comparison.groups[groups[0]] if any(name in group for group in scores)):
             places = [place for place, group in enumerate(scores) if name in group]
             found = [scores[place][name] for place in places]
             line = _line(axis, places, found, name)
@@ -162,12 +98,11 @@ def loss_across(comparison: Comparison) -> Figure:
             if len(promised) == len(found) and not np.allclose(promised, [score.loss for score in found], atol=1e-4):
                 axis.plot(places, promised, "--", linewidth=1, color=line, label=f"{_label(name)}, promised")
         keys = {group.partition("=")[0] for group in groups if ", " not in group}
-        axis.set_xticks(range(len(groups)), [_short(group) for group in groups])
-        axis.set(
-            title=f"{printable(holdout)}{search_line(comparison.searches())}",
-            xlabel=", ".join(keys),
-            ylabel="loss (nats per token)",
-        )
+        # names of several keys would run into one another
+        slant = {} if keys else {"rotation": 30, "ha": "right", "fontsize": 8}
+        axis.set_xticks(range(len(groups)), [_short(group) for group in groups], **slant)
+        axis.set(title=f"{printable(holdout)}{search_line(comparison.searches())}", xlabel=", ".join(keys))
+        axis.set_ylabel("loss (nats per token)")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     return figure
@@ -211,14 +146,10 @@ def _short(group: str) -> str:
 def _line(axis: Axes, places: list[int], scores: list[Score], name: str) -> Any:
     """A line with 95 % intervals; returns its colour."""
     drawn = axis.errorbar(
-        places, [score.loss for score in scores], yerr=error_bars([_loss(score) for score in scores]), marker="o",
+        places, [score.loss for score in scores], yerr=error_bars([loss_of(score) for score in scores]), marker="o",
         markersize=3, linewidth=1, capsize=2, elinewidth=0.6, label=_label(name),
     )  # fmt: skip
     return drawn.lines[0].get_color()
-
-
-def _loss(score: Score) -> Estimate:
-    return Estimate(score.loss, score.loss_interval)
 
 
 def big_share(shares: dict[str, np.ndarray]) -> Figure:

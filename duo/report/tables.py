@@ -8,7 +8,7 @@ import numpy as np
 from rich.cells import cell_len
 from rich.table import Table
 
-from duo.backbone import Counts
+from duo.backbone import MODULES, Counts
 from duo.evaluation.comparison import Comparison
 from duo.evaluation.downstream import Downstream
 from duo.evaluation.result import Result
@@ -16,7 +16,7 @@ from duo.evaluation.row import describe_search
 from duo.evaluation.score import FEW_DOCUMENTS, Score, Scores, difference
 from duo.report.accuracy import task_tables
 from duo.report.ladder import CEILINGS, has_ladder, ladder_remark, ladder_table
-from duo.report.marks import explain_marks
+from duo.report.marks import with_marks
 from duo.report.names import name_part, printable
 from duo.report.numbers import half, new_table, share, signed, size, time_of, times, to_budget
 
@@ -26,22 +26,14 @@ DETAILED = 3  # groups at most, for each of which a table is shown
 
 def render(result: Result | Comparison | Downstream) -> Iterator[Table | str]:
     """All that is said of a result or a comparison, in order."""
-    parts = [*_parts_of(result)]
-    yield from (_whole(part) if isinstance(part, Table) else part for part in parts)
-    yield from explain_marks(part for part in parts if isinstance(part, Table))
+    return with_marks(parts_of(result))
 
 
-def _parts_of(result: Result | Comparison | Downstream) -> Iterator[Table | str]:
+def parts_of(result: Result | Comparison | Downstream) -> Iterator[Table | str]:
+    """The tables of a result or a comparison, and what is said besides."""
     if isinstance(result, Downstream):
         return task_tables(result)
     return _of_result(result) if isinstance(result, Result) else _of_comparison(result)
-
-
-def _whole(view: Table) -> Table:
-    """The table, as wide as what it holds: too wide for a screen it breaks its lines, but cuts no number."""
-    for column in view.columns:
-        column.min_width = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
-    return view
 
 
 def _of_result(result: Result) -> Iterator[Table | str]:
@@ -95,7 +87,7 @@ def comparison_table(comparison: Comparison, group: str, holdout: str, subset: b
     minus = [name for name in comparison.minus if name in scores]
     first = next(iter(scores.values()))
     columns = (
-        *(f"minus {printable(name)}" for name in minus),
+        *(_minus(printable(name)) for name in minus),
         *COSTS,
         "passes",
         "seeds",
@@ -120,6 +112,11 @@ def comparison_table(comparison: Comparison, group: str, holdout: str, subset: b
                 view.add_row(*cells, *closed, *_promise(score, subset))
         view.add_section()
     return view
+
+
+def _minus(name: str) -> str:
+    """A column's head, on two lines where it would be wider than its numbers."""
+    return ("minus " if cell_len(name) <= 10 else "minus\n") + name
 
 
 def across(comparison: Comparison, holdout: str) -> Table:
@@ -220,7 +217,7 @@ def _loss(score: Score) -> str:
 def _costs(score: Score) -> list[str]:
     """The values of COSTS."""
     return [
-        "/".join(f"{share:.2f}" for share in score.share.values()),
+        "/".join(f"{score.share[name]:.2f}" for name in MODULES),
         f"{score.flops_per_token / 1e6:.3f}",
         to_budget(score),
         times(score.router_flops_per_token / score.flops_per_token),

@@ -16,6 +16,17 @@ LEAST = (
 """Columns that may be left out, the first one first: what stays longest is loss, differences, gap closed and cost."""
 
 UNBOUNDED = 10_000
+WIDTH = 165  # of tables where the output is no terminal
+
+
+def print_fitting(parts: Iterable[Table | str], console: Console) -> None:
+    """Prints tables as wide as the terminal; where the output is none, each as wide as what it holds."""
+    if console.is_terminal:
+        parts = fit(parts, console.width)
+    else:
+        console.width = WIDTH
+    for part in parts:
+        console.print(part, soft_wrap=not console.is_terminal)
 
 
 def fit(parts: Iterable[Table | str], width: int) -> Iterator[Table | str]:
@@ -35,7 +46,8 @@ def fit(parts: Iterable[Table | str], width: int) -> Iterator[Table | str]:
         else:
             yield part
     if left_out:
-        yield f"Left out at {width} columns: {', '.join(left_out)}. A wider window, or COLUMNS=200 in front, shows all."
+        names = ", ".join(" ".join(name.split()) for name in left_out)
+        yield f"Left out at {width} columns: {names}. A wider window, or COLUMNS=200 in front, shows all."
 
 
 def _leave_out(view: Table, width: int) -> list[int]:

@@ -14,7 +14,7 @@ from duo.data.tokenizer import literal, tokenizer_digest
 from duo.evaluation.downstream import Downstream
 from duo.evaluation.result import Result
 from duo.evaluation.row import Row
-from duo.recipe import Recipe, load
+from duo.recipe import OldKey, Recipe, load
 from duo.routing.router import Router
 from duo.stages.identity import router_digest
 from duo.stages.output import RECIPE, RESULT, TOKENIZER, read_result
@@ -111,7 +111,13 @@ def load_run(folder: Path, settings: Sequence[str]) -> Recipe:
     path = folder / RECIPE
     if not path.exists():
         raise ValueError(f"{folder} holds no {RECIPE}: give a run's folder, as python -m duo.run leaves it")
-    theirs, ours = load(str(path)), load(str(path), settings)
+    try:
+        theirs = load(str(path))
+    except OldKey as error:
+        raise ValueError(f"{folder} holds a run of an older duo ({error}): run its recipe again") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not as it was written ({error}): run its recipe again") from error
+    ours = load(str(path), settings)
     if theirs.spec.budget != ours.spec.budget:
         raise ValueError(
             f"the router in {folder} was calibrated for {theirs.budget}, not for {ours.budget}: leave the budget out, "

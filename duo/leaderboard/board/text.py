@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -19,6 +18,7 @@ from duo.backbone import MODULES
 from duo.evaluation.intervals import Estimate
 from duo.evaluation.score import FEW_DOCUMENTS
 from duo.leaderboard.board.board import Board, Line, Standing, Track
+from duo.report.markdown import escape, harmless, row
 from duo.report.numbers import half, new_table, share, signed, size, time_of, times, to_budget
 from duo.report.width import fit
 
@@ -108,15 +108,15 @@ def _markdown(board: Board) -> str:
     for track, part in _parts(board):
         parts += [
             "",
-            f"## {_escape(_title(track, part))}",
+            f"## {escape(_title(track, part))}",
             "",
-            _markdown_row(COLUMNS),
+            row(COLUMNS),
             "|" + " --- |" * len(COLUMNS),
         ]
         rows = _rows(track, part)
-        parts += [_markdown_row([_escape(cell) for cell in _cells(line, standing)]) for line, standing in rows]
+        parts += [row([escape(cell) for cell in _cells(line, standing)]) for line, standing in rows]
     if board.left_out:
-        parts += ["", "## Left out", "", *(f"- {_escape(sentence)}" for sentence in board.left_out)]
+        parts += ["", "## Left out", "", *(f"- {escape(sentence)}" for sentence in board.left_out)]
     return "\n".join(parts) + "\n"
 
 
@@ -146,11 +146,11 @@ def _csv(board: Board) -> str:
     writer.writerow(("track", "hold-out", "kind", "rank", "name", "router", *NUMBERS, "seeds", "status", "entries"))
     for track, part in _parts(board):
         for line, standing in _rows(track, part):
-            words = (_harmless(track.title), _harmless(part), line.kind, line.rank, _harmless(line.name))
+            words = (harmless(track.title), harmless(part), line.kind, line.rank, harmless(line.name))
             writer.writerow(
                 (
                     *words,
-                    _harmless(_router(line)),
+                    harmless(_router(line)),
                     *_numbers(standing),
                     len(line.seeds),
                     line.status,
@@ -226,19 +226,3 @@ def _cells(line: Line, standing: Standing) -> list[str]:
 
 def _microseconds(seconds: float) -> str:
     return f"{seconds * 1e6:.1f}" if seconds < 1e-4 else f"{seconds * 1e6:,.0f}"
-
-
-def _escape(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no HTML, no link, no other cell."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = "".join(f"\\{sign}" if sign in "\\`*_[]#!|~$@" else sign for sign in text).replace("www.", "www\\.")
-    return re.sub(r":(?=\S)|(?<=\])\(", r"\\\g<0>", text)  # of an address, a link or a sign that stands for a picture
-
-
-def _markdown_row(cells: tuple[str, ...] | list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _harmless(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.lstrip()[:1] in ("=", "@", "+", "-") or text[:1].isspace() else text
