@@ -1,7 +1,5 @@
 """Stage 1 in two parts: what learns, on which data, and what is kept of the first part."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -139,9 +137,3 @@ def test_the_dense_model_of_equal_flops_costs_what_half_of_the_modules_big_cost(
     duo = budget_flops(load("router_budget6").backbone, Counts(0, 6, 6), position_N)
     dense = budget_flops(load("dense_equal_flops").backbone, Counts(0, 0, 12), position_N)
     assert dense == duo
-
-
-def test_recipes_of_the_shelf_are_named_in_the_readme():
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    for name in ("dense_big", "dense_small", "dense_equal_flops", "freeze_big"):
-        assert name in readme

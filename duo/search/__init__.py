@@ -1,16 +1,18 @@
 """The oracle's engine: what every pattern costs every token, candidates sharing their common beginnings.
 
-| context | earlier tokens | what it is |
-|---|---|---|
-| `same` | follow the candidate itself | the paper's literal reading; not attainable, for no single pass has this loss |
-| a `Run` (reference) | a given run | one token changed at a time |
-| `committed` | their own chosen routes | greedy and attainable: its replay equals its promise |
+Contexts, by what the earlier tokens follow:
 
-| method | candidates of a token | what is found |
-|---|---|---|
-| `exact` | those listed | the best of them |
-| `local` | all of its counts | what no promising swap of two layers improves; few layer evaluations, little regret |
-| `beam` | all of its counts | the best of those whose beginnings looked best; fewest layer evaluations, more regret |
+    same         the candidate itself: the paper's literal reading; not attainable, for no single pass has this loss
+    a `Run`      a given run, the reference: one token is changed at a time
+    committed    their own chosen routes: greedy and attainable, for its replay equals its promise
+
+Methods, by the candidates of a token and what is found:
+
+    exact        those listed; the best of them
+    local        all of its counts; what no promising swap of two layers improves: few layer evaluations, little regret
+    beam         all of its counts; the best of what began best: fewest layer evaluations, more regret
+
+Files:
 
     exact        every candidate of every token; budgets, contexts, memory
     walk         one walk over the tree of candidates; how contexts attend
