@@ -35,8 +35,8 @@ os.fsync = lambda file: None  # milliseconds a file, thousands of times: no test
 
 # a finished run and a board of it take a minute to make
 SHARE_A_BOARD = (
-    "advised", "difficulty_command", "entries", "generate_command", "kept", "leaderboard", "readme", "sealed", "submit",
-    "verify",
+    "advised", "compare_command", "difficulty_command", "entries", "generate_command", "kept", "leaderboard", "readme",
+    "schema", "sealed", "submit", "verify",
 )  # fmt: skip
 
 

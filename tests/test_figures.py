@@ -9,6 +9,7 @@ from conftest import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from rich.cells import cell_len
 from rich.console import Console
 
 from duo.evaluation.comparison import Comparison, compare_rows
@@ -135,7 +136,8 @@ def test_no_number_is_cut_however_many_rows_stand_beside_one_another():
 def test_a_row_takes_one_line_of_a_table_whatever_it_is_called(names):
     printed = shown(toy_comparison(names))
     assert all(character.isprintable() for line in printed.split("\n") for character in line)
-    plain = shown(toy_comparison([f"row {place}" for place, _ in enumerate(names)]))
+    as_wide = [str(place).ljust(cell_len(printable(name)), ".") for place, name in enumerate(names)]
+    plain = shown(toy_comparison(as_wide))  # a head of a column has a second line where the name is long
     assert printed.count("\n") == plain.count("\n")
 
 

@@ -62,6 +62,16 @@ def test_what_does_not_fit_is_refused_with_the_setting_that_makes_it_fit(capsys)
     assert "stage 1" in told(capsys, *recipe, *knob.split())
 
 
+def test_checkpointing_is_planned_with_what_it_saves_and_costs(capsys):
+    found = [
+        json.loads(told(capsys, "recipe=paper/stage1", "devices=64", *setting, "--json"))
+        for setting in ([], ["trainer.activation_checkpointing=true"])
+    ]
+    plain, twice = (each["memory"]["stage 1"] for each in found)
+    assert twice["peak"] == plain["checkpointed"] < plain["peak"]
+    assert 1.25 < found[1]["flops"]["stage 1"] / found[0]["flops"]["stage 1"] < 4 / 3  # the head is not made again
+
+
 def test_weights_that_do_not_fit_one_device_are_sharded(capsys):
     said = told(capsys, "recipe=paper/stage1", "devices=8", "device=rtx4090", check=1)
     assert "strategy=fsdp2" in said

@@ -32,11 +32,12 @@ def test_a_command_that_works_says_so_first_and_one_that_answers_does_not(typed,
     assert not said.err
 
 
-def test_text_that_is_written_has_the_standard_output_to_itself(capsys):
-    announce(["python", "-m", "duo.generate", "recipe=tiny", "prompt=a"])
+@pytest.mark.parametrize("typed", ["duo.generate recipe=tiny prompt=a", "duo.compare outputs/a outputs/b --csv"])
+def test_text_that_is_written_has_the_standard_output_to_itself(typed, capsys):
+    announce(["python", "-m", *typed.split()])
     said = capsys.readouterr()
     assert not said.out
-    assert said.err.startswith("start  duo.generate")
+    assert said.err.startswith(f"start  {typed.split()[0]}")
 
 
 @pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])

@@ -52,6 +52,7 @@ def test_a_resolved_recipe_is_the_same_recipe(tmp_path):
     [
         "output=x", "cache=none", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.logger=false",
         "trainer.enable_progress_bar=false", "stage1.log_every=3", "stage3.checkpoint_every=7",
+        "trainer.compile=true", "trainer.activation_checkpointing=true",
     ],
 )  # fmt: skip
 def test_identity_leaves_out_output_cache_loggers_and_devices(change):
@@ -116,7 +117,12 @@ def test_a_misspelt_key_is_answered_with_the_right_one(key, at):
         ("tiny", ["trainer.device=2"], "did you mean trainer.devices"),
         ("tiny", ["trainer.max_steps=2"], "stage1.steps"),
         ("tiny", ["trainer.max_time=00:00:01:00"], "stage1.steps"),
-        ("tiny", ["trainer.precision=16-mixed"], "bf16-mixed"),
+        ("tiny", ["trainer.precision=16-true"], "bf16-mixed"),
+        ("tiny", ["trainer.precision=bf16-mixd"], "did you mean trainer.precision=bf16-mixed"),
+        ("tiny", ["trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches=0 must be .* at least 1"),
+        ("tiny", ["trainer.accumulate_grad_batches=1.5"], "trainer.accumulate_grad_batches=1.5 must be a whole number"),
+        ("tiny", ["trainer.compile=2"], "trainer.compile=2 must be true, false or a backend"),
+        ("tiny", ["trainer.activation_checkpointing=all"], "trainer.activation_checkpointing='all' must be true or"),
         ("tiny", ["router.alpha=abc"], "router.alpha='abc'"),
         (
             "tiny",

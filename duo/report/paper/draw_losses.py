@@ -51,7 +51,8 @@ def draw_budgets(rows: Rows) -> Figure:
             if any(abs(row["promised"] - row["loss"]) > 1e-3 for row in line if row["promised"] is not None):
                 axis.plot(*zip(*promised, strict=True), ":", color=color, linewidth=1, label=f"{name}, as promised")
         axis.axhline(0, color="grey", linewidth=0.8)
-        axis.annotate("all big", (0, 0), xytext=(2, 3), textcoords="offset points", fontsize=8, color="grey")
+        end = {"xycoords": ("axes fraction", "data"), "xytext": (3, 0), "textcoords": "offset points", "va": "center"}
+        axis.annotate("all big", (1, 0), fontsize=8, color="grey", **end)  # beside the lines, not across them
         axis.set(
             title=printable(holdout), xlabel="big layers per token", ylabel="loss minus all big's (nats per token)"
         )
