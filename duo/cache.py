@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from filelock import FileLock, Timeout
-from rich.console import Console
 from rich.filesize import decimal
 
 from duo.report.command import run_command
+from duo.report.messages import plain_console
 from duo.report.numbers import new_table
 from duo.report.width import fit
 from duo.stages.cache import KINDS, default_cache
@@ -93,7 +93,7 @@ def show(options: argparse.Namespace) -> int:
         for kind in KINDS:
             sizes = [one.size for one in kept if one.kind == kind]
             view.add_row(kind, f"{len(sizes):,}", decimal(sum(sizes)), MEANING[kind])
-    console = Console(emoji=False, highlight=False, markup=False)
+    console = plain_console(soft_wrap=False)
     for part in fit([view], console.width):
         console.print(part)
     return 0

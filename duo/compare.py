@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.console import Console
 
 from duo.report.command import run_command
-from duo.report.messages import messages
+from duo.report.messages import messages, plain_console
 from duo.storage.files import expand, making_folder
 from duo.storage.location import shown_command
 
@@ -114,10 +114,10 @@ def compare(request: Request, command: str = "") -> Comparison:
     comparison = _with_provenance(compare_runs(runs, request.minus), runs, command)
     gone = dict.fromkeys(name for run in opened for name in run.groups if name not in comparison.groups)
     left_out = [] if group or "" in comparison.groups else [*gone]
-    console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True)
+    console = plain_console()
     _show(render_several(runs, comparison, left_out), comparison, request.format, console)
     if folder is not None:
-        with messages(Console(emoji=False, highlight=False, markup=False, soft_wrap=True, stderr=True)):
+        with messages(plain_console(stderr=True)):
             write(runs, comparison, folder)
     if folder is not None and not request.format:
         for path in (*sorted(folder.glob("figures/*.png")), folder / "result.json"):

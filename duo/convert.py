@@ -7,10 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from duo.report.command import run_command
-from duo.report.messages import messages
+from duo.report.messages import messages, plain_console
 from duo.storage.files import expand, making_folder
 
 USAGE = "python -m duo.convert RUN DIR [--routed] [key=value ...]"
@@ -61,7 +59,7 @@ def convert(run: Path, folder: Path, routed: bool, settings: Sequence[str] = ())
     check_target(folder, routed)
     quieten()
     device = join_world(recipe.trainer)
-    with messages(Console(emoji=False, highlight=False, markup=False, soft_wrap=True)):
+    with messages(plain_console()):
         writer = writer_of_run(run, recipe, device)
         with making_folder(folder) as half_done:
             (write_routed if routed else write_plain)(half_done, recipe, writer)

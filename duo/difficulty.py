@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rich.console import Console
-
 from duo.recipe import Recipe, load
 from duo.report.command import run_command
-from duo.report.messages import messages
+from duo.report.messages import messages, plain_console
 from duo.report.passage import About, write_page
 from duo.storage.files import expand
 from duo.storage.processes import is_chief
@@ -104,7 +102,7 @@ def show_difficulty(request: Request) -> Path:
     check_cached(recipe)
     quieten()
     device, cache = join_world(recipe.trainer), cache_of(recipe, page.parent)
-    console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True)
+    console = plain_console()
     with messages(console):
         open_cache(cache)
         found = read_with_recipe(recipe, text, request.file, request.tokens, cache, device)

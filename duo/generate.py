@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from msgspec import Struct
-from rich.console import Console
 
 from duo.data.tokenizer import end_token, tokenizer_digest
 from duo.inference.agreement import compare_with_whole_pass
@@ -22,7 +21,7 @@ from duo.inference.prompts import encode_prompts, pad
 from duo.inference.sampling import Sampling
 from duo.recipe import Recipe, load
 from duo.report.command import run_command
-from duo.report.messages import messages
+from duo.report.messages import messages, plain_console
 from duo.report.written import Screen, Totals, describe_agreement
 from duo.storage.files import expand
 
@@ -169,7 +168,7 @@ def write(request: Request) -> None:
     quieten()
     device, cache = join_world(recipe.trainer), cache_of(recipe, folder or Path())
     # the standard output is the text's
-    console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True, stderr=True)
+    console = plain_console(stderr=True)
     with messages(console):
         open_cache(cache)
         with contextlib.redirect_stdout(sys.stderr):  # what a router's code prints is no text

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from duo.recipe import load
 from duo.report.command import run_command
+from duo.report.messages import plain_console
 from duo.routing import registry
 from duo.testing import SKIP_SPEC, SPEC, is_bound, run_checks
 
@@ -53,7 +53,7 @@ def show(_: argparse.Namespace) -> int:
     table = Table("router", "package", "what it does", "kind", box=box.SIMPLE_HEAD)
     for name, points in registry.available().items():
         table.add_row(name, " and ".join(map(registry.package, points)), *describe_kind(name))
-    console = Console(emoji=False, highlight=False, markup=False)
+    console = plain_console(soft_wrap=False)
     console.width = max(console.width, WIDTH)
     console.print(table)
     return 0

@@ -13,7 +13,7 @@ from rich.console import Console
 from duo.recipe import Recipe, load, recipes, short_name
 from duo.recipe.help import settings, summary
 from duo.report.command import run_command
-from duo.report.messages import messages
+from duo.report.messages import messages, plain_console
 from duo.routing import registry
 from duo.storage.processes import is_chief, launched_as
 
@@ -102,7 +102,7 @@ def begin(recipe: Recipe, name: str) -> tuple[torch.device, Path, Console]:
 
     quieten()
     device = join_world(recipe.trainer)  # first: it says which of several processes is to be heard
-    console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True, quiet=not is_chief())
+    console = plain_console(quiet=not is_chief())
     return device, folder_of(recipe, name), console
 
 
@@ -147,7 +147,7 @@ def show(result: Result | Comparison | Downstream, folder: Path, console: Consol
 
 def show_help() -> int:
     """Usage, recipes, and every setting with its default and its sentence."""
-    console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True)
+    console = plain_console()
     console.print(f"{USAGE}\n\nRecipes (NAME, or the path of a YAML file):")
     for name, path in recipes().items():
         console.print(f"  {name:24} {summary(path)}")

@@ -10,14 +10,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.filesize import decimal
 
 from duo.leaderboard.board.board import STATUS
 from duo.leaderboard.sealed.process import PATIENCE
 from duo.progress import at
 from duo.report.command import run_command
-from duo.report.messages import messages
+from duo.report.messages import messages, plain_console
 from duo.storage.files import expand
 from duo.storage.processes import launched_as
 from duo.storage.scales import Scales
@@ -42,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         quieten()
         options.cache = expand(settings["cache"]) if settings.get("cache") else None  # the user's own
         options.store = Store(settings.get("leaderboard.store") or default_store())
-        console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True)
+        console = plain_console()
         with messages(console, stages=logging.WARNING):  # rows are made again: what is reused for them helps nobody
             return int(options.command(options))
 

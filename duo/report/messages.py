@@ -15,6 +15,11 @@ from duo.progress import watching
 from duo.progress.shown import watcher_of
 
 
+def plain_console(soft_wrap: bool = True, **more: Any) -> Console:
+    """A console that shows text as it is, whatever names and paths in it hold; `more` is rich's."""
+    return Console(emoji=False, highlight=False, markup=False, soft_wrap=soft_wrap, **more)
+
+
 class _Stage(RegexHighlighter):
     """Shows in bold what a message is about: the words in front of two spaces."""
 

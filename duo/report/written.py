@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import torch
 from rich.color import Color
-from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
 from duo.backbone import BIG, MODULES
 from duo.inference import Agreement, Written
 from duo.inference.agreement import MARGIN
+from duo.report.messages import plain_console
 
 COLOURS = ((70, 110, 255), (0, 180, 190), (80, 185, 80), (225, 170, 0), (240, 70, 50))
 """From no big module to all big."""
@@ -27,7 +27,7 @@ class Screen:
     """Where text goes: the standard output."""
 
     def __init__(self) -> None:
-        self._console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True)
+        self._console = plain_console()
 
     def show_prompt(self, text: str) -> None:
         """What is continued, dim."""

@@ -115,9 +115,8 @@ class Children:
     def keep(self, attention: Attention, x_JXD: Tensor) -> Tensor:
         """What all nodes draw if any child needs it; the children that skip take the stream before it (`feed`)."""
         all_skip = len(self.child_MR[SKIP]) == len(self.parent_I)
-        return (
-            torch.zeros(()) if all_skip else self.draw(attention, x_JXD)
-        )  # a number has no device: it may be added to any stream
+        # a number has no device: it may be added to any stream
+        return torch.zeros(()) if all_skip else self.draw(attention, x_JXD)
 
     def feed(self, ffn: DuoFFN, x_JXD: Tensor, h_JXD: Tensor, skipped_JXD: Tensor) -> Tensor:
         """The children's streams; those of one module share its matrix products."""

@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from duo.evaluation.comparison import Comparison
 from duo.progress.shown import tell_time
 from duo.recipe import Recipe, recipes, short_name
 from duo.report.command import run_command
-from duo.report.messages import messages
+from duo.report.messages import messages, plain_console
 from duo.sweep.typed import PlanConfig, SweepConfig, Typed, read_typed
 
 if TYPE_CHECKING:
@@ -107,7 +105,7 @@ def sweep(whole: Recipe, name: str, command: str, config: SweepConfig) -> int:
     runs = runs_of(whole, folder)
     parallel = _parallel(config, len(runs))
     machine: Machine = Slurm(config.slurm) if config.slurm else Here(devices_of(parallel, whole.trainer))
-    console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True)
+    console = plain_console()
     found: dict[str, Comparison] = {}
     failed: dict[str, str] = {}
     with messages(console, wants_progress(whole)), hold_output(whole, f"sweep-{name}", folder):

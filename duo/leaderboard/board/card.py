@@ -21,6 +21,7 @@ from duo.leaderboard.entry.entry import Entry, read
 from duo.leaderboard.entry.schema import read_head
 from duo.recipe.first import flatten
 from duo.recipe.help import settings
+from duo.report.messages import plain_console
 from duo.report.numbers import half, new_table, size, time_of, times, to_budget
 from duo.report.width import fit
 from duo.stages.publish import backbone_head
@@ -37,7 +38,7 @@ def tell_entry(store: Store, digest: str) -> str:
     """
     entry, screen, file = read(store, digest), Console(), io.StringIO()
     width = screen.width if screen.is_terminal else WIDTH
-    console = Console(file=file, emoji=False, highlight=False, markup=False, width=width)
+    console = plain_console(soft_wrap=False, file=file, width=width)
     for about, text in _facts(store, entry):
         console.print(_lines(about, text, width), soft_wrap=True)
     for part in fit([_table(entry)], width):

@@ -19,6 +19,7 @@ from duo.evaluation.intervals import Estimate
 from duo.evaluation.score import FEW_DOCUMENTS
 from duo.leaderboard.board.board import Board, Line, Standing, Track
 from duo.report.markdown import escape, harmless, row
+from duo.report.messages import plain_console
 from duo.report.numbers import half, new_table, share, signed, size, time_of, times, to_budget
 from duo.report.width import fit
 
@@ -79,7 +80,7 @@ def _terminal(board: Board) -> str:
     screen = Console()
     width = screen.width if screen.is_terminal else WIDTH
     file = io.StringIO()
-    console = Console(file=file, emoji=False, highlight=False, markup=False, width=width)
+    console = plain_console(soft_wrap=False, file=file, width=width)
     tables = (_table(track, part) for track, part in _parts(board))
     for shown in fit(tables, width):
         console.print(shown)
