@@ -39,6 +39,14 @@ CASES: dict[str, dict[str, Any]] = {
     "train, checkpointed": {
         "work": "train", "layers": 8, "width": 256, "big": 1024, "small": 64, "tokens": 4096, "checkpointed": True,
     },
+    "train, checkpointed, wide": {
+        "work": "train", "layers": 2, "width": 256, "big": 4096, "small": 64, "tokens": 4096, "vocabulary": 64,
+        "checkpointed": True,
+    },
+    "train, checkpointed, opt": {
+        "work": "train", "family": "opt", "layers": 4, "width": 512, "big": 512, "small": 64, "tokens": 4096,
+        "vocabulary": 64, "checkpointed": True,
+    },
     "evaluate, many tokens": {"work": "evaluate", "layers": 8, "width": 256, "big": 1024, "small": 64, "tokens": 8192},
     "evaluate, opt": {
         "work": "evaluate", "family": "opt", "layers": 8, "width": 256, "big": 1024, "small": 64, "tokens": 8192,

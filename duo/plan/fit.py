@@ -52,7 +52,8 @@ def memory_of(
             accumulate=accumulate,
         )  # fmt: skip
         if recipe.trainer.get("activation_checkpointing"):
-            found["stage 1"] = found["stage 1"]._replace(activations=found["stage 1"].checkpointed)
+            once = found["stage 1"]
+            found["stage 1"] = once._replace(activations=once.checkpointed, passing=once.again)
     # whole, and all big beside the recipe's own routes
     found["evaluation"] = evaluation_memory(recipe.backbone, data.evaluated_at_once * data.tokens)
     return found

@@ -50,6 +50,8 @@ class Memory(NamedTuple):
     checkpointed: float
     """The same where layers are computed once more in the backward pass (trainer.activation_checkpointing): of each are
     kept its input, the stream its FFNs add to, and the keys and values that a pass leaves behind."""
+    again: float
+    """What half a layer takes while it is computed once more; the head is gone by then."""
     logits: float
     """What the head and its loss hold at once."""
     passing: float = 0.0
@@ -61,8 +63,11 @@ class Memory(NamedTuple):
 
     def peak(self, checkpointing: bool = False) -> float:
         """The most at once: activations go as gradients come."""
-        activations = self.checkpointed if checkpointing else self.activations
-        held = activations + max(self.passing, self.logits) + (self.gradients if self.kept else 0)
+        if checkpointing:
+            held = self.checkpointed + max(self.again, self.passing, self.logits)
+        else:
+            held = self.activations + max(self.passing, self.logits)
+        held += self.gradients if self.kept else 0
         return self.weights + self.optimizer + self.copies + max(held, self.gradients)
 
 
@@ -104,6 +109,17 @@ def layer_bytes(config: BackboneConfig, numbers: Numbers, p_big: float, p_small:
     return numbers.stream * stream + numbers.product * (product + inner) + WIDE * (config.heads + 5)
 
 
+def again_bytes(config: BackboneConfig, numbers: Numbers, tokens: int, p_big: float, p_small: float) -> float:
+    """What half a layer holds while it is computed once more and its gradients are found: attention, or the FFNs."""
+    llama, kv = config.family == "llama", config.kv_heads * config.head_width
+    # what the projections read, one gradient; queries, keys, values, and what is drawn
+    attention = numbers.stream * config.width + 2 * numbers.product * (config.width + config.attention_width + kv)
+    # beside what is kept, two gradients at once, and the weights'
+    inner = (6 if llama else 3) * numbers.product * (p_big * config.big + p_small * config.small)
+    weights = _ffn_parameters(config, config.big) * numbers.weight
+    return max(attention * tokens, inner * tokens + weights)
+
+
 def logit_bytes(config: BackboneConfig, tokens: int, numbers: Numbers, training: bool) -> float:
     """What the head's logits and their loss hold at once: logarithms, and two gradients beside them in training."""
     rows = max(WHOLE_BYTES // (config.vocabulary * numbers.weight), LEAST_ROWS)
@@ -130,7 +146,8 @@ def training_memory(
     """
     numbers, counts = numbers_of(precision), count_parameters(config)
     parameters, share = sum(counts.values()), devices if sharded else 1
-    one_layer = layer_bytes(config, numbers, p_big, 1 - p_big - p_skip) * tokens
+    p_small = 1 - p_big - p_skip
+    one_layer = layer_bytes(config, numbers, p_big, p_small) * tokens
     left = 2 * config.width * numbers.stream + 2 * config.kv_heads * config.head_width * numbers.product
     outside = tokens * (numbers.stream * 2 + numbers.product) * config.width  # the last norm
     largest = max(counts["embeddings"], (parameters - counts["embeddings"]) / config.layers)
@@ -146,7 +163,8 @@ def training_memory(
         gradients=states * buckets,
         optimizer=2 * states,
         activations=config.layers * one_layer + outside,
-        checkpointed=config.layers * tokens * left + one_layer + outside,
+        checkpointed=config.layers * tokens * left,
+        again=again_bytes(config, numbers, tokens, p_big, p_small),
         logits=logit_bytes(config, tokens, numbers, training=True),
         copies=copies,
         kept=accumulate > 1,
@@ -162,4 +180,4 @@ def evaluation_memory(config: BackboneConfig, tokens: int, precision: str = "32-
     passing = tokens * numbers.stream * (4 * config.width + inner)
     weights = float(sum(count_parameters(config).values()) * WIDE)
     logits = logit_bytes(config, tokens, numbers, training=False)
-    return Memory(weights, 0.0, 0.0, pairs, pairs, logits, passing)
+    return Memory(weights, 0.0, 0.0, pairs, pairs, 0.0, logits, passing)

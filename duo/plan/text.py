@@ -10,6 +10,13 @@ from duo.plan.whole import Plan
 WIDTH = 80
 UNITS = ((1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
+PARTS = {part: part for part in ("weights", "copies", "gradients", "optimizer", "activations")} | {
+    "checkpointed": "activations, checkpointed",
+    "again": "half a layer, once more",
+    "passing": "one layer at a time",
+    "logits": "logits",
+}
+
 
 def amount(value: float, unit: str = "") -> str:
     """A number in three digits or so, with the letter of its size.
@@ -35,8 +42,7 @@ def lines_of(plan: Plan) -> Iterator[str]:
     stages = [*plan.memory]
     yield ""
     yield f"{'memory of each device':32}" + "".join(f"{stage:>16}" for stage in stages)
-    for part in ("weights", "copies", "gradients", "optimizer", "activations", "checkpointed", "passing", "logits"):
-        name = {"checkpointed": "activations, checkpointed", "passing": "one layer at a time"}.get(part, part)
+    for part, name in PARTS.items():
         yield f"  {name:30}" + "".join(f"{amount(plan.memory[stage].parts[part], 'B'):>16}" for stage in stages)
     yield f"  {'the most at once':30}" + "".join(f"{amount(plan.memory[stage].peak, 'B'):>16}" for stage in stages)
     yield f"  {'the same, checkpointed':30}" + "".join(
