@@ -42,6 +42,11 @@ def shifting(name, big, more):
     return lambda world: getattr(world, name).update({big: more})
 
 
+def sloping(more):
+    """What the best candidate loses more with every big layer."""
+    return be(best_loss={big: more * (big - HALF) for big in range(LAYERS + 1)})
+
+
 def late(who, **by):
     return lambda world: world.late[who].update(by)
 
@@ -66,9 +71,9 @@ ROUTER = [
     )
 ]
 CANDIDATES = [
-    Plant("number_of_candidates", part, shifting(kind, at, more))
+    Plant(claim, big - 1, shifting(kind, at, more))
     for big in range(1, HALF)
-    for part, kind, at in ((big - 1, "few_loss", big), (HALF - 2 + big, "best_loss", LAYERS - big))
+    for claim, kind, at in (("fewer_routes", "few_loss", big), ("mirrored_budgets", "best_loss", LAYERS - big))
     for more in ((2.0, -0.35) if kind == "few_loss" and big == 1 else (0.35, -0.35))
 ]
 MIXED = [name for name, kind in OPT.items() if kind == "big"]
@@ -92,6 +97,9 @@ PLANTS = [
     Plant("one_big_beats_all", 0, losing("committed", 1, loss=4.65)),
     Plant("more_big_helps", 0, losing("fixed_best", 8, 10, loss=4.8)),
     Plant("more_big_helps", 1, losing("softmax_budget", 8, 10, loss=4.8)),
+    Plant("number_of_routes", 0, be(best_loss=dict.fromkeys((0, LAYERS), -0.5))),
+    Plant("number_of_routes", 1, sloping(0.048)),
+    Plant("number_of_routes", 1, sloping(-0.028)),
     *CANDIDATES,
     Plant("constant_budget", 0, put("schedules", falling=4.15)),
     Plant("constant_budget", 1, put("schedules", rising=4.15)),

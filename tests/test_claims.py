@@ -127,6 +127,17 @@ def test_twins_are_compared_seed_by_seed():
     assert (ours.seeds, twin.seeds) == (4, 4)  # a seed that lacks one of them tells nothing of the other
 
 
+@pytest.mark.parametrize("name", ["fewer_routes", "mirrored_budgets"])
+def test_what_all_routes_lose_alike_is_no_choice_among_them(name, level):
+    found = measured(name, world().evidence(), level)
+    moved = world().evidence()
+    candidates = moved.candidates[moved.holdouts[0]]
+    candidates.mean_BG[:, 1] += 5.0
+    candidates.best_BG[:, 1] += 5.0
+    again = measured(name, moved, level)
+    assert [part.found.value for part in again.parts] == pytest.approx([part.found.value for part in found.parts])
+
+
 def test_claims_do_not_depend_on_what_holdouts_are_called(true):
     other = {claim.name: claim for claim in judge(world(holdout="my files").evidence())}
     assert {name: claim.verdict for name, claim in other.items()} == {

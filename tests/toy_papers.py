@@ -146,17 +146,18 @@ class World:
     def candidates(self):
         gain_G = np.array([0.1 * np.log(comb(LAYERS, big)) for big in BUDGETS])
         noise_BG = self.drawn.normal(1, 0.05, (self.documents, LAYERS + 1)) * TOKENS
-        mean_B1 = (4.85 + self.level_B[:, None]) * TOKENS
+        # more big layers help every route alike, and no oracle
+        mean_BG = (4.85 + self.level_B[:, None] + 0.01 * (LAYERS // 2 - np.array(BUDGETS))) * TOKENS
         few_N, noise_BN = (
             gain_G[1 : LAYERS // 2],
             self.drawn.normal(1, 0.05, (self.documents, LAYERS // 2 - 1)) * TOKENS,
         )
-        best_BG, few_BN = mean_B1 - gain_G * noise_BG, mean_B1 - few_N * noise_BN
+        best_BG, few_BN = mean_BG - gain_G * noise_BG, mean_BG[:, LAYERS // 2, None] - few_N * noise_BN
         for big, more in self.best_loss.items():
             best_BG[:, big] += more * TOKENS
         for big, more in self.few_loss.items():
             few_BN[:, big - 1] += more * TOKENS
-        return Candidates(best_BG, few_BN, np.full(self.documents, TOKENS), self.document_B, self.document_B)
+        return Candidates(best_BG, mean_BG, few_BN, np.full(self.documents, TOKENS), self.document_B, self.document_B)
 
     def shown(self, traces):
         """Traces that figures show and no claim needs: passages, and mixtures."""

@@ -79,6 +79,8 @@ class Candidates(NamedTuple):
 
     best_BG: np.ndarray
     """Loss of the best pattern of each count, chosen for every token by its label."""
+    mean_BG: np.ndarray
+    """Mean loss of all patterns of each count: what a route drawn among them loses."""
     few_BN: np.ndarray
     """The same for half of the layers big, with as many candidates only as there are with 1, 2, ... layers big."""
     tokens_B: np.ndarray
@@ -117,7 +119,8 @@ def compare_candidates(backbone: Backbone, batches: Iterable[Batch], seed: int =
         scored_BT, loss_BTP = scored(batch).cpu().numpy(), table_BTP.cpu().numpy()
         by_count = [loss_BTP[..., big_P == big] for big in range(layers + 1)]
         few = [np.mean([loss_BTP[..., these].min(-1) for these in times], 0) for times in chosen]
-        sums = [_sum(column, scored_BT) for column in ([loss.min(-1) for loss in by_count], few)]
+        best, mean = ([of(loss, -1) for loss in by_count] for of in (np.min, np.mean))
+        sums = [_sum(column, scored_BT) for column in (best, mean, few)]
         ids = [part.cpu().numpy() for part in (batch.sequence_B, batch.document_B)]
         parts.append((*sums, scored_BT.sum(1), *ids))
     return Candidates(*_join(parts, Candidates._fields.index("sequence_B")))

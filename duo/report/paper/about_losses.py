@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import numpy as np
@@ -96,40 +97,76 @@ def _trained_budgets(evidence: Evidence) -> list[int]:
 
 
 @claim(
-    "number_of_candidates",
-    "The oracle's loss follows the number of routes to choose from, at least twice as much as that of big layers.",
+    "number_of_routes",
+    "Over all budgets, the oracle's loss follows the number of routes to choose from (correlation with its logarithm "
+    "below -0.8), and not that of big layers (within 0.5 of none).",
     "section 3.2.1",
 )
-def _number_of_candidates(evidence: Evidence, holdout: str) -> list[Part]:
-    found, layers, half = evidence.candidates.get(holdout), evidence.layers, evidence.layers // 2
-    if found is None or half < 2:
+def _number_of_routes(evidence: Evidence, holdout: str) -> list[Part]:
+    found = _candidates(evidence, holdout)
+    big_G = np.arange(evidence.layers + 1)
+    routes_G = np.array([math.log(math.comb(evidence.layers, big)) for big in big_G])
+
+    def correlation(with_G: np.ndarray) -> Estimate:
+        return evidence.over_candidates(
+            lambda keep_B: float(np.corrcoef(_mean(found.best_BG, found, keep_B), with_G)[0, 1]), found
+        )
+
+    return [
+        below("correlation of loss with the logarithm of the number of routes", correlation(routes_G), -0.8),
+        within("correlation of loss with the number of big layers", correlation(big_G), 0.5),
+    ]
+
+
+@claim(
+    "fewer_routes",
+    "With half of the layers big and only as many routes to choose from as with fewer big layers, an oracle gains as "
+    "much on a drawn route as there (within half of what few routes cost).",
+    "section 3.2.1",
+)
+def _fewer_routes(evidence: Evidence, holdout: str) -> list[Part]:
+    half = evidence.layers // 2
+    return [_as_much(evidence, holdout, big, half, big) for big in range(1, half)]
+
+
+@claim(
+    "mirrored_budgets",
+    "Budgets with as many routes, few layers big or few small, gain as much on a drawn route (within half of what few "
+    "routes cost).",
+    "section 3.2.1",
+)
+def _mirrored_budgets(evidence: Evidence, holdout: str) -> list[Part]:
+    return [_as_much(evidence, holdout, big, evidence.layers - big) for big in range(1, evidence.layers // 2)]
+
+
+def _as_much(evidence: Evidence, holdout: str, big: int, other: int, few: int | None = None) -> Part:
+    """The claim that as much is gained with so many big layers as with others, of as few routes as with `few`."""
+    found, layers, half = _candidates(evidence, holdout), evidence.layers, evidence.layers // 2
+
+    def share(keep_B: np.ndarray) -> float:
+        cost = _gain(found, keep_B, half) - _gain(found, keep_B, half, 1)
+        return (_gain(found, keep_B, big) - _gain(found, keep_B, other, few)) / cost
+
+    says = f"gain at {big} minus at {other}, of as many routes, as a part of what {layers} routes gain less than all"
+    return within(f"{says}, at {half}", evidence.over_candidates(share, found), 0.5)
+
+
+def _candidates(evidence: Evidence, holdout: str) -> Candidates:
+    found = evidence.candidates.get(holdout)
+    if found is None or evidence.layers < 4:
         raise Missing(f"no losses of candidates on {holdout}")
-
-    def share(first: tuple[int, int | None], second: int) -> Estimate:
-        """How much more the first choice loses than the second, as a part of what fewer candidates lose (M)."""
-
-        def of(keep_B: np.ndarray) -> float:
-            fewer = _best(found, keep_B, half, 1) - _best(found, keep_B, half)
-            return (_best(found, keep_B, *first) - _best(found, keep_B, second)) / fewer
-
-        return evidence.over_candidates(of, found)
-
-    title = f"as a part of what the best of {layers} routes loses more than the best of all, at {half}"
-    few = [
-        within(f"loss at {half} minus at {big}, of as many routes, {title}", share((half, big), big), 0.5)
-        for big in range(1, half)
-    ]
-    mirrored = [
-        within(f"loss at {layers - big} minus at {big}, {title}", share((layers - big, None), big), 0.5)
-        for big in range(1, half)
-    ]
-    return few + mirrored
+    return found
 
 
-def _best(found: Candidates, keep_B: np.ndarray, big: int, few: int | None = None) -> float:
-    """What the best candidate loses; of as few as there are with `few` big layers."""
+def _gain(found: Candidates, keep_B: np.ndarray, big: int, few: int | None = None) -> float:
+    """What the best candidate loses less than one drawn; of as few as there are with `few` big layers."""
     best_B = found.best_BG[:, big] if few is None else found.few_BN[:, few - 1]
-    return float(best_B[keep_B].sum() / found.tokens_B[keep_B].sum())
+    return float(_mean(found.mean_BG[:, big] - best_B, found, keep_B))
+
+
+def _mean(loss_BX: np.ndarray, found: Candidates, keep_B: np.ndarray) -> np.ndarray:
+    """A token's mean over the sequences that are kept."""
+    return np.asarray(loss_BX[keep_B].sum(0) / found.tokens_B[keep_B].sum())
 
 
 @claim("constant_budget", "A constant budget loses less than one that falls or rises along the sequence.", "figure 4c")
@@ -170,9 +207,7 @@ def _joint_beats_freezing(evidence: Evidence, holdout: str) -> list[Part]:
     "duo",
 )
 def _promises(evidence: Evidence, holdout: str) -> list[Part]:
-    half, found = evidence.layers // 2, evidence.candidates.get(holdout)
-    if found is None:
-        raise Missing(f"no losses of candidates on {holdout}")
+    half, found = evidence.layers // 2, _candidates(evidence, holdout)
     literal = evidence.budget("same", half).subset[holdout].sequences
     promised = literal._replace(loss_ZB=found.best_BG[None, :, half])
     broken = jackknife(np.subtract, literal, promised, level=evidence.level)
