@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -70,6 +71,35 @@ def test_only_the_first_process_is_the_chief():
     finally:
         processes.join(0)
     assert processes.is_chief()
+
+
+def lose(error):
+    """What comes of an error of torch's that a router's loss wrapped."""
+    with processes.naming_lost():
+        try:
+            raise error
+        except RuntimeError as inner:
+            raise ValueError("router 'random' failed in loss") from inner
+
+
+def test_a_process_that_is_lost_is_named_by_the_first_of_those_that_are_left(monkeypatch):
+    gone = RuntimeError("[third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:53424")
+    with pytest.raises(ValueError, match="router 'random' failed"):
+        lose(gone)  # there is no other process
+    monkeypatch.setattr(processes, "is_distributed", lambda: True)
+    monkeypatch.setattr(processes, "_told", threading.Event())
+    monkeypatch.setattr(processes, "is_chief", lambda: True)
+    with pytest.raises(ValueError, match="another process of this run has ended.*the same command goes on"):
+        lose(gone)
+    with pytest.raises(ValueError, match="router 'random' failed"):
+        lose(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    monkeypatch.setattr(processes, "is_chief", lambda: False)
+    with pytest.raises(SystemExit):
+        lose(gone)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(processes, "PARENT", -1)  # the first one was its parent, and is gone
+    with pytest.raises(ValueError, match="another process"):
+        lose(gone)
 
 
 @pytest.mark.long

@@ -45,6 +45,15 @@ class FFN(nn.Module):
         return F.silu(product(self.gate, x_RD)) * product(self.up, x_RD)
 
 
+class RMSNorm(nn.RMSNorm):
+    """A norm whose weight takes the type of the stream: a block that is sharded may have its weights in 16 bits."""
+
+    def forward(self, x_XD: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        # of two types torch has no fast kernel
+        return F.rms_norm(x_XD, self.normalized_shape, self.weight.to(x_XD.dtype), self.eps)
+
+
 class DuoFFN(nn.Module):
     """A small and a big FFN side by side (section 2, stage 1)."""
 
@@ -144,7 +153,7 @@ class Block(nn.Module):
 
     def __init__(self, config: BackboneConfig, layer: int) -> None:
         super().__init__()
-        norm = nn.RMSNorm if config.family == "llama" else nn.LayerNorm
+        norm = RMSNorm if config.family == "llama" else nn.LayerNorm
         self.block_scope = config.skip_scope == "block"
         self.attention_norm = norm(config.width, eps=config.norm_epsilon)
         self.attention = Attention(config, layer)

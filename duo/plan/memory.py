@@ -57,7 +57,7 @@ class Memory(NamedTuple):
     passing: float = 0.0
     """What one layer takes while it is computed without gradients; gone before the head begins."""
     copies: float = 0.0
-    """Of weights in 16 bits (mixed precisions), or of whole layers out of shards."""
+    """Of weights in 16 bits (mixed precisions), or of embeddings and whole layers out of shards."""
     kept: bool = False
     """Whether gradients stay while the next batch of the same step is computed."""
 
@@ -150,10 +150,11 @@ def training_memory(
     one_layer = layer_bytes(config, numbers, p_big, p_small) * tokens
     left = 2 * config.width * numbers.stream + 2 * config.kv_heads * config.head_width * numbers.product
     outside = tokens * (numbers.stream * 2 + numbers.product) * config.width  # the last norm
-    largest = max(counts["embeddings"], (parameters - counts["embeddings"]) / config.layers)
     copies = 0.0
     if sharded:
-        copies = 2 * largest * numbers.product  # one in use and the next on its way
+        # embeddings and their gradient all along; of layers one in use, the next on its way, and a gradient
+        layer = (parameters - counts["embeddings"]) / config.layers
+        copies = 2 * counts["embeddings"] * numbers.weight + 3 * layer * numbers.product
     elif numbers.product != numbers.weight:
         copies = (parameters - counts["norms"]) * numbers.product
     states = parameters * numbers.weight * learning / share

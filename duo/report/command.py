@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 import torch
 
+from duo.progress.start import speak
 from duo.storage.location import shown_text
 from duo.storage.memory import keep_freed_memory
-from duo.storage.processes import is_chief
+from duo.storage.processes import is_chief, naming_lost
 from duo.storage.signals import Stopped, stopping
 
 CLOSED = "the output was closed: nobody reads it any more"
@@ -33,8 +34,9 @@ def run_command(work: Callable[[], int]) -> int:
     _prepare_streams()
     keep_freed_memory()
     try:
-        with stopping():
+        with stopping(), naming_lost():
             status = work()
+            speak()
             sys.stdout.flush()  # here, where a full disk can still be told
     except Stopped as stop:
         return _stop(stop)
@@ -66,6 +68,7 @@ def one_line(text: str) -> str:
 
 def _tell(text: str) -> int:
     """Prints the line, and leaves nothing for the interpreter's end to fail on; returns exit status 1."""
+    speak()
     try:
         sys.stdout.flush()
     except OSError:

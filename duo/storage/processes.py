@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 import torch
 
+PARENT = os.getppid()  # of a process that Lightning started: the first one of its machine
+LOST = "another process of this run has ended (killed, or by an error of its own): the same command goes on"
 LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS")
 _rank = 0
+_told = threading.Event()
 
 
 def is_distributed() -> bool:
@@ -29,9 +35,51 @@ def agree(answer: bool) -> bool:
     return answers[0]
 
 
+def whole(value: torch.Tensor) -> torch.Tensor:
+    """A tensor of which every process holds a shard, whole, by all processes at once; any other as it is."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
 def is_chief() -> bool:
     """Whether this process is the only one, or the one of several that writes and speaks."""
     return (torch.distributed.get_rank() if is_distributed() else _rank) == 0
+
+
+@contextmanager
+def naming_lost() -> Iterator[None]:
+    """What torch says inside of a process that is gone becomes one line, from one of those that are left.
+
+    Raises:
+        ValueError: another process of the run has ended.
+        SystemExit: the same, and the first process says so.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not (is_distributed() and _is_lost(error)):
+            raise
+        orphan = os.environ.get("LOCAL_RANK") == "1" and os.getppid() != PARENT
+        if not (is_chief() or orphan):
+            raise SystemExit(1) from error
+        _told.set()
+        raise ValueError(LOST) from error
+
+
+def end_without_the_others() -> NoReturn:
+    """Ends this process from any thread, whatever it waits for; says why, if that is not being said already."""
+    if not _told.is_set():
+        os.write(2, f"error: {LOST}\n".encode())
+    os._exit(1)
+
+
+def _is_lost(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was made of, is of the connection to another process."""
+    while error is not None:
+        # gloo has no error of its own
+        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def join(rank: int) -> None:

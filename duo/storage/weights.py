@@ -13,6 +13,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from duo.storage.files import replacing
+from duo.storage.processes import whole
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -58,7 +59,7 @@ def round_to_bfloat16(module: nn.Module) -> None:
 def check_finite(module: nn.Module) -> None:
     """Raises FloatingPointError where a parameter is not finite, and names it."""
     for name, parameter in module.named_parameters():
-        if not parameter.detach().isfinite().all():
+        if not whole(parameter.detach().isfinite().all()):
             raise FloatingPointError(f"training left weights that are not finite ({name}): lower the learning rate")
 
 

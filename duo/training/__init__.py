@@ -4,6 +4,7 @@ lightning_module  DuoModule: one training step on the router's loss
 trainer           fit: checkpoints, resuming, logs; the device
 small             small FFNs out of big ones, layer by layer
 callbacks         progress, rate, and stopping where nothing is lost
+strategies        fsdp2: a backbone that is trained in shards
 loggers           where the curves go, trackers too
 tensorboard       curves for TensorBoard
 config            steps and rates of the stages

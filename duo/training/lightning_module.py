@@ -19,8 +19,10 @@ from duo.routing.registry import blame, describe, hint
 from duo.routing.router import Router
 from duo.routing.trial import Trial
 from duo.routing.uniform import TRAIN
+from duo.storage.processes import whole
 from duo.storage.weights import check_finite
 from duo.training.config import TrainingConfig
+from duo.training.strategies import shard
 
 
 @contextmanager
@@ -78,6 +80,11 @@ class DuoModule(L.LightningModule):
         self._losses: list[Tensor] = []  # of the batches of this step, not looked at yet
         self.strict_loading = False  # what is frozen is not in the checkpoints
 
+    def configure_model(self) -> None:
+        """Shards the weights where the strategy is one that leaves this to the module (`fsdp2`)."""
+        if self.device_mesh is not None:
+            shard(self, self.device_mesh["data_parallel"], self.trainer.precision)
+
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The router's loss on one batch.
 
@@ -126,7 +133,7 @@ class DuoModule(L.LightningModule):
         # Lightning calls this before every step, whether it clips or not
         learning = [parameter for parameter in self.parameters() if parameter.grad is not None]
         # infinity clips nothing and still gives the norm
-        norm = torch.nn.utils.clip_grad_norm_(learning, gradient_clip_val or self.config.grad_clip or math.inf)
+        norm = whole(torch.nn.utils.clip_grad_norm_(learning, gradient_clip_val or self.config.grad_clip or math.inf))
         values, self._losses = torch.stack([*self._losses, norm]), []
         if torch.isfinite(values).all():  # the only place in a step that waits for the device
             return

@@ -85,9 +85,16 @@ def _check_checkpointing(value: Any) -> None:
         raise ValueError(f"trainer.activation_checkpointing={value!r} must be true or false")
 
 
+def _check_strategy(value: Any) -> None:
+    from duo.training.strategies import check_strategy  # here: Lightning takes seconds to import
+
+    check_strategy(value)
+
+
 CHECKS: dict[str, Callable[[Any], None]] = {
     "logger": check_name,
     "precision": _check_precision,
+    "strategy": _check_strategy,
     "accumulate_grad_batches": _check_accumulation,
     "compile": _check_compile,
     "activation_checkpointing": _check_checkpointing,

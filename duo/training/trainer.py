@@ -16,6 +16,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
@@ -29,6 +30,10 @@ from duo.training.callbacks import Progress, StopWhenAsked, TokensPerSecond
 from duo.training.lightning_module import DuoModule
 from duo.training.loggers import check_installed, loggers_of
 from duo.training.options import OURS, check_device, running_dense
+from duo.training.strategies import SHARDED, give_back, shards, take_weights
+
+# of the keys and values that a block returns; nobody writes into them
+VIEW = r"FSDP2-wrapped module \(FSDPBlock\) returned a view tensor"
 
 
 def quieten() -> None:
@@ -36,8 +41,15 @@ def quieten() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     for category in (DeprecationWarning, FutureWarning):  # for those who write Lightning and torch
         warnings.filterwarnings("ignore", module="lightning|torch", category=category)
-    for beginning in ("Checkpoint directory .* exists", "The number of training batches .* is smaller"):
+    for beginning in ("Checkpoint directory .* exists", "The number of training batches .* is smaller", VIEW):
         warnings.filterwarnings("ignore", message=beginning)
+
+
+def _end_all(observer: Any) -> None:
+    """Ends all processes, one of which has died, in one line; Lightning's own way kills this one without a word."""
+    for process in observer._child_processes:
+        process.kill()
+    processes.end_without_the_others()
 
 
 def join_world(options: dict[str, Any]) -> torch.device:
@@ -113,6 +125,7 @@ def fit(
         FloatingPointError: the loss is not finite.
     """
     config, last = module.config, folder / "last.ckpt"
+    trained = take_weights(module) if shards(module, options) else module
     # one file under one name: a version counter would leave last-v1.ckpt beside it
     kept = ModelCheckpoint(
         folder, last.stem, every_n_train_steps=config.checkpoint_every, save_top_k=1, enable_version_counter=False
@@ -121,6 +134,8 @@ def fit(
     arguments = {key: value for key, value in options.items() if key not in OURS}
     arguments |= {"enable_model_summary": options.get("enable_model_summary", False), "enable_progress_bar": False}
     arguments["logger"] = loggers_of(options.get("logger", True), folder, title, about)
+    if trained is module and options.get("strategy") == SHARDED:
+        arguments["strategy"] = "ddp"  # on a whole copy each
     try:
         with waiting() as asked, at(title), count("step", config.steps) as part:
             # default_root_dir: Lightning looks there for checkpoints that nobody named
@@ -134,9 +149,10 @@ def fit(
             check_device(options, device)
             if isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
                 atexit.register(launcher.kill, signal.SIGTERM)  # whom it starts, it does not leave behind
+                _ChildProcessObserver._terminate_all = _end_all  # type: ignore[method-assign, assignment]
             # weights_only: no pickle, whoever wrote the checkpoint
-            with running_dense(module.backbone, options, device):
-                trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+            with running_dense(trained.backbone, options, device):
+                trainer.fit(trained, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     except SIGTERMException as error:  # Lightning heard it, before `asked` took the signals back
         raise Stopped(signal.SIGTERM) from error
     except FloatingPointError as error:
@@ -144,6 +160,8 @@ def fit(
         raise FloatingPointError(f"{title}: {error}; {left}") from error
     if trainer.global_step < config.steps:
         raise ValueError(f"{title} ended at step {trainer.global_step} of {config.steps}: the same command goes on")
+    if trained is not module:
+        give_back(trained, module)
     module.float()  # precisions like bf16-true convert it in place
 
 
