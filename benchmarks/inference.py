@@ -1,6 +1,6 @@
 """Reading and writing under routes: ratios in one process, alternating, medians of pairs with quartiles.
 
-    OMP_NUM_THREADS=1 python benchmarks/inference.py [--widths 64 512] [--pairs 9] [--figure PNG] [--quick]
+    OMP_NUM_THREADS=1 python benchmarks/inference.py [--widths 64 512] [--pairs 9] [--only WORK] [--figure PNG]
 
 `prefill` reads 8 sequences, `decode` writes 16 tokens behind each of so many, `evaluation` reads 16 and takes their
 loss. `llama` is transformers' Llama of the dimensions that all big has; `pattern` spends 6 of 12 layers big, in the
@@ -119,8 +119,8 @@ def llama_writing(llama: nn.Module, tokens_BT: Tensor) -> Prepare:
     return prepare
 
 
-def measure(width: int, tokens: int, pairs: int) -> list[Point]:
-    """Prints the ratios of one width; returns time against FLOPs."""
+def measure(width: int, tokens: int, pairs: int, only: str | None = None) -> list[Point]:
+    """Prints the ratios of one width; returns time against FLOPs, unless one work alone is wanted."""
     backbone = backbone_of(width).eval()
     llama, routers = llama_of(backbone.config).eval(), routers_of(backbone)
     tokens_BT = torch.randint(backbone.config.vocabulary, (32, tokens))
@@ -131,13 +131,15 @@ def measure(width: int, tokens: int, pairs: int) -> list[Point]:
         ("decode", 32, STEPS, writing, llama_writing),
         ("evaluation", 16, tokens, evaluating, llama_evaluating),
     ):
+        if only not in (None, title):
+            continue
         works = {name: ours(backbone, router, tokens_BT[:batch]) for name, router in routers.items()}
         works["llama"] = theirs(llama, tokens_BT[:batch])
         seconds = time_in_turn(works, pairs)
         show_ratios(f"D={width}, T={tokens}, {title}, batch {batch}", seconds, AGAINST)
         rates = ", ".join(f"{name} {batch * made / statistics.median(spent):.4g}" for name, spent in seconds.items())
         print(f"    tokens a second: {rates}", flush=True)
-    return measure_budgets(backbone, tokens_BT[:8], pairs)
+    return [] if only else measure_budgets(backbone, tokens_BT[:8], pairs)
 
 
 def measure_budgets(backbone: Backbone, tokens_BT: Tensor, pairs: int) -> list[Point]:
@@ -183,11 +185,15 @@ if __name__ == "__main__":
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 512])
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--only", choices=("prefill", "decode", "evaluation"), help="this work alone, and no budgets")
     parser.add_argument("--figure", type=Path, help="where time against FLOPs is drawn; by default nowhere")
     parser.add_argument("--quick", action="store_true", help="one pair at the smallest width, to see that it runs")
     options = parser.parse_args()
     keep_freed_memory()
     widths = [64] if options.quick else options.widths
-    measured = {chosen: measure(chosen, options.tokens, 1 if options.quick else options.pairs) for chosen in widths}
+    measured = {
+        chosen: measure(chosen, options.tokens, 1 if options.quick else options.pairs, options.only)
+        for chosen in widths
+    }
     if options.figure:
         draw(measured, options.figure)

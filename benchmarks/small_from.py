@@ -1,10 +1,11 @@
 """What small FFNs out of big ones are worth in a trained model: losses against minutes of the processor.
 
-    OMP_NUM_THREADS=1 python benchmarks/small_from.py MODEL [--pinned 0] [--steps 50 100 200] [--cache DIR]
+    OMP_NUM_THREADS=1 python benchmarks/small_from.py MODEL [--pinned 0] [--minutes 0.5 1 2 4] [--cache DIR]
 
-MODEL is a folder for `backbone.pretrained` whose tokens are those of duo's documents (`benchmarks/pretrained.py` makes
-one). Each line is a stage that `backbone.small_from=big` goes through, then of the language-model loss under random
-routes (`stage1.learn=small`), with what it has cost so far: losses in nats on held-out text and code, averaged.
+MODEL is a folder for `backbone.pretrained` (`benchmarks/make_model.py` makes one). Each line is a stage that
+`backbone.small_from=big` goes through, then of the language-model loss under random routes (`stage1.learn=small`), with
+the minutes of the processor so far: losses in nats on held-out text and code, averaged, above all big's. Half of all
+layers are big, pinned ones among them. `--pinned` alone pins none.
 """
 
 from __future__ import annotations
@@ -36,9 +37,8 @@ FIXED_TOKENS = 1024  # of each calibration set, to choose the fixed pattern on
 class Bench:
     """A model, its documents, and the routes that it is measured under."""
 
-    def __init__(self, model: str, pinned: list[int], cache: Path) -> None:
-        settings = [f"backbone.pretrained={model}", f"budget.pinned={pinned}"]
-        self.recipe = recipe.load("router_budget6", settings)
+    def __init__(self, model: str, pinned: list[int], settings: Sequence[str], cache: Path) -> None:
+        self.recipe = recipe.load("pretrained", [f"backbone.pretrained={model}", f"budget.pinned={pinned}", *settings])
         torch.manual_seed(0)
         self.backbone: Backbone = first_weights(self.recipe.backbone).pin(pinned)
         self.data = TextData(self.recipe.data, self.recipe.backbone.vocabulary, cache)
@@ -81,7 +81,8 @@ class Bench:
         for name, parameter in self.backbone.named_parameters():
             parameter.requires_grad_("ffn.small." in name)
         small = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
-        optimizer, coin = torch.optim.AdamW(small, 2e-3, weight_decay=0.0, fused=True), Random(self.half, p_big=0.5)
+        rate, coin = self.recipe.stage1.learning_rate, Random(self.half, p_big=0.5)
+        optimizer = torch.optim.AdamW(small, rate, weight_decay=0.0, fused=True)
         for step, batch in enumerate(self.data.train_dataloader()):
             coin.loss(Trial.of(batch, self.backbone, step=step, meter=Meter(enabled=False))).backward()
             torch.nn.utils.clip_grad_norm_(small, 1.0)
@@ -94,35 +95,38 @@ def _follow(trial: Trial, pattern_L: Tensor) -> Gate:
     return replay(pattern_L.expand(*trial.tokens_BT.shape, -1))
 
 
-def measure(bench: Bench, marks: Sequence[int]) -> None:
+def measure(bench: Bench, marks: Sequence[float]) -> None:
     """Prints the curve."""
+    print("| small FFNs | minutes | random half | best fixed half | all small |\n|---|---|---|---|---|")
     spent = 0.0
 
     def show(stage: str) -> None:
         found = bench.losses()
-        above = ", ".join(f"{name} +{found[name] - found['all big']:.3f}" for name in found if name != "all big")
-        print(f"{stage}, {spent / 60:.2f} min: all big {found['all big']:.3f}, {above}", flush=True)
+        above = " | ".join(f"+{found[name] - found['all big']:.3f}" for name in found if name != "all big")
+        print(f"| {stage} | {spent:.2f} | {above} |", flush=True)
 
-    show("random small FFNs")
+    show(f"random (all big loses {bench.losses()['all big']:.3f})")
     for stage, steps in (("neurons and regression", 0), ("and 100 steps of Adam a layer", 100)):
         start = time.process_time()
         bench.fit(steps)
-        spent = time.process_time() - start
+        spent = (time.process_time() - start) / 60
         show(stage)
-    steps, done = bench.train(), 0
+    steps_of_loss, done = bench.train(), 0
     for mark in marks:
-        start = time.process_time()
-        for _ in islice(steps, mark - done):
-            pass
-        spent, done = spent + time.process_time() - start, mark
-        show(f"and {mark} steps of the loss")
+        while spent < mark:
+            start = time.process_time()
+            next(steps_of_loss)
+            spent, done = spent + (time.process_time() - start) / 60, done + 1
+        show(f"and {done} steps of the loss")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
+    parser.add_argument("settings", nargs="*", help="of recipe=pretrained, as stage1.learning_rate=1e-3")
     parser.add_argument("--pinned", type=int, nargs="*", default=[0])
-    parser.add_argument("--steps", type=int, nargs="+", default=[50, 100, 200])
+    parser.add_argument("--minutes", type=float, nargs="+", default=[0.5, 1, 2, 4])
     parser.add_argument("--cache", type=Path, default=None, help="of the prepared documents (the user's)")
     options = parser.parse_args()
-    measure(Bench(options.model, options.pinned, options.cache or default_cache()), options.steps)
+    bench = Bench(options.model, options.pinned, options.settings, options.cache or default_cache())
+    measure(bench, options.minutes)

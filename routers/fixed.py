@@ -17,21 +17,22 @@ class Fixed(Router):
 
     Args:
         spec: layers, width and budget.
-        pattern: a module for each layer (0 skip, 1 small, 2 big); null: the budget, spread evenly over the layers. A
-            fractional budget gives one pattern per count that occurs.
+        pattern: a module for each layer (0 skip, 1 small, 2 big), or one for all; null: the budget, spread evenly over
+            the layers. A fractional budget gives one pattern per count that occurs.
     """
 
     pattern_L: Tensor | None
     score_L: Tensor
 
-    def __init__(self, spec: Spec, pattern: Sequence[int] | None = None) -> None:
+    def __init__(self, spec: Spec, pattern: Sequence[int] | int | None = None) -> None:
         super().__init__(spec)
-        if pattern is not None and (len(pattern) != spec.layers or not set(pattern) <= {SKIP, SMALL, BIG}):
+        modules = [pattern] * spec.layers if isinstance(pattern, int) else pattern
+        if modules is not None and (len(modules) != spec.layers or not set(modules) <= {SKIP, SMALL, BIG}):
             raise ValueError(
-                f"router.pattern={list(pattern)} must hold one module (0 skip, 1 small, 2 big) for each of "
-                f"the {spec.layers} layers"
+                f"router.pattern={pattern} must hold one module (0 skip, 1 small, 2 big) for each of the "
+                f"{spec.layers} layers, or be one for all"
             )
-        self.register_buffer("pattern_L", None if pattern is None else torch.tensor(list(pattern)))
+        self.register_buffer("pattern_L", None if modules is None else torch.tensor(list(modules)))
         self.register_buffer("score_L", even_scores(spec.layers))
 
     def route(self, trial: Trial) -> Gate:

@@ -26,8 +26,7 @@ MARKS = {
 }
 """What stands in a comment in front of a block that is not run: why."""
 STANDINS = {
-    "backbone.pretrained=FOLDER": "seed=0", "backbone.pretrained=FOLDER_OR_NAME": "seed=0",
-    "backbone.small_from=big": "seed=0",  # needs a pretrained model
+    "backbone.pretrained=FOLDER": "backbone.small_from=null", "backbone.small_from=big": "seed=0",  # no model is there
     "leaderboard.backbone=DIGEST": "leaderboard.backbone=b1e7", "recipe=my.yaml": "recipe=tiny",
     "recipe=leaderboard/entries/DIGEST/recipe.yaml": "recipe=tiny", "recipe=outputs/RUN/recipe.yaml": "recipe=tiny",
     "recipe=NAME": "recipe=tiny",

@@ -4,7 +4,7 @@ import json
 from dataclasses import fields, replace
 
 import pytest
-from conftest import ROOT, command
+from conftest import ROOT, command, load_shipped
 
 from duo.recipe import OldKey, Recipe, build, load, recipes, schema
 from duo.recipe import first as first_module
@@ -59,7 +59,7 @@ def test_defaults_that_are_the_first_ones_are_no_part_of_an_identity():
 
 @pytest.mark.parametrize("name", recipes())
 def test_what_the_shipped_recipes_say_is_in_their_identity(name):
-    recipe = load(name)
+    recipe = load_shipped(name)
     flat = flatten(recipe.settings)
     assert all(flat[key] == value for key, value in recipe.identity().items() if key != "stage3.budget")
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import random_tokens, toy_backbone
+from conftest import load_shipped, random_tokens, toy_backbone
 
 from duo import Trial
 from duo.plan import balance, plan
@@ -25,7 +25,7 @@ def told(capsys, *arguments, check=0):
 
 def check_plan(name):
     devices = 64 if name.startswith("paper/") else 16  # fewer hold no batch of the paper's
-    found = plan(load(name), name, "h100", devices)
+    found = plan(load_shipped(name), name, "h100", devices)
     assert found.days > 0
     assert sum(found.device_hours.values()) == pytest.approx(found.days * 24 * devices)
     assert all(len(line) <= WIDTH for line in lines_of(found))

@@ -42,6 +42,22 @@ def test_the_shape_is_the_models(model):
     assert ask(model, "backbone.width=16").backbone.width == 16
 
 
+def test_where_no_number_is_given_a_small_ffn_is_a_sixteenth_as_wide_as_the_models(model):
+    edit(model, intermediate_size=64)
+    assert ask(model, "backbone.small=null").backbone.small == 4
+    edit(model, intermediate_size=8)
+    assert ask(model, "backbone.small=null").backbone.small == 1
+    assert load("tiny", ["backbone.small=null", "backbone.big=128"]).digest == load("tiny", ["backbone.big=128"]).digest
+
+
+def test_the_recipes_for_a_pretrained_model_ask_for_one(model):
+    for name in "pretrained", "pretrained_sweep":
+        with pytest.raises(ValueError, match=r"takes trained big FFNs: give backbone\.pretrained or"):
+            load(name)
+        recipe = load(name, [f"backbone.pretrained={model}", "budget.pinned=[]"])
+        assert (recipe.backbone.small_from, recipe.backbone.small, recipe.stage1.learn) == ("big", 1, "small")
+
+
 @pytest.mark.parametrize("setting", ["width=32", "layers=4", "tied=true", "rotary_base=5.0", "qk_norm=true"])
 def test_another_shape_beside_it_is_refused(setting, model):
     key, _, value = setting.partition("=")

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from conftest import load_shipped
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -18,7 +19,8 @@ SHIPPED = [
 
 @pytest.mark.parametrize("name", recipes())
 def test_every_shipped_recipe_loads_and_says_what_it_is(name):
-    assert load(name).new_router().spec.budget == load(name).budget.of(load(name).backbone.layers)
+    recipe = load_shipped(name)
+    assert recipe.new_router().spec.budget == recipe.budget.of(recipe.backbone.layers)
     assert summary(recipes()[name]).endswith(".")
 
 
@@ -131,7 +133,7 @@ def test_a_misspelt_key_is_answered_with_the_right_one(key, at):
         ),
         ("tiny", ["router.hidden=true"], "router.hidden=True"),
         ("tiny", ["router.hidden=2.5"], "router.hidden=2.5"),
-        ("tiny", ["router.name=fixed", "router.pattern=5"], "router.pattern=5"),
+        ("tiny", ["router.name=fixed", "router.pattern=five"], "router.pattern='five'"),
         ("tiny", ["data.holdouts=[x]"], "data|kind"),
         ("tiny", ["data.seed=-1"], "data.seed=-1"),
         ("tiny", ["stage3.batch_size=0"], "stage3.batch_size=0"),

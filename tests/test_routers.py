@@ -51,6 +51,7 @@ def test_coins_fall_as_often_as_they_should():
 def test_a_fixed_pattern_is_taken_by_every_token():
     _, weight_BTLM = used(Fixed(Spec(4, 16, Budget(1)), pattern=[2, 0, 1, 2]), trial_of())
     assert (weight_BTLM.argmax(-1) == torch.tensor([2, 0, 1, 2])).all()
+    assert (used(Fixed(Spec(4, 16, Budget(1)), pattern=2), trial_of())[1].argmax(-1) == 2).all()
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,7 @@ def test_a_fixed_pattern_is_taken_by_every_token():
     [
         (Fixed, {"pattern": [1, 2]}, "4 layers"),
         (Fixed, {"pattern": [1, 2, 3, 1]}, "router.pattern"),
+        (Fixed, {"pattern": 3}, "router.pattern"),
         (Random, {"p_big": 1.5}, "router.p_big"),
         (Random, {"p_big": 0.6, "p_skip": 0.6}, "sum at most 1"),
         (Random, {"p_skip": 0.2}, "needs router.p_big"),

@@ -18,6 +18,8 @@ MOST_ROWS = 10_000  # of a comparison: combinations of values are soon more than
 class SeededBackboneConfig(BackboneConfig):
     """A backbone, and what its training begins from."""
 
+    small: int | None = BackboneConfig.small  # type: ignore[assignment]  # a number from __post_init__ on
+    """Inner width of the small FFN (null: a sixteenth of the big one's, as in the paper)."""
     seed: int = 0
     """Seed of the initial weights and of stage 1's random routes."""
     pretrained: str | None = None
@@ -28,14 +30,16 @@ class SeededBackboneConfig(BackboneConfig):
     """Steps of Adam by which `small_from` fits each layer, after regression."""
 
     def __post_init__(self) -> None:
+        small = max(self.big // 16, 1) if self.small is None else self.small
+        object.__setattr__(self, "small", small)
         super().__post_init__()
         if self.small_from not in (None, "big"):
             raise ValueError(f"backbone.small_from={self.small_from!r} must be big, or null")
         if self.small_steps < 0:
             raise ValueError(f"backbone.small_steps={self.small_steps} must be 0 or more")
-        if self.small_from and self.small > self.big:
+        if self.small_from and small > self.big:
             raise ValueError(
-                f"backbone.small={self.small} is more than backbone.big={self.big}, where backbone.small_from takes "
+                f"backbone.small={small} is more than backbone.big={self.big}, where backbone.small_from takes "
                 "its neurons: lower it"
             )
 

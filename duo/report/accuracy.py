@@ -67,4 +67,5 @@ def draw_tasks(found: Downstream) -> Figure:
 
 
 def _said(mean: Accuracy, sign: str = "") -> str:
-    return f"{mean.value:{sign}.4f}" + ("" if mean.error is None else f" ({mean.error:.4f})")
+    """With three digits, so that two metrics and their differences stand side by side at 80 columns."""
+    return f"{mean.value:{sign}.3f}" + ("" if mean.error is None else f" ({mean.error:.3f})")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from duo.backbone import BackboneConfig
 from duo.evaluation.provenance import provenance
 from duo.evaluation.trace import Trace
 from duo.evaluation.verdict import SEEDS, Claim
@@ -70,13 +71,14 @@ def _check_costs(recipe: Recipe) -> None:
     part = recipe.parts.get(DENSE)
     if part is None:
         return
-    mean = (part.backbone.big + part.backbone.small) // 2
+    shape: BackboneConfig = part.backbone
+    mean = (shape.big + shape.small) // 2
     for rows in part.groups.values():
         if HALF_COST in rows and (big := rows[HALF_COST].backbone.big) != mean:
             key = f"report.parts.{DENSE}.compare.rows.{HALF_COST}.backbone.big"
             raise ValueError(
-                f"{key}={big}, but half of the modules of backbone.big={part.backbone.big} and "
-                f"backbone.small={part.backbone.small} cost what {mean} costs: set {key}={mean}"
+                f"{key}={big}, but half of the modules of backbone.big={shape.big} and "
+                f"backbone.small={shape.small} cost what {mean} costs: set {key}={mean}"
             )
 
 

@@ -103,7 +103,7 @@ def _train_elsewhere(recipe: Recipe, router: Router, backbone: Made[Backbone], d
     # as that budget's own router: the cache trains it once for all that use it
     budget = replace(budget, pinned=recipe.budget.pinned)
     there = replace(recipe, budget=budget, stage3=replace(recipe.stage3, budget=None))
-    weights = train_or_load_router(there, backbone, data, f"{row} at {budget}").module.state_dict()
+    weights = train_or_load_router(there, backbone, data, row).module.state_dict()
     try:
         router.load_state_dict(weights)
     except RuntimeError as error:
