@@ -7,20 +7,25 @@ import functools
 import keyword
 import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
 from rich.table import Table
 
+from duo.progress.start import speak
 from duo.recipe import load
 from duo.report.command import run_command
 from duo.report.messages import plain_console
+from duo.report.width import has_width
 from duo.routing import registry
 from duo.testing import SKIP_SPEC, SPEC, is_bound, run_checks
 
 TEMPLATE = Path(__file__).parent / "testing" / "template"  # in its paths and texts NAME stands for the router's name
-WIDTH = 135  # of the table, also where the output is no terminal
+WIDTH = 135  # of the table in a file, where nobody says another
+NARROW = 110  # of a terminal that has no room for a column of packages
+INDENT = " " * 18  # of what a check wanted and found
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -50,11 +55,16 @@ def parser() -> argparse.ArgumentParser:
 
 def show(_: argparse.Namespace) -> int:
     """Lists the routers; one that is broken says how, and hides no other."""
-    table = Table("router", "package", "what it does", "kind", box=box.SIMPLE_HEAD)
-    for name, points in registry.available().items():
-        table.add_row(name, " and ".join(map(registry.package, points)), *describe_kind(name))
     console = plain_console(soft_wrap=False)
-    console.width = max(console.width, WIDTH)
+    if not has_width(console):
+        console.width = WIDTH
+    narrow = console.width < NARROW
+    heads = ("router", "what it does", "kind") if narrow else ("router", "package", "what it does", "kind")
+    table = Table(*heads, box=box.SIMPLE_HEAD)
+    for name, points in registry.available().items():
+        who = " and ".join(map(registry.package, points))
+        table.add_row(*((f"{name}\n  {who}",) if narrow else (name, who)), *describe_kind(name))
+    speak()
     console.print(table)
     return 0
 
@@ -81,20 +91,41 @@ def check(options: argparse.Namespace) -> int:
     spec, router = SKIP_SPEC if options.skip else SPEC, registry.load(options.name)
     registry.build(options.name, spec, arguments)  # what cannot be built needs no checks
     budget = f"{spec.budget} of {spec.layers} layers"
-    print(f"{registry.describe(router)}, {budget}")
-    build, failed = functools.partial(router, **arguments), 0
+    speak()
+    print(f"{registry.describe(router)}, {budget}", flush=True)
+    build = functools.partial(router, **arguments)
+    failed: list[str] = []
     for outcome in run_checks(build, spec):
-        failed += outcome.error is not None
         print(f"  {'ok    ' if outcome.error is None else 'FAILED'}  {outcome.check}", flush=True)
         if outcome.error is not None:
-            print(f"          wanted: {outcome.proves}\n          found:  {outcome.error}")
+            print(_tell_failure(outcome.proves, outcome.error, known=outcome.error in failed), flush=True)
+            failed.append(outcome.error)
     if failed:
-        print(f"{failed} checks failed")
+        print(f"{len(failed)} checks failed{_tell_cause(failed)}")
         return 1
     sees = {"bound": "reads labels of the tokens it routes", "deployable": "routes without labels"}
     found = kind(is_bound(build, spec))
     print(f"all checks passed; {options.name} is {'a ' * (found == 'bound')}{found}: it {sees[found]}")
     return 0
+
+
+def _tell_failure(wanted: str, found: str, known: bool) -> str:
+    """What a check wanted and found, as wide as the terminal; of what another found already, that alone."""
+    if known:
+        return "          found:  the same as above"
+    console = plain_console()
+    room = max(console.width - 1, 60) if has_width(console) else 10_000
+    parts = {"wanted:": wanted, "found:": found}
+    return "\n".join(
+        textwrap.fill(text, room, initial_indent=f"          {about:8}", subsequent_indent=INDENT)
+        for about, text in parts.items()
+    )
+
+
+def _tell_cause(errors: Sequence[str]) -> str:
+    """That most of the failures are one, where they are."""
+    most = max(errors, key=errors.count)
+    return f", {errors.count(most)} of them for the same reason: mend that one first" if errors.count(most) > 2 else ""
 
 
 def new(options: argparse.Namespace) -> int:

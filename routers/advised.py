@@ -12,7 +12,7 @@ from duo import Backbone, Gate, Router, Spec, Trial, one_hot, replay
 from duo.backbone import BIG
 from duo.search import draw_patterns, expected_loss
 from duo.search.patterns import counts_of
-from duo.storage.shared import open_store
+from duo.storage.shared import PublishedBackbone, open_store
 from routers.candidates import Candidates
 
 SELF = "self"  # as teacher: the backbone that is routed
@@ -26,9 +26,9 @@ class Advised(Router):
 
     Args:
         spec: layers, width and budget.
-        teacher: digest of a published backbone (of the store that DUO_LEADERBOARD_STORE names, else duo's own), whose
-            prediction under all big modules advises; `self`: the backbone's own under all big; null: its own, averaged
-            over candidates.
+        teacher: digest of a published backbone (of the store that DUO_LEADERBOARD_STORE names, else duo's own), which
+            a recipe may shorten: its prediction under all big modules advises; `self`: the backbone's own under all
+            big; null: its own, averaged over candidates.
         patterns: candidates (of each count, if the budget is fractional), drawn at random, to average over.
         search: `exact` (enumeration), or for deep models `local` or `beam`, as of `oracle`; null: exact, or where there
             are too many patterns to list them, local.
@@ -38,7 +38,12 @@ class Advised(Router):
     pattern_PL: Tensor
 
     def __init__(
-        self, spec: Spec, teacher: str | None = None, patterns: int = 32, search: str | None = None, width: int = 8
+        self,
+        spec: Spec,
+        teacher: PublishedBackbone | None = None,
+        patterns: int = 32,
+        search: str | None = None,
+        width: int = 8,
     ) -> None:
         super().__init__(spec)
         if patterns < 1:

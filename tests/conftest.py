@@ -26,11 +26,16 @@ from duo.data.documents import split
 from duo.data.shelf import open_shelf
 from duo.data.sources import find_files
 from duo.leaderboard import __main__ as leaderboard
+from duo.recipe import load
 from duo.routing.meter import meter_of
 from duo.storage.store import Store
 
 ROOT = Path(__file__).parents[1]
 os.fsync = lambda file: None  # milliseconds a file, thousands of times: no test outlives a power cut
+# pytest imports readline, which gives the terminal's width to every child: tables in files would obey it
+for said in ("COLUMNS", "LINES"):
+    os.environ.pop(said, None)
+    os.unsetenv(said)  # whatever Python knows of it
 
 
 # a finished run and a board of it take a minute to make
@@ -50,6 +55,11 @@ def pytest_xdist_make_scheduler(config, log):
             return "board" if file.endswith(tuple(f"test_{name}.py" for name in SHARE_A_BOARD)) else file
 
     return Scheduling(config, log)
+
+
+def load_shipped(name):
+    """A shipped recipe as it stands; those that need somebody's model, without it."""
+    return load(name, ["backbone.small_from=null"] if name.startswith("pretrained") else [])
 
 
 def toy_config(**changes):

@@ -1,7 +1,7 @@
 """Routes by what another prediction expects of them, and the prediction of the candidates together."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -12,6 +12,8 @@ from tokenizers import Tokenizer, models
 from duo import Budget, Spec, Trial, one_hot, replay
 from duo.backbone.flops import run_flops
 from duo.data.tokenizer import tokenizer_digest
+from duo.recipe import load
+from duo.recipe.sections import CompareConfig
 from duo.routing.meter import Meter
 from duo.search import all_patterns, expected_loss, patterns_of
 from duo.stages.publish import SCHEMA
@@ -172,6 +174,20 @@ def test_a_teacher_that_is_not_there_or_was_changed_is_named_before_any_work(sto
     (tmp_path / "store" / "backbones" / digest / "weights.safetensors").write_bytes(b"others")
     with pytest.raises(ValueError, match="weights.safetensors was changed"):
         Advised(SPEC, teacher=digest)
+
+
+def test_a_recipe_may_shorten_its_teacher_and_means_the_whole_digest(store):
+    digest = publish(store, toy_backbone(seed=3))
+    asked = ["router.name=advised", "budget.big=1"]
+    whole, short = (load("tiny", [*asked, f"router.teacher={text}"]) for text in (digest, digest[:6]))
+    assert short.router_options == {"teacher": digest}
+    assert short.digest == whole.digest
+    rows = {"rows": {"taught": {"router": {"name": "advised", "teacher": digest[:6]}}}}
+    (group,) = replace(load("tiny"), compare=CompareConfig(**rows)).groups.values()
+    assert group["taught"].router_options == {"teacher": digest}
+    with pytest.raises(ValueError, match=r"router.teacher=abcdef: 0 backbones begin with 'abcdef'"):
+        load("tiny", [*asked, "router.teacher=abcdef"])
+    assert load("tiny", [*asked, "router.teacher=self"]).router_options == {"teacher": "self"}
 
 
 def test_a_teacher_that_reads_other_tokens_is_refused(store):

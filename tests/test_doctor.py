@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from duo.doctor import places, trial
-from duo.doctor.__main__ import examine, main
+from duo.doctor.__main__ import examine, lines_of, main
 from duo.doctor.finding import Finding
 from duo.doctor.launch import NUMBERS, WORDS, contradictions, processes
 from duo.routing import registry
@@ -118,6 +118,17 @@ def test_a_terminal_that_knows_ascii_alone_is_told_so_and_breaks_nothing(monkeyp
     assert said.endswith(
         "1 wrong:\n  the output is in ascii, which lacks signs of the tables: set PYTHONIOENCODING=utf-8\n"
     )
+
+
+def test_on_a_terminal_a_long_finding_goes_on_below_its_beginning(monkeypatch):
+    finding = Finding("duo-llm 0.1.0", "12 load: " + ", ".join(f"router_{number}" for number in range(12)))
+    assert "\n" not in lines_of(finding)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    first, *more = lines_of(finding).splitlines()
+    assert max(map(len, (first, *more))) < 80
+    assert all(line.startswith(" " * 20 + "router_") for line in more)
+    assert " ".join(" ".join((first, *more)).split()) == f"{finding.name} {finding.found}"
 
 
 def test_a_probe_that_fails_ends_no_other():

@@ -129,11 +129,18 @@ def test_each_seed_of_a_row_is_loaded_from_the_cache(finished, compared):
     assert duo.load(compared, "learned", group="budget.big=2").router.spec.budget.big == 2
 
 
+def test_what_was_loaded_says_on_one_line_what_it_is(finished):
+    said = repr(loaded := duo.load(finished / "run"))
+    assert said.startswith("Loaded(backbone of ")
+    assert type(loaded.router).__name__ in said
+    assert len(said) < 120
+
+
 @pytest.mark.parametrize(
     ("row", "about", "said"),
     [
-        ("learned", {}, "group=None: .* has budget.big=1, budget.big=2"),
-        (None, {"group": "budget.big=1"}, "row=None: .* has random, learned, broken"),
+        ("learned", {}, "name a group; there are budget.big=1, budget.big=2"),
+        (None, {"group": "budget.big=1"}, "name a row; there are random, learned, broken"),
         ("other", {"group": "budget.big=1"}, "row=other"), ("learned", {"group": "budget.big=3"}, "budget.big=3"),
         ("learned", {"group": "budget.big=1", "seed": 2}, "seed=2: row learned of .* has 0, 1"),
         ("broken", {"group": "budget.big=1"}, "row broken of .* failed: "),

@@ -101,6 +101,24 @@ def test_check_says_what_fails_and_why(site, capsys):
         assert "checks failed" in printed.splitlines()[-1]
 
 
+def test_check_tells_a_reason_once_and_that_it_is_behind_most_of_what_fails(site, capsys):
+    site("raising")
+    assert main(["check", "raising"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    found = [line for line in lines if line.strip().startswith("found:")]
+    told = [line for line in found if not line.endswith("the same as above")]
+    assert len({*told}) == len(told) < len(found) - 5
+    assert lines[-1].endswith("of them for the same reason: mend that one first")
+
+
+def test_lists_and_failures_are_as_wide_as_somebody_says(site, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    site("raising")
+    main(["list"])
+    main(["check", "raising"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
 def test_check_takes_options_and_says_whether_a_router_is_a_bound(capsys):
     assert main(["check", "fixed", "pattern=[2, 1, 1, 2]"]) == 0
     assert "all checks passed; fixed is deployable: it routes without labels" in capsys.readouterr().out

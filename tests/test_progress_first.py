@@ -3,12 +3,20 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
-from duo.progress import track, watching
+from duo.progress import start, track, watching
 from duo.progress.passed import FILE, Passing, read_share
-from duo.progress.start import announce
+from duo.progress.start import announce, speak
+
+
+@pytest.fixture(autouse=True)
+def _only_once():
+    """What a test announces is not said again in the next one."""
+    yield
+    speak()
 
 
 @pytest.mark.parametrize(
@@ -17,10 +25,10 @@ from duo.progress.start import announce
         ("duo.run recipe=tiny cache=none", True),
         ("duo.leaderboard verify 1a2b leaderboard.store=sftp://me:secret@host/b", True),
         ("duo.leaderboard submit outputs/run", True),
-        ("duo.leaderboard show --format json", False),
         ("duo.run --help", False),
         ("duo.run recipe=tiny --help", False),
-        ("duo.plugins list", False),
+        ("duo.plugins new mine", False),
+        ("duo.cache where", False),
         ("pytest recipe=tiny", False),
     ],
 )
@@ -32,12 +40,36 @@ def test_a_command_that_works_says_so_first_and_one_that_answers_does_not(typed,
     assert not said.err
 
 
-@pytest.mark.parametrize("typed", ["duo.generate recipe=tiny prompt=a", "duo.compare outputs/a outputs/b --csv"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "duo.generate recipe=tiny prompt=a",
+        "duo.compare outputs/a outputs/b --csv",
+        "duo.leaderboard show --format json",
+        "duo.plugins check mine",
+        "duo.plan recipe=tiny --json",
+    ],
+)
 def test_text_that_is_written_has_the_standard_output_to_itself(typed, capsys):
     announce(["python", "-m", *typed.split()])
     said = capsys.readouterr()
     assert not said.out
     assert said.err.startswith(f"start  {typed.split()[0]}")
+
+
+def test_the_first_line_is_said_again_until_something_else_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(start, "AGAIN", 0.01)
+    announce(["python", "-m", "duo.run", "recipe=tiny"])
+    end, said = time.monotonic() + 20, ""
+    while "seconds so far" not in said:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+        said += capsys.readouterr().out
+    speak()
+    time.sleep(0.1)
+    capsys.readouterr()
+    time.sleep(0.1)
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])

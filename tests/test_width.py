@@ -12,7 +12,7 @@ from test_figures import toy_comparison
 from duo.report.marks import explain_marks
 from duo.report.numbers import new_table
 from duo.report.tables import render
-from duo.report.width import LEAST, fit
+from duo.report.width import LEAST, fit, print_fitting
 
 NAMES = ("loss", "minus fixed_best", "gap closed", "MFLOPs", *LEAST)
 
@@ -52,6 +52,18 @@ def test_no_table_is_wider_than_the_screen_and_none_loses_what_matters(headers, 
     said = [part for part in found if isinstance(part, str) and part.startswith("Left out")]
     assert bool(said) is bool(left_out)
     assert all(header in said[0] for header in left_out)
+
+
+@pytest.mark.parametrize(("columns", "most"), [("80", 80), ("40", 40), (None, 1000), ("many", 1000)])
+def test_who_says_columns_gets_them_in_a_file_too(columns, most, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    console = Console(file=io.StringIO(), emoji=False, highlight=False, markup=False)
+    print_fitting([table_of(NAMES, 2)], console)
+    widest = max(map(len, console.file.getvalue().splitlines()))
+    assert widest <= most
+    assert (widest > 80) is (most == 1000)
 
 
 def test_a_screen_that_is_wide_enough_shows_all():

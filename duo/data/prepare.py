@@ -24,7 +24,7 @@ from duo.data.sources import Sources, find_files, stamp
 from duo.data.token_text import spells_text
 from duo.data.tokenizer import read_tokenizer, tokenizer_digest, train_tokenizer
 from duo.data.tokens import FORMAT, Packed, pack, write
-from duo.progress import track
+from duo.progress import at, track
 from duo.storage.files import making_folder, replacing
 
 HELD = "held.json"  # digests of documents that train nothing
@@ -84,7 +84,9 @@ def _prepare(config: DataConfig, using: Tokenizer | int, sources: Sources, shelf
 
 def _train_tokenizer(shelf: Shelf, vocabulary: int) -> Tokenizer:
     log.info("data  training a tokenizer of %s tokens, and packing the documents", f"{vocabulary:,}")
-    return train_tokenizer(track(shelf.texts("train"), "document for the tokenizer", shelf.count("train")), vocabulary)
+    with at("training the tokenizer"):  # which goes on when all documents are read
+        texts = track(shelf.texts("train"), "document", shelf.count("train"))
+        return train_tokenizer(texts, vocabulary)
 
 
 def _counted(config: DataConfig, tokenizer: Tokenizer, shelf: Shelf, name: str, key: str) -> Iterator[Packed]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
 from duo.doctor import launch, machine, places, plugins, trial
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     for title, probe in probes.items():
         say(title)
         for finding in examine(title, probe):
-            say(f"  {finding.name:{WIDTH}}  {finding.found}")
+            say(lines_of(finding))
             wrong += [finding.wrong] * bool(finding.wrong)
     say("\nall is well" if not wrong else f"\n{len(wrong)} wrong:")
     for sentence in wrong:
@@ -64,6 +66,16 @@ def examine(title: str, probe: Callable[[], Iterator[Finding]]) -> Iterator[Find
         yield from probe()
     except (Exception, SystemExit) as error:  # whatever a machine is like
         yield Finding(title, "cannot be told", f"{title} cannot be told: {describe_error(error)}; please report it")
+
+
+def lines_of(finding: Finding) -> str:
+    """A finding; what a terminal has no room for goes on below its own beginning."""
+    room = shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else 10_000
+    # nothing is broken within a word: paths are to be copied
+    return textwrap.fill(
+        finding.found, max(room, 2 * WIDTH + 8), initial_indent=f"  {finding.name:{WIDTH}}  ",
+        subsequent_indent=" " * (WIDTH + 4), break_long_words=False, break_on_hyphens=False,
+    ) or f"  {finding.name}"  # fmt: skip
 
 
 def say(text: str) -> None:

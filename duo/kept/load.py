@@ -94,7 +94,9 @@ def _choose(what: str, asked: str | None, there: list[str], folder: Path) -> str
     if asked is None and len(there) == 1:
         return there[0]
     if asked not in there:
-        raise ValueError(f"{what}={asked}: {folder} has {', '.join(name or 'one without a name' for name in there)}")
+        names = ", ".join(name or "one without a name" for name in there)
+        said = f"{folder} is a comparison: name a {what}" if asked is None else f"{what}={asked}"
+        raise ValueError(f"{said}; there {'is' if len(there) == 1 else 'are'} {names}")
     return asked
 
 

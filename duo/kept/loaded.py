@@ -38,6 +38,13 @@ class Loaded(NamedTuple):
     length: int
     """Tokens of the sequences that they were trained on."""
 
+    def __repr__(self) -> str:
+        """What it is, on one line: weights and vocabularies are long."""
+        of = self.backbone.config
+        router = "no router" if self.router is None else f"router {type(self.router).__name__}"
+        size = sum(parameter.numel() for parameter in self.backbone.parameters())
+        return f"Loaded(backbone of {of.layers} layers, {size:,} parameters; {router}; {of.vocabulary:,} tokens)"
+
     def read(self, text: str, seed: int = 0) -> Reading:
         """What a text loses token by token, by which modules, and what that costs.
 

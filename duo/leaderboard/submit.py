@@ -206,7 +206,9 @@ def _load_run(folder: Path) -> tuple[Recipe, Result | Comparison]:
         recipe = load(str(folder / "recipe.yaml"))
         result = load_finished(recipe, folder)
     except ValueError as error:
-        raise ValueError(f"{folder} holds no run to submit: {error}") from error
+        raise ValueError(
+            f"{folder} holds no run to submit, give a folder that python -m duo.run leaves: {error}"
+        ) from error
     if result is None:
         raise ValueError(f"{folder} holds no finished run: let python -m duo.run finish it")
     if isinstance(result, Downstream):

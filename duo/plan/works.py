@@ -12,12 +12,9 @@ from duo.backbone.flops import token_flops
 from duo.data.config import DataConfig
 from duo.plan.deciding import Decided, Used, count_calibrating, count_deciding, count_learning
 from duo.plan.training import stage1_flops
-from duo.recipe import Recipe, digest
+from duo.recipe import BACKBONE, Recipe, digest
 from duo.routing.router import learns
 from duo.training.config import Stage1Config
-
-BACKBONE = ("backbone", "budget.pinned", "stage1", "trainer", "data")
-"""What a trained backbone depends on."""
 
 
 class Work(Struct, frozen=True):
@@ -77,13 +74,13 @@ class Works:
     def _backbone(self, row: Recipe) -> None:
         """Training of the backbone, its first part before it."""
         for part, work in train_works(row, self.devices):
-            if self._once("stage 1", part.identity(*BACKBONE)):
+            if self._once("stage 1", part.identity(*BACKBONE, "data")):
                 self.done.append(work)
 
     def _router(self, row: Recipe, seeds: int) -> None:
         """Training and calibration of the router."""
         trained = row if row.trained_here else replace(row, budget=row.stage3.budget or row.budget)
-        about = trained.identity("budget", "router", "stage3", "seed", *BACKBONE)
+        about = trained.identity("budget", "router", "stage3", "seed", "data", *BACKBONE)
         if not self._once("stage 3", about):
             return
         config, data, name = row.backbone, row.data, row.router["name"]

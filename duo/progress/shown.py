@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from duo.progress.start import speak
 from duo.progress.work import Part, Watcher
 
 AGAIN = 0.5  # seconds until a terminal's line is drawn again: a drawing takes about a thousandth
@@ -70,8 +71,9 @@ class Line:
             live.stop()
 
     def _draw(self, parts: Sequence[Part], now: float) -> None:
+        speak()
         if self._live is None:
-            # no thread: the line is drawn by the work itself, and an end of the process leaves none behind
+            # no thread of rich's: an end of the process leaves none behind
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
             self._console.show_cursor(True)  # a killed process would leave the terminal without one

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
@@ -47,12 +49,12 @@ class Part:
     def step(self, count: float = 1) -> None:
         """So much more is done."""
         self.done += count
-        _look()
+        look()
 
     def go_on(self, done: float, note: str | None = None) -> None:
         """So much is done in all; `note` is shown behind it from now on."""
         self.done, self.note = done, self.note if note is None else note
-        _look()
+        look()
 
     def begin(self, done: float) -> None:
         """Begins now, where so much was done at another time."""
@@ -62,6 +64,9 @@ class Part:
 
 _watcher: Watcher | None = None
 _parts: list[Part] = []
+_showing = threading.RLock()  # of the work's thread and that of `beat`, one shows
+if hasattr(os, "register_at_fork"):  # a process that is forked meanwhile would wait for ever
+    os.register_at_fork(before=_showing.acquire, after_in_parent=_showing.release, after_in_child=_showing.release)
 
 
 @contextmanager
@@ -73,9 +78,10 @@ def watching(watcher: Watcher | None) -> Iterator[None]:
     try:
         yield
     finally:
-        _watcher, _parts = before
-        if watcher is not None:
-            watcher.rest()
+        with _showing:
+            _watcher, _parts = before
+            if watcher is not None:
+                watcher.rest()
 
 
 @contextmanager
@@ -120,13 +126,16 @@ def _within(name: str, total: float | None, counted: bool = True, at_most: bool 
     try:
         yield part
     finally:
-        # what an exception left inside it ends with it; a generator may be closed later than what it lay in
-        if part in parts:
-            del parts[parts.index(part) :]
-        if watcher is not None and not any(part.counted for part in parts):
-            watcher.rest()
+        with _showing:
+            # what an exception left inside it ends with it; a generator may be closed later than what it lay in
+            if part in parts:
+                del parts[parts.index(part) :]
+            if watcher is not None and not any(part.counted for part in parts):
+                watcher.rest()
 
 
-def _look() -> None:
-    if _watcher is not None and _parts:
-        _watcher.look(_parts)
+def look() -> None:
+    """Tells the watcher what is being done."""
+    with _showing:
+        if _watcher is not None and _parts:
+            _watcher.look(_parts)

@@ -12,8 +12,9 @@ published   a published backbone's digest, which may be typed shortened
 help        every setting with its default and its sentence
 """
 
+from duo.recipe.first import BACKBONE
 from duo.recipe.read import recipes, short_name
 from duo.recipe.renamed import OldKey
 from duo.recipe.schema import Recipe, build, digest, load, name_group
 
-__all__ = ["OldKey", "Recipe", "build", "digest", "load", "name_group", "recipes", "short_name"]
+__all__ = ["BACKBONE", "OldKey", "Recipe", "build", "digest", "load", "name_group", "recipes", "short_name"]

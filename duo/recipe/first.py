@@ -191,6 +191,10 @@ def first_values() -> dict[str, Any]:
     return unflatten({NOW_CALLED.get(key, key): value for key, value in FIRST.items() if key not in GONE})
 
 
+BACKBONE = ("backbone", "budget.pinned", "stage1", "trainer")
+"""What a trained backbone depends on beside `data`: of that on the tokens and their order, once they are prepared."""
+
+
 def identity_of(flat: dict[str, Any]) -> dict[str, Any]:
     """What values by dotted key change of the first defaults, but for what no identity covers."""
     flat = {key: value for key, value in flat.items() if key not in NO_IDENTITY}

@@ -12,7 +12,9 @@ from rich.highlighter import RegexHighlighter
 from rich.logging import RichHandler
 
 from duo.progress import watching
+from duo.progress.beat import beating
 from duo.progress.shown import watcher_of
+from duo.progress.start import speak
 
 
 def plain_console(soft_wrap: bool = True, **more: Any) -> Console:
@@ -30,6 +32,7 @@ class _PlainHandler(RichHandler):
     """Rich's handler with nothing but the message, on one line however long."""
 
     def render(self, *, record: logging.LogRecord, traceback: Any, message_renderable: Any) -> Any:
+        speak()
         return message_renderable
 
 
@@ -48,8 +51,12 @@ def messages(console: Console, progress: bool = True, **levels: int) -> Iterator
         logger.setLevel(level)
     log.addHandler(handler)
     try:
-        with watching(watcher_of(console) if progress and not console.quiet else None):
-            yield
+        if progress and not console.quiet:
+            with watching(watcher_of(console)), beating():
+                yield
+        else:
+            with watching(None):
+                yield
     finally:
         log.removeHandler(handler)
         for logger, level in before.items():

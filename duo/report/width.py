@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 from rich.table import Table
 
+from duo.progress.start import speak
 from duo.report.numbers import new_table
 
 LEAST = (
@@ -16,17 +18,24 @@ LEAST = (
 """Columns that may be left out, the first one first: what stays longest is loss, differences, gap closed and cost."""
 
 UNBOUNDED = 10_000
-WIDTH = 165  # of tables where the output is no terminal
+WIDTH = 165  # of tables in a file, where nobody says another
 
 
 def print_fitting(parts: Iterable[Table | str], console: Console) -> None:
-    """Prints tables as wide as the terminal; where the output is none, each as wide as what it holds."""
-    if console.is_terminal:
+    """Prints tables as wide as the terminal, or as COLUMNS says; else each as wide as what it holds."""
+    speak()
+    limited = has_width(console)
+    if limited:
         parts = fit(parts, console.width)
     else:
         console.width = WIDTH
     for part in parts:
-        console.print(part, soft_wrap=not console.is_terminal)
+        console.print(part, soft_wrap=not limited)
+
+
+def has_width(console: Console) -> bool:
+    """Whether somebody reads what is printed at the console's width: a terminal, or whoever says COLUMNS."""
+    return console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
 
 
 def fit(parts: Iterable[Table | str], width: int) -> Iterator[Table | str]:

@@ -15,6 +15,7 @@ from rich.text import Text
 from duo.backbone import BIG, MODULES
 from duo.inference import Agreement, Written
 from duo.inference.agreement import MARGIN
+from duo.progress.start import speak
 from duo.report.messages import plain_console
 
 COLOURS = ((70, 110, 255), (0, 180, 190), (80, 185, 80), (225, 170, 0), (240, 70, 50))
@@ -28,6 +29,7 @@ class Screen:
 
     def __init__(self) -> None:
         self._console = plain_console()
+        speak()
 
     def show_prompt(self, text: str) -> None:
         """What is continued, dim."""

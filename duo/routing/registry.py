@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn, get_args, get_type_hints
 
 import msgspec
 
@@ -145,6 +145,15 @@ def check_options(name: str, options: dict[str, Any]) -> None:
             raise ValueError(unknown(f"option of router {name!r}:", key, known))
         if not _fits(value, hints.get(key, Any)):
             raise ValueError(f"router.{key}={value!r} is not of the kind that {name!r} takes: {hints[key]}")
+
+
+def options_of(name: str, kind: Any) -> list[str]:
+    """Options of a router that are annotated as of that kind, or that kind and null; none of one that is broken."""
+    try:
+        hints = get_type_hints(load(name).__init__, include_extras=True)
+    except Exception:  # it is told where the recipe is checked
+        return []
+    return [option for option, hint in hints.items() if kind in (hint, *get_args(hint))]
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

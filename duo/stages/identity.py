@@ -9,21 +9,20 @@ from duo.backbone.pretrained import files_digest, find_folder
 from duo.data.datamodule import TextData
 from duo.evaluation.evaluate import evaluate
 from duo.evaluation.knowable import score_prediction
-from duo.recipe import Recipe, digest
+from duo.recipe import BACKBONE, Recipe, digest
 from duo.routing.calibration import FORMAT as ROUTER_FORMAT
 from duo.routing.router import Router, learns
 from duo.routing.source import module_digest, source_digest
 from duo.stages.cache import Made
 
 ORDER = ("data.batch_size", "data.seed")  # of training
-BACKBONE = ("backbone", "budget.pinned", "stage1", "trainer", "data.tokens", *ORDER)
 SUBSET = ("full_holdout", "data.subset_sequences", "data.subset_tokens")
 
 
 def backbone_digest(recipe: Recipe, data: TextData) -> str:
     """What training a backbone depends on: its part of the recipe, the training tokens, the code's format number."""
     # no documents: the digest of their tokens tells what they were, wherever they lie
-    part = recipe.identity(*BACKBONE)
+    part = recipe.identity(*BACKBONE, "data.tokens", *ORDER)
     if model := recipe.backbone.pretrained:
         part["backbone.pretrained"] = files_digest(find_folder(model))  # what it is, wherever it lies
     return digest([FORMAT, data.digests.train, part])

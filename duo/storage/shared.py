@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Annotated
 
 import duo
 from duo.storage.location import shown
@@ -15,6 +16,8 @@ STORE = "DUO_LEADERBOARD_STORE"
 LEAST = 4
 BEGINNING = re.compile(f"[0-9a-f]{{{LEAST},64}}")
 """What a digest may be shortened to."""
+PublishedBackbone = Annotated[str, "digest of a published backbone"]
+"""Of a router's option: in a recipe it may be shortened."""
 NAMED = 5  # digests that a message names
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from duo.evaluation.comparison import Comparison
 from duo.progress.shown import tell_time
+from duo.progress.start import speak
 from duo.recipe import Recipe, recipes, short_name
 from duo.report.command import run_command
 from duo.report.messages import messages, plain_console
@@ -78,7 +79,8 @@ def show_plan(whole: Recipe, name: str, typed: Typed) -> int:
     folder = folder_of(whole, f"sweep-{name}")
     runs = runs_of(whole, folder)
     finished = {run.name for run in runs if load_finished(run.recipe, run.folder)}
-    print(f"{len(runs)} runs, {_parallel(typed.config, len(runs))} at once, in {folder}\n")
+    speak()
+    print(f"{len(runs)} runs, {_parallel(typed.config, len(runs))} at once, in {folder}\n", flush=True)
     for line in lines_of(whole, runs, finished, _parallel(typed.config, len(runs)), typed.plan):
         print(line)
     return 0

@@ -10,9 +10,8 @@ import torch
 from duo.plan.devices import find_device
 from duo.plan.whole import plan
 from duo.plan.works import Work, Works, train_works
-from duo.recipe import Recipe, digest
+from duo.recipe import BACKBONE, Recipe, digest
 from duo.report.names import MOST, printable
-from duo.stages.identity import BACKBONE
 from duo.sweep.runs import SweepRun
 from duo.sweep.typed import HERE, PlanConfig
 
@@ -40,7 +39,7 @@ def lines_of(
     yield f"{'run':{NAME}}{'state':>12}{'hours':>14}"
     made = {key: row for run in runs for key, row in run.backbones.items()}
     parts = [part for row in made.values() for part in train_works(row, config.devices)]
-    flops = {digest(recipe.identity(*BACKBONE)): work.flops for recipe, work in parts}
+    flops = {digest(recipe.identity(*BACKBONE, "data")): work.flops for recipe, work in parts}
     backbones = sum(flops.values()) / rate
     if made:
         yield _line("1 backbone" if len(made) == 1 else f"{len(made)} backbones", "once", backbones)

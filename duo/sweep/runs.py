@@ -9,10 +9,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from duo.recipe import Recipe, build, digest
+from duo.recipe import BACKBONE, Recipe, build, digest
 from duo.recipe.read import merge
 from duo.routing.router import learns
-from duo.stages.identity import BACKBONE
 from duo.stages.output import cache_of
 from duo.stages.score import reference_routers, with_subset_for_searches
 
@@ -110,7 +109,7 @@ def runs_of(whole: Recipe, folder: Path) -> list[SweepRun]:
                 name = ", ".join(filter(None, (group, f"seed={seed}" if len(seeds) > 1 else "")))
                 at = folder / "runs" / f"{_file_name(name)}-{recipe.digest[:8]}"
                 recipe = replace(recipe, output=str(at.absolute()))
-                made = {digest(row.identity(*BACKBONE)): row for row in map(rows.__getitem__, names)}
+                made = {digest(row.identity(*BACKBONE, "data")): row for row in map(rows.__getitem__, names)}
                 trained = {key: row for key, row in made.items() if not row.leaderboard.backbone}
                 found.append(SweepRun(name, group, seed, names, recipe, at, trained))
     return found

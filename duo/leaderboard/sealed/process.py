@@ -81,7 +81,10 @@ def _wait(process: subprocess.Popen[bytes], folder: Path, until: float) -> int:
             except subprocess.TimeoutExpired:
                 if time.monotonic() >= until:
                     raise
-                part.go_on(read_share(folder))
+                share = read_share(folder)
+                if share and not part.done:
+                    part.begin(share)  # its imports say nothing of how long the rest takes
+                part.go_on(share)
 
 
 def _environment(folder: Path) -> dict[str, str]:
