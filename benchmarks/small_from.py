@@ -102,7 +102,7 @@ def measure(bench: Bench, marks: Sequence[float]) -> None:
 
     def show(stage: str) -> None:
         found = bench.losses()
-        above = " | ".join(f"+{found[name] - found['all big']:.3f}" for name in found if name != "all big")
+        above = " | ".join(f"{found[name] - found['all big']:+.3f}" for name in found if name != "all big")
         print(f"| {stage} | {spent:.2f} | {above} |", flush=True)
 
     show(f"random (all big loses {bench.losses()['all big']:.3f})")
