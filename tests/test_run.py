@@ -188,7 +188,8 @@ def test_mistakes_give_one_clear_line_and_lose_nothing(tmp_path, arguments, said
     printed = command(*[argument.replace("{tmp}", str(tmp_path)) for argument in arguments], check=1, cwd=tmp_path)
     assert said in printed
     *starts, error = printed.splitlines()  # the first line is said again where imports take ten seconds
-    assert starts and all(line.startswith("start  duo.run") for line in starts)
+    assert starts
+    assert all(line.startswith("start  duo.run") for line in starts)
     assert error.startswith("error: ")
     assert (tmp_path / "a_file").read_text() == (tmp_path / "foreign" / "thesis.tex").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a_file", "foreign"]
