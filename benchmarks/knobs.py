@@ -15,12 +15,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from pairs import backbone_of, show_ratios, time_in_turn
-from planned import status
+from planned import begin, status
 
 from duo import Backbone, Budget, Spec, Trial
 from duo.routing.meter import Meter
@@ -87,8 +86,7 @@ def peak(width: int, name: str, backend: str) -> int:
     """Bytes that a second step holds at most above what lies there before it, in this process."""
     step = stepping(backbone_of(width), KNOBS[name], backend)
     step()
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
-    before = status("VmRSS")
+    before = begin()
     step()
     return status("VmHWM") - before
 

@@ -22,7 +22,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import torch
-from planned import status
+from planned import begin, status
 
 from duo import Backbone, BackboneConfig, Budget, Spec, Trial
 from duo.backbone.dense import Dense
@@ -69,12 +69,6 @@ def work(name: str, options: Namespace) -> tuple[float, float]:
     before, start = begin(), time.process_time()
     score(name, backbone)
     return status("VmHWM") - before, time.process_time() - start
-
-
-def begin() -> int:
-    """Bytes that this process takes now; its peak begins anew."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return status("VmRSS")
 
 
 def score(name: str, backbone: Backbone) -> None:

@@ -64,6 +64,12 @@ def status(name: str) -> int:
     return int(line.split()[1]) << 10
 
 
+def begin() -> int:
+    """Bytes that this process takes now; its peak (VmHWM) begins anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return status("VmRSS")
+
+
 def work(case: dict[str, Any]) -> tuple[float, float]:
     """Planned and measured bytes of one case, in this process."""
     case = dict(case)
@@ -71,8 +77,7 @@ def work(case: dict[str, Any]) -> tuple[float, float]:
     shape = BackboneConfig(**{"heads": 4, "vocabulary": 1024, "positions": LENGTH} | case)
     small = BackboneConfig(**{**case, "heads": 4, "vocabulary": 64, "width": 16, "big": 32, "small": 8, "layers": 1})
     run(kind, small, 2 * LENGTH, checkpointed)
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
-    before = status("VmRSS")
+    before = begin()
     run(kind, shape, tokens, checkpointed)
     measured = status("VmHWM") - before
     if kind == "train":

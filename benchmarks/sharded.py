@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from pairs import backbone_of, show_ratios, time_in_turn
-from planned import status
+from planned import begin, status
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 
@@ -100,7 +99,7 @@ def main() -> None:
     for name, (step, held) in works.items():
         told = ", ".join(f"{part} {count / 1e6:,.1f} MB" for part, count in held().items())
         if chosen.only:
-            Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+            begin()
             step()
             config = backbone_of(chosen.width, chosen.layers).config
             world = distributed.get_world_size()

@@ -18,7 +18,7 @@ from duo.progress.start import speak
 from duo.recipe import load
 from duo.report.command import run_command
 from duo.report.messages import plain_console
-from duo.report.width import has_width
+from duo.report.width import UNBOUNDED, width_of
 from duo.routing import registry
 from duo.testing import SKIP_SPEC, SPEC, is_bound, run_checks
 
@@ -56,8 +56,7 @@ def parser() -> argparse.ArgumentParser:
 def show(_: argparse.Namespace) -> int:
     """Lists the routers; one that is broken says how, and hides no other."""
     console = plain_console(soft_wrap=False)
-    if not has_width(console):
-        console.width = WIDTH
+    console.width = width_of(console, WIDTH)
     narrow = console.width < NARROW
     heads = ("router", "what it does", "kind") if narrow else ("router", "package", "what it does", "kind")
     table = Table(*heads, box=box.SIMPLE_HEAD)
@@ -113,8 +112,7 @@ def _tell_failure(wanted: str, found: str, known: bool) -> str:
     """What a check wanted and found, as wide as the terminal; of what another found already, that alone."""
     if known:
         return "          found:  the same as above"
-    console = plain_console()
-    room = max(console.width - 1, 60) if has_width(console) else 10_000
+    room = max(width_of(plain_console(), UNBOUNDED) - 1, 60)
     parts = {"wanted:": wanted, "found:": found}
     return "\n".join(
         textwrap.fill(text, room, initial_indent=f"          {about:8}", subsequent_indent=INDENT)

@@ -52,8 +52,7 @@ def memory_of(
             accumulate=accumulate,
         )  # fmt: skip
         if recipe.trainer.get("activation_checkpointing"):
-            once = found["stage 1"]
-            found["stage 1"] = once._replace(activations=once.checkpointed, passing=once.again)
+            found["stage 1"] = found["stage 1"].recomputing()
     # whole, and all big beside the recipe's own routes
     found["evaluation"] = evaluation_memory(recipe.backbone, data.evaluated_at_once * data.tokens)
     return found

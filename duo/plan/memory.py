@@ -61,13 +61,15 @@ class Memory(NamedTuple):
     kept: bool = False
     """Whether gradients stay while the next batch of the same step is computed."""
 
+    def recomputing(self) -> Memory:
+        """The same where layers are computed once more in the backward pass."""
+        return self._replace(activations=self.checkpointed, passing=max(self.passing, self.again))
+
     def peak(self, checkpointing: bool = False) -> float:
         """The most at once: activations go as gradients come."""
         if checkpointing:
-            held = self.checkpointed + max(self.again, self.passing, self.logits)
-        else:
-            held = self.activations + max(self.passing, self.logits)
-        held += self.gradients if self.kept else 0
+            return self.recomputing().peak()
+        held = self.activations + max(self.passing, self.logits) + (self.gradients if self.kept else 0)
         return self.weights + self.optimizer + self.copies + max(held, self.gradients)
 
 

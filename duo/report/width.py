@@ -38,6 +38,11 @@ def has_width(console: Console) -> bool:
     return console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
 
 
+def width_of(console: Console, otherwise: int) -> int:
+    """Columns that somebody reads at, or so many where nobody says any."""
+    return console.width if has_width(console) else otherwise
+
+
 def fit(parts: Iterable[Table | str], width: int) -> Iterator[Table | str]:
     """The tables and sentences, no table wider than the screen where a name and one number have room on it.
 

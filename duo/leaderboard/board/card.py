@@ -23,7 +23,7 @@ from duo.recipe.first import flatten
 from duo.recipe.help import settings
 from duo.report.messages import plain_console
 from duo.report.numbers import half, new_table, size, time_of, times, to_budget
-from duo.report.width import fit, has_width
+from duo.report.width import fit, width_of
 from duo.stages.publish import backbone_head
 from duo.storage.store import Store
 
@@ -36,8 +36,8 @@ def tell_entry(store: Store, digest: str) -> str:
     Raises:
         ValueError: it cannot be read, or its backbone is not there.
     """
-    entry, screen, file = read(store, digest), Console(), io.StringIO()
-    width = screen.width if has_width(screen) else WIDTH
+    entry, file = read(store, digest), io.StringIO()
+    width = width_of(Console(), WIDTH)
     console = plain_console(soft_wrap=False, file=file, width=width)
     for about, text in _facts(store, entry):
         console.print(_lines(about, text, width), soft_wrap=True)

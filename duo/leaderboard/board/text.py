@@ -21,7 +21,7 @@ from duo.leaderboard.board.board import Board, Line, Standing, Track
 from duo.report.markdown import escape, harmless, row
 from duo.report.messages import plain_console
 from duo.report.numbers import half, new_table, share, signed, size, time_of, times, to_budget
-from duo.report.width import fit, has_width
+from duo.report.width import fit, width_of
 
 COLUMNS = (
     "rank", "name", "loss", "minus fixed", "minus above", "gap closed", "skip/small/big", "MFLOPs", "to budget",
@@ -77,8 +77,7 @@ def passes(line: Line) -> bool:
 
 
 def _terminal(board: Board) -> str:
-    screen = Console()
-    width = screen.width if has_width(screen) else WIDTH
+    width = width_of(Console(), WIDTH)
     file = io.StringIO()
     console = plain_console(soft_wrap=False, file=file, width=width)
     tables = (_table(track, part) for track, part in _parts(board))
