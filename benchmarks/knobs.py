@@ -18,8 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from pairs import backbone_of, show_ratios, time_in_turn
-from planned import begin, status
+from pairs import backbone_of, begin, show_ratios, status, time_in_turn
 
 from duo import Backbone, Budget, Spec, Trial
 from duo.routing.meter import Meter

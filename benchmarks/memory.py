@@ -22,7 +22,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import torch
-from planned import begin, status
+from pairs import begin, status
 
 from duo import Backbone, BackboneConfig, Budget, Spec, Trial
 from duo.backbone.dense import Dense

@@ -10,13 +10,12 @@ cached pass per candidate without shared beginnings. Before them, the memory tha
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from pairs import backbone_of, product_rate, ratio, time_in_turn
+from pairs import backbone_of, begin, product_rate, ratio, status, time_in_turn
 
 from duo import Backbone, Budget, Trial, replay
 from duo.routing.loss import token_loss
@@ -118,10 +117,10 @@ def measure_memory() -> None:
     backbone = backbone_of(64, layers=9).eval()
     trial = trial_of(backbone, 128)
     trial.search(all_patterns(9)[:8], (), "same")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = begin()
     trial.search(all_patterns(9, (0, 1, 2)), [Budget(3), Budget(3, 3)], "same")
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(f"memory: 3^9 patterns on 4 x 128 tokens at D=64, {grown / 2**20:.2f} GB more", flush=True)
+    grown = status("VmHWM") - before
+    print(f"memory: 3^9 patterns on 4 x 128 tokens at D=64, {grown / 2**30:.2f} GB more", flush=True)
 
 
 if __name__ == "__main__":

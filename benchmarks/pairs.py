@@ -1,4 +1,4 @@
-"""What the benchmarks share: works timed in turn in one process, ratios with their spread, and the model outside duo.
+"""What the benchmarks share: works timed in turn in one process, ratios, peaks of memory, and the model outside duo.
 
 Times are of the processor where torch has one thread, which programs beside it disturb little, else of the wall.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -58,6 +59,18 @@ def product_rate(size: int = 1024) -> float:
     left, right = torch.randn(size, size), torch.randn(size, size)
     seconds = time_in_turn({"product": lambda: lambda: left @ right}, 5)["product"]
     return 2 * size**3 / statistics.median(seconds)
+
+
+def status(name: str) -> int:
+    """Bytes that the system notes of this process."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) << 10
+
+
+def begin() -> int:
+    """Bytes that this process takes now; its peak (VmHWM) begins anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return status("VmRSS")
 
 
 def median_ratio(ours: list[float], theirs: list[float]) -> float:

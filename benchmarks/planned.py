@@ -13,10 +13,10 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
+from pairs import begin, status
 
 from duo import Backbone, BackboneConfig, Budget, Spec, Trial
 from duo.backbone.dense import Dense
@@ -58,18 +58,6 @@ CASES: dict[str, dict[str, Any]] = {
 LENGTH = 256
 
 
-def status(name: str) -> int:
-    """Bytes that the system notes of this process."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) << 10
-
-
-def begin() -> int:
-    """Bytes that this process takes now; its peak (VmHWM) begins anew."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return status("VmRSS")
-
-
 def work(case: dict[str, Any]) -> tuple[float, float]:
     """Planned and measured bytes of one case, in this process."""
     case = dict(case)
@@ -81,7 +69,8 @@ def work(case: dict[str, Any]) -> tuple[float, float]:
     run(kind, shape, tokens, checkpointed)
     measured = status("VmHWM") - before
     if kind == "train":
-        return training_memory(shape, tokens).peak(checkpointed), measured
+        planned = training_memory(shape, tokens)
+        return (planned.recomputing() if checkpointed else planned).peak(), measured
     return evaluation_memory(shape, tokens).peak(), measured
 
 

@@ -14,8 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pairs import backbone_of, show_ratios, time_in_turn
-from planned import begin, status
+from pairs import backbone_of, begin, show_ratios, status, time_in_turn
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 
@@ -65,15 +64,14 @@ def stepping(strategy: str, width: int, layers: int) -> tuple[Callable[[], None]
     def held() -> dict[str, int]:
         states = [value for state in optimizer.state.values() for value in state.values()]
         parts = {"weights": stage.parameters(), "gradients": [p.grad for p in stage.parameters()], "optimizer": states}
-        return {name: sum(map(bytes_of, tensors)) for name, tensors in parts.items()}
+        return {name: sum(local(tensor).nbytes for tensor in tensors) for name, tensors in parts.items()}
 
     return step, held
 
 
-def bytes_of(tensor: Any) -> int:
+def local(tensor: Any) -> Tensor:
     """What this process holds of a tensor."""
-    local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    return int(local.numel() * local.element_size())
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def main() -> None:

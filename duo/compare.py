@@ -16,7 +16,7 @@ from rich.console import Console
 from duo.report.command import run_command
 from duo.report.messages import messages, plain_console
 from duo.storage.files import expand, making_folder
-from duo.storage.location import shown_command
+from duo.storage.location import is_taken, shown_command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -101,7 +101,7 @@ def compare(request: Request, command: str = "") -> Comparison:
     """
     _check_distinct(request.runs)
     folder = expand(request.settings["output"]) if "output" in request.settings else None
-    if folder is not None and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if folder is not None and is_taken(folder):
         raise ValueError(f"output={folder} holds something already: give a new or empty folder")
     from duo.evaluation.finished import choose_groups  # torch and Lightning take seconds: mistakes show before
     from duo.evaluation.several import compare_runs

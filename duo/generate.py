@@ -28,27 +28,28 @@ from duo.storage.files import expand
 if TYPE_CHECKING:
     from duo.stages.writer import Writer
 
-USAGE = "python -m duo.generate RUN|recipe=NAME [prompt=TEXT] [tokens=128] [key=value ...]"
+USAGE = "python -m duo.generate RUN|recipe=NAME [prompt=TEXT] [key=value ...]"
 HELP = f"""{USAGE}
 
-Continues a text under a recipe's router and prints it as it comes, each token in the colour of the share of big modules
-that ran for it (plain where the output is no terminal). At the end one line, on the standard error: tokens, tokens a
-second, the backbone's FLOPs a token, and the shares of skip, small and big.
+Continues a text under a recipe's router and prints it as it comes, each token
+in the colour of the share of big modules that ran for it (plain where that is
+no terminal); at the end tokens a second, FLOPs and shares on standard error.
 
-  RUN                     the folder of a finished run (python -m duo.run), whose weights are taken as they lie there
-  recipe=NAME             a recipe instead: what the cache lacks is trained first
-  prompt=TEXT             what is continued (default: the standard input, as it is); an empty one begins a document
-  tokens=128              tokens that are written at most
-  temperature=0.8         divides the logits; 0 takes the likeliest token always
-  top_k=null              draws among so many likeliest tokens (null: among all)
-  top_p=0.95              draws among the fewest likeliest tokens whose probabilities add up to it
-  min_p=0                 draws among tokens at least so many times as likely as the likeliest
-  repetition_penalty=1    weakens tokens that are there already: 1.3 is much
-  stop=TEXT               ends the text in front of this string; may be given several times
-  stop_tokens=ID,ID       ends it at these tokens (default: the end of a document)
-  sampling_seed=0         of the draws: the same seed writes the same text
-  check=false             whether the text is read again in one pass, and decisions that fall otherwise are counted
-  leaderboard.backbone=DIGEST and every other setting are the recipe's: see python -m duo.run --help"""
+  RUN                   a finished run's folder: its weights as they lie there
+  recipe=NAME           a recipe instead: what the cache lacks is trained first
+  prompt=TEXT           what is continued (default: the standard input, as it
+                        is); an empty one begins a document
+  tokens=128            tokens that are written at most
+  temperature=0.8       divides the logits; 0 takes the likeliest token always
+  top_k=null            draws among so many likeliest tokens (null: among all)
+  top_p=0.95            among the fewest likeliest whose probabilities reach it
+  min_p=0               among those so many times as likely as the likeliest
+  repetition_penalty=1  weakens tokens that are there already: 1.3 is much
+  stop=TEXT             ends the text in front of it; several may be given
+  stop_tokens=ID,ID     ends it at these tokens (default: the end of a document)
+  sampling_seed=0       of the draws: the same seed writes the same text
+  check=false           counts decisions that fall otherwise in one whole pass
+  leaderboard.backbone=DIGEST and all other settings: python -m duo.run --help"""
 SETTING = re.compile(r"[A-Za-z_][\w.]*=")  # a folder whose name looks so is given as ./a=b
 MOST_BYTES = 1 << 20  # of a prompt: /dev/zero has no end
 
@@ -159,12 +160,13 @@ def write(request: Request) -> None:
     from duo.stages.cache import open_cache  # Lightning takes seconds: mistakes show before
     from duo.stages.output import cache_of
     from duo.stages.single import check_cached, check_single
-    from duo.stages.writer import open_writer
+    from duo.stages.writer import check_deployable, open_writer
     from duo.training.trainer import join_world, quieten
 
     check_single(recipe, name)
     if folder is None:
         check_cached(recipe)
+        check_deployable(recipe)
     quieten()
     device, cache = join_world(recipe.trainer), cache_of(recipe, folder or Path())
     # the standard output is the text's
@@ -190,9 +192,9 @@ def read_prompt() -> str:
     """The standard input, as it is.
 
     Raises:
-        ValueError: it is a terminal, at which nobody may be typing, too large, or no text in UTF-8.
+        ValueError: it is closed, a terminal, at which nobody may be typing, too large, or no text in UTF-8.
     """
-    if sys.stdin.isatty():
+    if not sys.stdin or sys.stdin.isatty():
         raise ValueError("there is no prompt: give prompt=TEXT, or a text on the standard input (prompt= begins one)")
     content = sys.stdin.buffer.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:

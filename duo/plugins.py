@@ -20,6 +20,7 @@ from duo.report.command import run_command
 from duo.report.messages import plain_console
 from duo.report.width import UNBOUNDED, width_of
 from duo.routing import registry
+from duo.storage.location import is_taken
 from duo.testing import SKIP_SPEC, SPEC, is_bound, run_checks
 
 TEMPLATE = Path(__file__).parent / "testing" / "template"  # in its paths and texts NAME stands for the router's name
@@ -87,12 +88,12 @@ def check(options: argparse.Namespace) -> int:
     """Runs all checks on a router and says what fails, and why."""
     settings = [f"router.name={options.name}", *(f"router.{setting}" for setting in options.settings)]
     arguments = load("tiny", settings).router_options
-    spec, router = SKIP_SPEC if options.skip else SPEC, registry.load(options.name)
-    registry.build(options.name, spec, arguments)  # what cannot be built needs no checks
+    spec = SKIP_SPEC if options.skip else SPEC
+    build = functools.partial(registry.build, options.name, options=arguments)
+    router = build(spec)  # what cannot be built needs no checks
     budget = f"{spec.budget} of {spec.layers} layers"
     speak()
-    print(f"{registry.describe(router)}, {budget}", flush=True)
-    build = functools.partial(router, **arguments)
+    print(f"{registry.describe(type(router))}, {budget}", flush=True)
     failed: list[str] = []
     for outcome in run_checks(build, spec):
         print(f"  {'ok    ' if outcome.error is None else 'FAILED'}  {outcome.check}", flush=True)
@@ -139,7 +140,7 @@ def new(options: argparse.Namespace) -> int:
         raise ValueError(
             f"router {name!r} exists already, in package {registry.package(points[0])}: choose another name"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if is_taken(folder):
         raise ValueError(f"{folder} exists and holds something: choose a new or empty folder with --package DIR")
     for source in sorted(TEMPLATE.rglob("*.txt")):  # so named that no tool takes the template for code
         path = folder / str(source.relative_to(TEMPLATE).with_suffix("")).replace("NAME", name)

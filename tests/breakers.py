@@ -1,5 +1,6 @@
 """Routers that each break one thing every router must do when it decides; `breakers_of_learning` has the others."""
 
+import numpy as np
 import torch
 
 from duo import Router, one_hot, replay, top
@@ -118,6 +119,19 @@ class LooksAhead(Scored):
         return hashed(trial.tokens_BT.roll(-1, dims=1), self.spec.layers)
 
 
+class ForeseesTokens(Scored):
+    def score(self, trial):
+        return hashed(trial.tokens_BT, self.spec.layers)
+
+    def predict(self, trial):
+        return torch.nn.functional.one_hot(trial.tokens_BT.roll(-1, dims=1), trial.vocabulary).float().log_softmax(-1)
+
+
+class PredictsLogits(ForeseesTokens):
+    def predict(self, trial):
+        return torch.zeros(*trial.tokens_BT.shape, trial.vocabulary)
+
+
 class SequenceMean(Altered):
     """Looks ahead inside the gate."""
 
@@ -176,6 +190,18 @@ class DrawsInItsGate(Altered):
     def alter(self, weight_BSM, x_BSD):
         torch.rand(1)
         return weight_BSM
+
+
+class SeedsNumpy(Scored):
+    def score(self, trial):
+        np.random.seed(0)
+        return torch.from_numpy(np.random.rand(self.spec.layers)).expand(*trial.tokens_BT.shape, -1)
+
+
+class SetsTheDefaultType(Altered):
+    def route(self, trial):
+        torch.set_default_dtype(torch.float64)
+        return super().route(trial)
 
 
 class SearchesInItsGate(SoftmaxBudget):

@@ -94,3 +94,18 @@ def drawn(browser, count):
     """Waits until as many points of lines are drawn, each with its interval."""
     bars = "return document.querySelectorAll('#plot .trace .errorbar').length === arguments[0]"
     until(browser, bars, count)
+
+
+def refuses_strangers(browser, page):
+    """The page's policy runs no script that is put into it, loads no picture and lets no request leave."""
+    browser.get(page.as_uri())
+    tried = browser.execute_async_script("""const done = arguments[0], script = document.createElement('script');
+        script.textContent = 'window.ran = 1';
+        document.body.append(script);
+        document.body.insertAdjacentHTML('beforeend', '<img src="x" onerror="window.ran = 1">');
+        const end = () => setTimeout(() => done(window.ran ?? 'refused'), 100);
+        fetch('http://localhost:9/').then(() => done('left'), end);""")
+    assert tried == "refused"
+    complaints = [entry["message"] for entry in browser.get_log("browser")]
+    assert all("Content Security Policy" in complaint for complaint in complaints)
+    assert all(any(part in complaint for complaint in complaints) for part in ("script-src", "img-src", "localhost:9"))

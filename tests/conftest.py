@@ -217,3 +217,12 @@ def subject_of(strangers, small, finished):
         return Subject(recipe, backbone, train_or_load_router(recipe, backbone, data)), data
 
     return made
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A browser of its own for each file of tests."""
+    from browsing import opened  # skips the test where there is no selenium
+
+    with opened(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver

@@ -21,7 +21,8 @@ from filelock import FileLock
 from safetensors.torch import load_file
 from test_run import comparable
 
-from duo import run, stages  # noqa: F401
+import duo.stages.compare  # noqa: F401 # here, for the processes that are forked
+from duo import run
 from duo.report import figures
 from duo.report.command import run_command
 from duo.stages.cache import finish, hold, load, open_cache

@@ -1,6 +1,8 @@
 """`python -m duo.cache`: what is kept, and what goes."""
 
 import os
+import subprocess
+import sys
 import time
 from datetime import timedelta
 
@@ -108,3 +110,9 @@ def test_shards_of_a_stream_are_folders_of_their_own_and_stay_while_they_are_mad
         assert "held: a run is at work there" in run(capsys, "prune", "--kind", "data", "--cache", cache)
     assert {path.name for path in (cache / "data" / "shards").iterdir() if path.is_dir()} == {"held", "new"}
     assert "new 7 bytes 1 day ago" in " ".join(run(capsys, "list", "data", "--cache", cache).split())
+
+
+def test_looking_into_the_cache_does_not_wait_for_lightning(cache):
+    code = "import sys; from duo.cache import main; main(sys.argv[1:]); sys.exit('lightning' in sys.modules)"
+    looked = subprocess.run([sys.executable, "-c", code, "list", "--cache", cache], capture_output=True, check=False)
+    assert (looked.returncode, b"backbones" in looked.stdout) == (0, True)

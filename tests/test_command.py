@@ -1,6 +1,7 @@
 """What a user or the machine causes is one line and an exit status."""
 
 import errno
+import os
 import subprocess
 import sys
 
@@ -86,3 +87,34 @@ def test_a_full_or_closed_output_is_no_traceback():
 def test_a_terminal_that_knows_few_characters_shows_the_others_as_escapes():
     status, printed, error = shell('"$0" -c "$1"', WORDS, PYTHONIOENCODING="ascii")
     assert (status, printed, error) == (0, "a \\xb1 b \\u2192 \\u2603\n", "")
+
+
+END = """
+import atexit, gc, sys, tempfile, threading, time
+atexit.register(lambda: print(f"{gc.get_freeze_count() > 10_000} and behind", flush=True))
+from duo.report.command import run_command
+folder, left = tempfile.TemporaryDirectory(), open(sys.argv[1], "w")
+
+class Cycle:
+    def __init__(self):
+        self.me = self
+    def __del__(self):
+        print("taken apart")
+
+kept = [Cycle() for _ in range(3)]
+
+def work():
+    left.write(folder.name)
+    threading.Thread(target=lambda: (time.sleep(0.1), print("waited for"))).start()
+    return 3
+
+sys.exit(run_command(work))
+"""
+
+
+def test_the_end_of_a_command_takes_nothing_apart_and_leaves_nothing_out(tmp_path):
+    done = subprocess.run([sys.executable, "-c", END, tmp_path / "left"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "waited for\nTrue and behind\n", "")
+    folder = (tmp_path / "left").read_text()  # an open file has been written
+    assert folder
+    assert not os.path.exists(folder)

@@ -2,20 +2,23 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import command
+from msgspec import structs
 from rich.table import Table
 from test_figures import toy_comparison, toy_score
 
 from duo.backbone import MODULES
 from duo.evaluation.comparison import Comparison, compare_rows
 from duo.evaluation.format import load_struct
+from duo.evaluation.intervals import Estimate
 from duo.evaluation.row import Row
 from duo.evaluation.score import average_scores, difference
 from duo.recipe import build, load
-from duo.report.tables import render
+from duo.report.tables import gap_line, render
 
 
 def load_comparison(folder):
@@ -107,6 +110,14 @@ def test_of_how_many_documents_a_hold_out_is_stands_above_its_numbers(compared):
     comparison = toy_comparison(["a", "b"])
     titles = [part.title for part in render(comparison) if isinstance(part, Table)]
     assert all("48 tokens, 6 documents: so few that intervals are guesses" in title for title in titles)
+
+
+def test_why_nothing_is_said_of_a_gap_is_said():
+    toy = SimpleNamespace(gap_closed={"held": Estimate(None, None)}, subset={"router": {"held": toy_score(4.0)}})
+    about = "held: nothing is said of a gap between the best fixed pattern and the oracle: "
+    assert gap_line(toy, "held") == f"{about}over 6 documents it is not clearly there"
+    toy.subset["router"]["held"] = structs.replace(toy_score(4.0), documents=1)
+    assert gap_line(toy, "held") == f"{about}one document cannot tell"
 
 
 def test_rows_that_were_scored_are_not_scored_again(compared, tmp_path):

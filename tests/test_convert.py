@@ -10,11 +10,14 @@ import torch
 from conftest import random_tokens
 from safetensors.torch import load_file
 from test_pretrained import MODELS, logits_of, read, saved
+from tokenizers.processors import TemplateProcessing
+from toy_tokenizers import sentencepiece
 
 from duo import Backbone, BackboneConfig, Budget, Spec
 from duo.backbone.pretrained import write_model
 from duo.backbone.pretrained.write import model_config
 from duo.convert import main
+from duo.data.tokenizer import read_tokenizer
 from duo.inference import Sampling, generate
 from duo.inference.huggingface import DuoConfig, DuoForCausalLM
 from duo.routing import registry
@@ -56,6 +59,18 @@ def test_what_no_family_computes_is_refused_by_name():
     ):
         with pytest.raises(ValueError, match=rf"backbone\.{said}"):
             model_config(replace(SHAPE, **change))
+
+
+def test_a_tokenizer_goes_out_with_what_begins_and_ends_its_texts(tmp_path):
+    tokenizer = sentencepiece()
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    export.write_tokenizer(tmp_path, tokenizer, 64)
+    fast = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    assert (fast.bos_token, fast.eos_token, fast.model_max_length) == ("<s>", "</s>", 64)
+    assert export._special(tokenizer) == {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None}
+    assert fast("the words").input_ids == tokenizer.encode("the words").ids
+    again = read_tokenizer(str(tmp_path), 512, "data.tokenizer")
+    assert again.to_str() == tokenizer.to_str()
 
 
 def parts(name="softmax_budget", **options):
@@ -106,6 +121,22 @@ def test_it_generates_under_its_router(tmp_path):
     found = big(tokens_BT[:1], labels=tokens_BT[:1])
     assert torch.allclose(found.logits, logits_of(backbone, tokens_BT[:1]), atol=1e-5)
     assert found.loss > 0
+
+
+def test_while_it_generates_the_last_token_alone_gets_logits(monkeypatch):
+    model, shapes = DuoForCausalLM(config(), *parts()), []
+    forward = model.forward
+
+    def noted(*tokens, logits_to_keep=0, **more):  # transformers looks for the argument by its name
+        found = forward(*tokens, logits_to_keep=logits_to_keep, **more)
+        shapes.append(found.logits.shape[:2])
+        return found
+
+    monkeypatch.setattr(model, "forward", noted)
+    model.generate(random_tokens(2, 6), max_new_tokens=3, do_sample=False, pad_token_id=0)
+    assert shapes == [(2, 1)] * 3
+    labels_BT = random_tokens(2, 6)
+    assert model(labels_BT, labels=labels_BT, logits_to_keep=1).logits.shape[:2] == (2, 6)
 
 
 def test_what_stands_behind_a_token_moves_nothing_of_it():

@@ -128,6 +128,17 @@ def test_given_calibration_sets_are_used_and_their_documents_not_trained_on(file
     assert not set(parts.train) & set(parts.holdouts["held"])
 
 
+def test_a_hold_out_may_have_a_calibration_set_of_its_own_name(files, tmp_path):
+    sets = {"calibration": {"held": [f"{files}/train1*.txt"]}, "holdouts": {"held": [f"{files}/held*.txt"]}}
+    data = TextData(of_files(files, **sets), 300, tmp_path / "cache")
+    assert (data.holdouts, data.calibration, data.foreign) == (["held"], ["held"], [])
+    split = split_of(of_files(files, **sets))
+    assert not set(split.calibration["held"]) & set(split.holdouts["held"])
+    assert TextData(of_files(files, **sets | {"calibration": {}}), 300, tmp_path / "cache").foreign == ["held"]
+    with pytest.raises(ValueError, match=r"data.holdouts.train has the name of the training documents"):
+        of_files(files, holdouts={"train": [f"{files}/held*.txt"]})
+
+
 def test_no_document_of_files_is_in_two_splits_or_twice_in_one(files):
     held, train = f"{files}/held*.txt", f"{files}/train*.txt"
     config = of_files(

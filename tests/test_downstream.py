@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import toy_backbone
-from test_pretrained import logits_of
-from toy_tasks import write_tasks
+from test_pretrained import OPT, logits_of, read, saved
+from toy_tasks import SHARED, write_tasks
 from toy_texts import ByPlace, toy_tokenizer
+from toy_tokenizers import sentencepiece
 
 from duo import Budget, Spec
+from duo.data.tokenizer import read_tokenizer
 from duo.evaluation.downstream import Accuracy, mean_of, subtract
 from duo.recipe import load
 from duo.routing import registry
@@ -23,7 +25,8 @@ lm_eval = pytest.importorskip("lm_eval")
 from lm_eval.api.instance import Instance  # noqa: E402
 from lm_eval.models.huggingface import HFLM  # noqa: E402
 
-from duo.inference.harness import DuoLM  # noqa: E402
+from duo.inference import Sampling  # noqa: E402
+from duo.inference.harness import DuoLM, _sampling  # noqa: E402
 
 TOKENIZER = toy_tokenizer()
 BIG = [2, 2, 2]
@@ -69,6 +72,35 @@ def test_all_big_answers_as_lm_evals_own_adapter(pair):
     assert ours.generate_until(writing) == theirs.generate_until(writing)
 
 
+def test_a_model_of_transformers_answers_as_lm_evals_own_adapter_has_it(tmp_path):
+    """With a begin of texts that only its folder names, words that decoding joins, and no room beyond its positions."""
+    from transformers import PreTrainedTokenizerFast
+
+    saved(tmp_path, "OPT", **OPT | {"vocab_size": 512, "bos_token_id": 1, "eos_token_id": 2})
+    fast = PreTrainedTokenizerFast(tokenizer_object=sentencepiece(), bos_token="<s>", eos_token="</s>")
+    fast.save_pretrained(tmp_path)
+    tokenizer = read_tokenizer(str(tmp_path), 512, "data.tokenizer")
+    router = registry.build("fixed", Spec(2, 16, Budget(2).of(2)), {"pattern": [2, 2]})
+    ours = DuoLM(read(tmp_path), router, tokenizer, batch_size=4)
+    theirs = HFLM(pretrained=str(tmp_path), device="cpu", batch_size=4)
+    long = " ".join(f"word{number} of the text" for number in range(9))
+    asked = instances("loglikelihood", [*ASKED[3:9], (long, " x"), ("the text", f" {long[:60]}"), ("", " words")])
+    found, expected = ours.loglikelihood(asked), theirs.loglikelihood(asked)
+    assert [value for value, _ in found] == pytest.approx([value for value, _ in expected], abs=1e-3)
+    texts = instances("loglikelihood_rolling", [(text,) for text in ("the words", long)])
+    assert ours.loglikelihood_rolling(texts) == pytest.approx(theirs.loglikelihood_rolling(texts), abs=1e-3)
+    for told in ({"until": [], "max_new_tokens": 9}, {"until": " w", "max_gen_toks": 9, "do_sample": False}):
+        writing = instances("generate_until", [(text, {**told}) for text in TEXTS[:2]])
+        assert ours.generate_until(writing) == theirs.generate_until(writing)
+
+
+def test_a_choice_that_adds_no_token_is_certain():
+    ours = model(batch_size=2)
+    answers = ours._loglikelihood_tokens([(None, [5, 6], []), (None, [5, 6], [7, 8, 9]), (None, [7], [])])
+    assert answers[0] == answers[2] == (0.0, True)
+    assert answers[1][0] < 0
+
+
 @pytest.mark.parametrize("name", ["random", "by place", "softmax_budget"])
 def test_batches_and_padding_change_no_answer(name):
     spec = Spec(3, 16, Budget(1).of(3))
@@ -110,6 +142,11 @@ def test_an_answer_is_that_of_a_whole_pass_and_a_context_is_read_once(monkeypatc
         assert value == pytest.approx(expected, abs=1e-4)
 
 
+def test_a_task_that_keeps_0_likeliest_tokens_draws_among_all():
+    assert _sampling({"do_sample": True, "top_k": 0}) == _sampling({"do_sample": True}) == Sampling()
+    assert _sampling({"do_sample": False, "top_k": 5}) == Sampling(temperature=0)
+
+
 def test_differences_are_of_the_same_questions():
     one, two = np.array([1.0, 0.0, 1.0, 1.0]), np.array([0.0, 0.0, 1.0, 1.0])
     (found,) = subtract({"task": {"acc": one}}, {"task": {"acc": two}})["task"].values()
@@ -117,6 +154,48 @@ def test_differences_are_of_the_same_questions():
     apart = np.hypot(mean_of(one).error, mean_of(two).error)
     assert mean_of(found).error < apart
     assert mean_of(np.array([1.0])) == Accuracy(1.0, None)
+
+
+FILTERS = """filter_list:
+- {name: first, filter: [{function: take_first}]}
+- {name: lower, filter: [{function: lowercase}, {function: take_first}]}
+"""
+WORD = """output_type: loglikelihood
+doc_to_text: "{{question}}"
+doc_to_target: "{{choices[0]}}"
+"""
+
+
+def test_each_metric_is_the_mean_that_lm_eval_makes_of_it(tmp_path):
+    """Filters stand apart, bits of a byte are a quotient of sums, and a perplexity is no mean over questions."""
+    from lm_eval.evaluator import evaluate
+
+    folder, names, ours = write_tasks(tmp_path / "tasks"), ["toy_rolling", "toy_writing", "toy_word"], model()
+    with (folder / "writing.yaml").open("a") as file:
+        file.write(FILTERS)
+    word = SHARED.format(name="word", folder=folder) + WORD
+    (folder / "word.yaml").write_text(word + "metric_list: [{metric: acc}, {metric: perplexity}]\n")
+
+    def ask(names):
+        recipe = load("tiny", [f"tasks=[{','.join(names)}]", f"task_path={folder}", "limit=6"])
+        loaded = downstream.load_questions(recipe, downstream.find_tasks(recipe.tasks, recipe.task_path))
+        return *downstream.ask(ours, recipe, loaded), loaded
+
+    answers, about, loaded = ask(names)
+    assert {told["questions"] for told in about.values()} == {6}
+    theirs = evaluate(lm=ours, task_dict=loaded, limit=6, bootstrap_iters=0)["results"]
+    assert {task: {*metrics} for task, metrics in answers.items()} == {
+        "toy_rolling": {"bits_per_byte"},
+        "toy_writing": {"exact_match,first", "exact_match,lower"},
+        "toy_word": {"acc"},
+    }
+    for task, metrics in answers.items():
+        for name, value_N in metrics.items():
+            assert len(value_N) == 6
+            assert value_N.mean() == pytest.approx(theirs[task][name if "," in name else f"{name},none"])
+    (folder / "word.yaml").write_text(word + "metric_list: [{metric: perplexity}]\n")
+    with pytest.raises(ValueError, match=r"tasks=toy_word has no metric that is a mean .* \(perplexity\): choose"):
+        ask(["toy_word"])
 
 
 def test_a_run_of_tasks_shows_accuracies_beside_all_big(finished, small, tmp_path, capsys):
@@ -127,7 +206,7 @@ def test_a_run_of_tasks_shows_accuracies_beside_all_big(finished, small, tmp_pat
     assert main([*asked, f"output={tmp_path}/out"]) == 0, capsys.readouterr()
     told = json.loads((tmp_path / "out" / "result.json").read_text())
     shown = capsys.readouterr().out
-    assert "toy_choice: accuracy, and minus all big" in shown
+    assert "toy_choice: means, and minus all big" in shown
     assert (tmp_path / "out" / "figures" / "accuracy.png").exists()
     rows = told["rows"]
     assert {*rows} == {"all_big", "all_small", "random", "fixed_best", "router"}

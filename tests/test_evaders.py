@@ -9,7 +9,7 @@ from duo.evaluation.evaluate import evaluate
 from duo.evaluation.row import Row
 from duo.leaderboard.__main__ import main
 from duo.leaderboard.sealed.prefixes import check_looking_ahead
-from duo.leaderboard.submit import Candidate, _check_claim
+from duo.leaderboard.submit import Candidate, check_claim
 from duo.stages.score import score_row
 from duo.storage.store import Store
 
@@ -40,7 +40,7 @@ def test_labels_found_in_the_memory_of_a_run_are_in_no_sealed_process_so_its_cla
     assert not row.bound
     assert row.scores["held"].loss == honest.loss
     with pytest.raises(ValueError, match=r"the run says that its loss on held is .* and no label in reach"):
-        _check_claim(Candidate("throughgc", subject.recipe, {"held": claimed.loss}), row)
+        check_claim(Candidate("throughgc", subject.recipe, {"held": claimed.loss}), row)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ import math
 import pytest
 import torch
 from conftest import random_route, random_tokens, toy_backbone
-from toy_texts import Informed
+from toy_texts import CODE, Informed, toy_tokenizer
 
 from duo import Budget, Router, Spec, Trial, one_hot, replay
 from duo.backbone.flops import run_flops
 from duo.backbone.room import Room
+from duo.data.windows import tokenize
 from duo.inference import Decoder, Sampling, compare_with_whole_pass, generate, stream
+from duo.inference.prompts import encode_prompts
 from duo.routing import registry
 from duo.routing.router import route_and_run
 from duo.testing import is_bound
@@ -99,6 +101,28 @@ def test_draws_depend_on_seed_and_sequence_and_repeat():
     assert torch.equal(state, torch.get_rng_state())  # nothing is drawn from torch's generator
 
 
+def test_every_module_is_left_in_the_mode_that_it_was_in():
+    backbone, router = toy_backbone().train(), toy_router("softmax_budget").train()
+    backbone.block(1).eval(), router.heads.eval()
+    parts = [*backbone.modules(), *router.modules()]
+    before = [part.training for part in parts]
+    coming = stream(backbone, router, PROMPTS, 3, GREEDY)
+    for _ in range(4):  # in the middle of it too
+        next(coming)
+        assert [part.training for part in parts] == before
+    trained, evaluated = (
+        generate(backbone.train(mode), router.train(mode), PROMPTS, 3, GREEDY) for mode in (True, False)
+    )
+    assert [one.tokens for one in trained] == [one.tokens for one in evaluated]
+    assert all(((one.weight_TLM == 0) | (one.weight_TLM == 1)).all() for one in trained)  # hard: those of eval mode
+    router.train()
+    with pytest.raises(ValueError, match="consults the labels"):
+        generate(backbone, Informed(Spec(3, 16, TWO)), [[1]], 2)
+    compare_with_whole_pass(backbone, router, random_tokens(1, 4), 2)
+    assert router.training
+    assert torch.is_grad_enabled()
+
+
 # Memory and steps
 
 
@@ -130,6 +154,30 @@ def test_more_than_there_is_room_for_comes_out_all_the_same():
         logits.append(decoder.read(tokens_BS).logits_BTV)
     whole = whole_pass(backbone, router, tokens_BT[0].tolist())
     assert torch.allclose(torch.cat(logits, dim=1), whole.logits_BTV, atol=1e-5)
+
+
+def test_memory_that_is_full_moves_into_twice_as_much_and_few_steps_move_it():
+    decoder, places = Decoder(toy_backbone(), toy_router("random", THREE), torch.arange(2), 4), []
+    for tokens_BS in random_tokens(2, 40).tensor_split([*range(4, 40)], dim=1):
+        pairs = decoder.read(tokens_BS).keys_values
+        assert all(isinstance(pair, Room) for pair in pairs)
+        places.append(pairs[1][0].data_ptr())
+    assert len({*places}) == 1 + 4  # 4, then 9, 19, 39, 79 positions
+
+
+def test_gradients_go_through_passes_behind_what_a_decoder_has_read():
+    backbone, tokens_BT, gradients = toy_backbone(), random_tokens(2, 9), []
+    decoder = Decoder(backbone, toy_router("random"), torch.arange(2), 9)
+    read = decoder.read(tokens_BT[:, :4])
+    with torch.no_grad():
+        copied = backbone(tokens_BT[:, :4], replay(read.weight_BTLM.argmax(-1)))
+    for run in (read, copied):
+        middle = backbone(tokens_BT[:, 4:7], replay(random_route(2, 3, 3)), run, 4)
+        last = backbone(tokens_BT[:, 7:], replay(random_route(2, 2, 3)), middle, 7)
+        loss = middle.logits_BTV.square().sum() + last.logits_BTV.square().sum()
+        gradients.append(torch.autograd.grad(loss, [*backbone.parameters()]))
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+    assert torch.equal(decoder.read(tokens_BT[:, 4:]).tokens_BT, tokens_BT)
 
 
 def test_two_continuations_of_one_run_leave_each_other_alone():
@@ -198,13 +246,24 @@ def test_a_flip_at_a_near_tie_is_counted_and_told_from_one_with_a_margin():
         ([[-1]], {}, "unknown token -1"), (["abc"], {}, "give a tokenizer"), ([[1]], {"most": 0}, "most=0"),
         ([[1]], {"stop": ["a"]}, "needs a tokenizer"), ([[1]], {"stop": "a"}, "must be a list"),
         ([[1]], {"stop_tokens": [99]}, "stop_tokens holds the unknown token 99"), ([[1]], {"seed": -1}, "seed=-1"),
-        ([[1]], {"sequences": [1, 2]}, "must name 1 sequences"),
+        ([[1]], {"sequences": [1, 2]}, "must name 1 sequences"), ([[1.5]], {}, r"prompt 0 is \[1.5\]: give a text, or"),
+        ([5, 6], {}, "prompt 0 is 5: give a text, or a list of tokens' ids"), ([["a"]], {}, "prompt 0 is .'a'.: give"),
         ([[1], [1] * 60], {"most": 6}, "prompt 1 has 60 tokens, and 6 more .* at most backbone.positions=64"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_continued_is_told_before_any_work(prompts, about, said):
     with pytest.raises(ValueError, match=said):
         stream(toy_backbone(family="opt"), toy_router("random"), prompts, **about)
+
+
+def test_a_text_that_is_no_unicode_is_named():
+    with pytest.raises(ValueError, match=r"prompt 0 is no text in Unicode: '\\udcff' at 2"):
+        generate(toy_backbone(vocabulary=330), toy_router("random"), ["ab\udcff"], tokenizer=toy_tokenizer())
+
+
+def test_a_text_has_the_tokens_of_a_document():
+    texts = [CODE, CODE * 400, "<|endofdocument|> é"]  # the second in pieces
+    assert encode_prompts(texts, toy_tokenizer()) == [tokenize(toy_tokenizer(), text).id_N.tolist() for text in texts]
 
 
 def test_a_prompt_may_fill_the_positions_to_the_last():

@@ -84,6 +84,9 @@ def test_the_prompt_may_come_from_the_standard_input_as_it_is(write, writer, mon
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Für\r\n".encode())))
     assert write("tokens=3") == 0
     assert capsys.readouterr().out.startswith("Für\r\n")
+    monkeypatch.setattr(sys, "stdin", None)  # closed, as by <&-
+    assert write("tokens=3") == 1
+    assert "error: there is no prompt: give prompt=TEXT" in capsys.readouterr().err
     assert write("prompt=", "tokens=3") == 0  # an empty one begins a document
     assert capsys.readouterr().out == f"{library(writer, '', 3).text}\n"
 
@@ -92,6 +95,14 @@ def test_a_check_counts_the_decisions_that_fall_otherwise_in_one_pass(write, cap
     assert write("prompt=word", "tokens=6", "check=true") == 0
     last = capsys.readouterr().err.splitlines()[-1]
     assert re.match(r"one whole pass: \d+ of \d+ decisions fall otherwise, 0 of them with a margin", last)
+
+
+def test_a_bound_is_told_before_anything_is_trained(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for router in ("oracle", "best_of_random"):
+        assert main([*small, f"cache={tmp_path}/cache", f"router.name={router}", "prompt=word"]) == 1
+        assert "consults the labels of the tokens it routes" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
 
 
 def test_more_than_the_backbone_was_trained_on_is_said(write, capsys):
@@ -109,6 +120,7 @@ def test_more_than_the_backbone_was_trained_on_is_said(write, capsys):
         (["min_p=2"], "min_p=2.0 must be from 0 to 1"), (["repetition_penalty=0"], "repetition_penalty=0.0"),
         (["tokens=0"], "tokens=0 must be 1 or more"), (["stop="], "stop= is empty"), (["sampling_seed=-1"], "or more"),
         (["stop_tokens=1,x"], "stop_tokens=1,x must be of type int"), (["check=maybe"], "check=maybe"),
+        (["prompt=a\udcff"], "prompt 0 is no text in Unicode: '\\udcff' at 1"),
         (["stop_tokens=9999"], "stop_tokens holds the unknown token 9999 at place 0"), (["roter.name=random"], "roter"),
         (["cache=none"], "cache=none would train anew"), (["recipe=compare_budget6"], "compares rows"),
         (["recipe=reproduce"], "compares rows"), (["router.name=oracle"], "consults the labels"),
@@ -204,6 +216,17 @@ def test_a_terminal_shows_shares_as_colours_and_obeys_no_control_character(monke
     plain = ESCAPES.sub("", shown)
     assert "\x1b" not in plain
     assert plain.startswith("[red]é\nsmall\ufffd[31m\ufffd:smile: big\nbig modules:  0% ")
+
+
+def test_a_terminal_shows_wide_and_firm_spaces_and_no_key_to_colours_that_it_does_not_show(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    screen = Screen()
+    for text in ("漢\u3000字\xa0é", "\u2009a\x85\u2028\r"):
+        screen.show(written(text, 2))
+    screen.end()
+    assert terminal.getvalue() == "漢\u3000字\xa0é\u2009a\ufffd\ufffd\ufffd\n"
 
 
 def test_elsewhere_the_text_is_plain_to_the_last_byte(capsys):

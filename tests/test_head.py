@@ -5,12 +5,14 @@ import torch
 from conftest import random_tokens, toy_backbone
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from duo import Trial, replay
+from duo import Budget, Spec, Trial, replay
 from duo.backbone import head
 from duo.evaluation.timing import pace
+from duo.inference import Sampling, generate
 from duo.routing.loss import run_loss, token_loss
 from duo.routing.meter import Meter
 from duo.search import all_patterns
+from routers.random import Random
 
 VOCABULARY, ROWS = 700, 150
 
@@ -72,6 +74,13 @@ def test_no_more_logits_are_held_than_are_made_at_once(large):
     with Largest() as seen:
         assert run.logits_BTV.shape == (8, 40, VOCABULARY)
     assert seen.rows == 320
+
+
+def test_of_a_prompt_that_is_continued_the_last_token_alone_gets_logits(large):
+    prompts = random_tokens(8, 41, VOCABULARY).tolist()
+    with Largest() as seen:
+        generate(large, Random(Spec(3, 16, Budget(1))), prompts, 2, Sampling(temperature=0))
+    assert seen.rows == 16  # the head's weights; logits are of 8
 
 
 def test_a_small_vocabulary_has_its_logits_at_once_and_the_same_bits():

@@ -152,6 +152,25 @@ def test_a_single_document_has_no_interval():
     assert estimate_gap_closed(ours, fixed, oracle) == Estimate(None, None)
 
 
+def test_documents_without_a_scored_token_change_nothing():
+    ours, theirs = World(6, 9).router(4.0, 2, by_seed=1.0), World(6, 9).router(4.1)
+
+    def longer(router):
+        added = np.zeros((len(router.loss_ZB), 2)), np.zeros(2, int), np.array([100, 101])
+        return toy(*(np.concatenate(pair, -1) for pair in zip((*router[:2], router.document_B), added, strict=True)))
+
+    assert estimate_difference(longer(ours), longer(theirs)) == estimate_difference(ours, theirs)
+    assert longer(ours).documents == 9
+    assert estimate_loss(toy([10.0, 0.0], np.array([5, 0]))) == Estimate(2.0, None)
+
+
+def test_routers_that_were_scored_on_other_tokens_are_not_subtracted():
+    router = World(6, 9).router(4.0)
+    for other in (router._replace(tokens_B=router.tokens_B + 1), World(7, 9).router(4.0)):
+        with pytest.raises(AssertionError, match="on the same tokens"):
+            estimate_difference(router, other)
+
+
 def test_there_is_no_gap_closed_where_the_oracle_is_not_clearly_better():
     world = World(7, 24)
     ours, fixed = world.router(3.9), world.router(4.0)

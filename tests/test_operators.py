@@ -63,6 +63,7 @@ PRODUCTS = {
         2 * 3 * 3,
     ),
     "conv1d": (lambda: F.conv1d(X.mT, torch.ones(4, 16, 3)), 2 * 2 * 3 * 4 * 16 * 3),
+    "conv in time": (lambda: torch.conv_tbc(X, torch.ones(2, 16, 3), torch.zeros(3)), 2 * 5 * 3 * 2 * 16),
     "grouped conv1d": (lambda: F.conv1d(X.mT, torch.ones(16, 1, 3), groups=16), 2 * 2 * 3 * 16 * 3),
     "conv2d": (lambda: F.conv2d(Q, torch.ones(2, 4, 2, 2)), 2 * 2 * 4 * 3 * 2 * 4 * 2 * 2),
     "transposed conv1d": (lambda: F.conv_transpose1d(X.mT, torch.ones(16, 4, 3)), 2 * 2 * 5 * 16 * 4 * 3),
@@ -93,6 +94,10 @@ PRODUCTS = {
     "triangular solve": (
         lambda: torch.linalg.solve_triangular(torch.eye(4), torch.ones(4, 3), upper=True),
         4 * 4 * 3,
+    ),
+    "solve of a symmetric": (
+        lambda: torch.linalg.ldl_solve(*torch.linalg.ldl_factor(torch.eye(4)), torch.ones(4, 3)),
+        4**3 + 2 * 4 * 4 * 3,
     ),
     "svd": (lambda: torch.linalg.svd(ROWS), 25 * 5 * 5 * 16),
     "matrix exponential": (lambda: torch.linalg.matrix_exp(torch.eye(4)), 25 * 4**3),
@@ -148,6 +153,7 @@ ELEMENTS = {
     "cosine similarity": (lambda: F.cosine_similarity(X, X, -1), None),
     "many at once": (lambda: torch._foreach_add_([X.clone(), X.clone()], 1), 4 * N + 4 * N),
     "sparse copy": (lambda: SPARSE.clone(), 2 * (3 + 2 * 3)),
+    "product over nothing": (lambda: torch.addmm(ROWS, X[0, :, :0], W[:0, :1].expand(0, 16), beta=3), 80 + 80),
     "ragged batch": (lambda: torch.nested.nested_tensor([ROWS, ROWS[:2]]), None),
     "complex": (lambda: torch.view_as_complex(X.view(2, 5, 8, 2)).abs(), 2 * N // 2),
 }
@@ -180,3 +186,20 @@ FREE = {
 def test_what_touches_no_data_costs_nothing(name):
     work = work_of(FREE[name])
     assert (work.products, work.elements) == (0, 0)
+
+
+COPIES = {
+    "another type": lambda: X.double(),
+    "in one piece": lambda: X.mT.contiguous(),
+    "another shape": lambda: X.mT.reshape(-1),
+    "flat": lambda: X.mT.flatten(),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_in_inference_mode_all_costs_what_it_does_outside(name):
+    def inside():
+        with torch.inference_mode():
+            COPIES[name]()
+
+    assert work_of(inside).elements == work_of(COPIES[name]).elements == 2 * N

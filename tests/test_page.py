@@ -5,7 +5,7 @@ import math
 import sys
 
 import pytest
-from browsing import ROWS, By, drawn, find, names, opened, until, view, watched
+from browsing import ROWS, By, drawn, find, names, refuses_strangers, until, view, watched
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 from toy_boards import HOSTILE, large_board, toy_board
@@ -14,13 +14,6 @@ from duo.leaderboard.board.board import Board
 from duo.leaderboard.page import write_page
 
 pytest.importorskip("plotly", reason="the page draws with plotly: pip install 'duo-llm[leaderboard]'")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """A browser of its own for this file."""
-    with opened(tmp_path_factory.mktemp("profile")) as driver:
-        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -172,17 +165,7 @@ def test_what_strangers_wrote_is_text_wherever_it_stands(look):
 
 
 def test_the_policy_lets_no_other_script_run_and_no_request_leave(browser, written):
-    browser.get(written.as_uri())
-    tried = browser.execute_async_script("""const done = arguments[0], script = document.createElement('script');
-        script.textContent = 'window.ran = 1';
-        document.body.append(script);
-        document.body.insertAdjacentHTML('beforeend', '<img src="x" onerror="window.ran = 1">');
-        const end = () => setTimeout(() => done(window.ran ?? 'refused'), 100);
-        fetch('http://localhost:9/').then(() => done('left'), end);""")
-    assert tried == "refused"
-    complaints = [entry["message"] for entry in browser.get_log("browser")]
-    assert all("Content Security Policy" in complaint for complaint in complaints)
-    assert all(any(part in complaint for complaint in complaints) for part in ("script-src", "img-src", "localhost:9"))
+    refuses_strangers(browser, written)
 
 
 def test_track_and_holdout_are_in_the_address(look):

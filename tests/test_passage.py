@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from browsing import By, find, names, opened, silent, until, view
+from browsing import By, find, names, refuses_strangers, silent, until, view
 from selenium.webdriver.common.keys import Keys
 from toy_boards import HOSTILE
 from toy_texts import CODE, toy_reader
@@ -23,13 +23,6 @@ def write(path, text, name="code.py", **changes):
     )  # fmt: skip
     write_page(passage, about, np.arange(330), path)
     return path
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """A browser of its own for this file."""
-    with opened(tmp_path_factory.mktemp("profile")) as driver:
-        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -87,15 +80,7 @@ def test_what_a_strange_text_and_its_name_say_is_text(look):
 
 
 def test_the_policy_lets_no_other_script_run_and_no_request_leave(browser, pages):
-    browser.get(pages["code"].as_uri())
-    tried = browser.execute_async_script("""const done = arguments[0], script = document.createElement('script');
-        script.textContent = 'window.ran = 1';
-        document.body.append(script);
-        document.body.insertAdjacentHTML('beforeend', '<img src="x" onerror="window.ran = 1">');
-        const end = () => setTimeout(() => done(window.ran ?? 'refused'), 100);
-        fetch('http://localhost:9/').then(() => done('left'), end);""")
-    assert tried == "refused"
-    assert all("Content Security Policy" in entry["message"] for entry in browser.get_log("browser"))
+    refuses_strangers(browser, pages["code"])
 
 
 def test_colours_are_switched_from_the_keyboard_without_reloading(look):

@@ -78,7 +78,7 @@ def test_every_knob_lowers_what_it_should():
     assert sharded.weights == plain.weights / 4
     assert sharded.gradients == plain.gradients / 8  # DDP's buckets go too
     assert sharded.optimizer == plain.optimizer / 4
-    assert plain.peak(checkpointing=True) < plain.peak()
+    assert plain.recomputing().peak() < plain.peak()
     half = training_memory(config, 4096, devices=4, precision="bf16-mixed")
     assert half.activations < plain.activations
     assert half.weights == plain.weights

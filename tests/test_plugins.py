@@ -18,6 +18,7 @@ from duo.plugins import TEMPLATE, main
 from duo.routing import registry
 from duo.training import DuoModule, Stage3Config
 
+IMPORTS = "from dataclasses import dataclass\n\nimport torch\n\nimport duo"
 PLUGINS = {
     "unfinished": "from duo import Rooter",
     "no_router": "class Plugin: ...",
@@ -27,6 +28,11 @@ PLUGINS = {
     "raising": "class Plugin(duo.Router):\n    def route(self, trial):\n        return trial.wisdom",
     "soft": "class Plugin(duo.Router):\n    '''Cannot decide.'''\n    def route(self, trial):\n"
     "        return lambda x_BSD, layer: torch.full((*x_BSD.shape[:2], 3), 1 / 3)",
+    "structured": "@dataclass\nclass Config:\n    sizes: list[int]\n    scale: float | None = None\n\n\n"
+    "class Plugin(duo.Router):\n"
+    "    def __init__(self, spec, config: Config | None = None, pair: tuple[int, ...] = (1,)):\n"
+    "        super().__init__(spec)\n        self.found = config, pair\n"
+    "    def route(self, trial):\n        return lambda x_BSD, layer: None",
     "drawing": "class Plugin(duo.Router):\n    '''Draws. Badly.'''\n    def route(self, trial):\n"
     "        score = torch.rand(*trial.tokens_BT.shape, self.spec.layers)\n"
     "        return duo.replay(duo.top(score, trial.counts(self.spec.budget)))",
@@ -39,7 +45,7 @@ def site(tmp_path, monkeypatch):
 
     def install(*names):
         for name in names:
-            (tmp_path / f"strange_{name}.py").write_text(f"import torch\n\nimport duo\n\n\n{PLUGINS[name]}\n")
+            (tmp_path / f"strange_{name}.py").write_text(f"{IMPORTS}\n\n\n{PLUGINS[name]}\n")
             info = tmp_path / f"strange_{name}-1.0.dist-info"
             info.mkdir()
             (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: strange-{name}\nVersion: 1.0\n")
@@ -218,6 +224,19 @@ def test_a_routers_package_is_found_from_its_class():
 )
 def test_an_option_out_of_yaml_is_of_its_annotated_type(hint, fitting, others):
     assert [registry._fits(value, hint) for value in fitting + others] == [True] * len(fitting) + [False] * len(others)
+
+
+def test_an_option_that_is_a_dataclass_reaches_the_router_as_one(site):
+    site("structured")
+    options = {"config": {"sizes": [3, 4]}, "pair": [1, 2]}
+    registry.check_options("structured", options)
+    router = registry.build("structured", SPEC, options)
+    kind = sys.modules["strange_structured"].Config
+    assert router.found == (kind([3, 4], None), (1, 2))
+    assert registry.build("structured", SPEC).found == (None, (1,))
+    for wrong in ({"sizes": ["x"]}, {}, {"sizes": [3], "size": 3}, {"sizes": [3], "scale": "x"}):
+        with pytest.raises(ValueError, match=r"router.config=.* is not of the kind that 'structured' takes"):
+            registry.check_options("structured", {"config": wrong})
 
 
 def test_the_wheel_holds_the_template(tmp_path):

@@ -149,6 +149,42 @@ def test_a_sequence_beyond_the_window_is_refused(tmp_path):
     assert read(tmp_path).config.window == 4096  # as transformers reads a config that is silent
 
 
+@pytest.mark.parametrize(
+    ("kind", "told", "window"),
+    [
+        ("Qwen2", {"max_window_layers": 2, "sliding_window": 20}, None),  # so many layers in front see everything
+        ("Qwen2", {"max_window_layers": 1, "sliding_window": 20}, 20),
+        ("Qwen3", {"max_window_layers": 0, "sliding_window": ...}, 4096),
+        ("SmolLM3", {"no_rope_layers": [1, 0], "sliding_window": 20}, 20),  # layers without rotary positions slide
+        ("SmolLM3", {"no_rope_layers": [1, 1], "sliding_window": 20}, None),
+    ],
+)
+def test_which_layers_slide_is_as_in_transformers_where_no_layer_says(kind, told, window, tmp_path):
+    saved(tmp_path, kind, **({"head_dim": 4} if kind == "Qwen3" else {}))
+    edit(tmp_path, **{"use_sliding_window": True, "layer_types": ...} | told)
+    config = transformers.AutoConfig.from_pretrained(tmp_path)
+    assert ("sliding_attention" in config.layer_types) == (window is not None)
+    assert read(tmp_path).config.window == window == (config.sliding_window if window else None)
+
+
+def test_fields_that_say_nothing_of_the_logits_are_passed_over(copy, llama):
+    tokens_BT = random_tokens(1, 12)
+    whole = json.loads(llama[1].config.to_json_string(use_diff=False))
+    # what version 4 wrote with `use_diff=False`, and what Qwen2.5's, Vicuna's and others' files say besides
+    older = {
+        "use_mrope": False, "tokenizer_class": "LlamaTokenizer", "max_sequence_length": 2048, "use_bfloat16": False,
+        "pruned_heads": {}, "tie_encoder_decoder": False, "num_beams": 1, "bad_words_ids": None, "is_decoder": False,
+    }  # fmt: skip
+    edit(copy, **whole | older)
+    assert (logits_of(read(copy), tokens_BT) - llama[1](tokens_BT).logits).abs().max() < 1e-5
+
+
+def test_one_file_of_weights_is_read_before_an_index_beside_it(copy, llama):
+    (copy / "model.safetensors.index.json").write_text('{"weight_map": {"model.norm.weight": "gone.safetensors"}}')
+    tokens_BT = random_tokens(1, 12)
+    assert (logits_of(read(copy), tokens_BT) - llama[1](tokens_BT).logits).abs().max() < 1e-5
+
+
 LLAMA_REFUSED = {
     "hidden_act": "gelu",
     "model_type": "gemma",
@@ -175,6 +211,10 @@ LLAMA_REFUSED = {
     "vocab_size": 2.5,
     "rms_norm_eps": "small",
     "rope_parameters": ["default"],
+    "rope_scaling": {"rope_type": "linear", "factor": 2.0},  # beside rope_parameters
+    "use_mrope": True,
+    "pruned_heads": {"0": [1]},
+    "tie_word_embeddings": None,
 }
 ROPE_REFUSED = [
     ({"rope_type": "yarn", "factor": 4.0}, 'rope_type="yarn"'),
@@ -200,6 +240,14 @@ OTHERS_REFUSED = [
 def test_a_field_that_changes_the_logits_is_refused_by_name(field, copy):
     edit(copy, **{field: LLAMA_REFUSED[field]})
     with pytest.raises(ValueError, match=rf"config\.json says {field}=.*: "):
+        read(copy)
+
+
+def test_an_architecture_that_is_no_list_is_read_whole(copy):
+    edit(copy, architectures="LlamaForCausalLM")
+    read(copy)
+    edit(copy, architectures="LlamaModel")
+    with pytest.raises(ValueError, match=r'config\.json says architectures="LlamaModel": give'):
         read(copy)
 
 
@@ -230,8 +278,8 @@ def test_a_folder_that_does_not_hold_a_model_says_what_is_wrong(copy):
     for change, said in (
         ({"model.norm.weight": None}, r"lacks model\.norm\.weight"),
         ({"model.layers.0.mlp.up_proj.bias": torch.zeros(24)}, r"beyond what.* model\.layers\.0\.mlp\.up_proj\.bias"),
-        ({"model.norm.weight": torch.zeros(5)}, r"norm\.weight has the shape \[5\], config\.json says \[16\]"),
-        ({"model.norm.weight": torch.zeros(16, dtype=torch.int8)}, r"norm\.weight are torch\.int8"),
+        ({"model.norm.weight": torch.zeros(5)}, r": model\.norm\.weight has the shape \[5\], config\.json says \[16\]"),
+        ({"model.norm.weight": torch.zeros(16, dtype=torch.int8)}, r"model\.norm\.weight is torch\.int8"),
     ):
         holding(change)
         with pytest.raises(ValueError, match=said):
@@ -252,6 +300,9 @@ def test_a_folder_that_does_not_hold_a_model_says_what_is_wrong(copy):
         read(copy)
     (copy / "model.safetensors.index.json").write_text('{"weight_map": {"model.norm.weight": "../x.safetensors"}}')
     with pytest.raises(ValueError, match="no safetensors file of the folder"):
+        read(copy)
+    (copy / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"config\.json cannot be read \(it must hold keys\)"):
         read(copy)
     (copy / "config.json").unlink()
     with pytest.raises(ValueError, match="holds no config.json"):

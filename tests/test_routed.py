@@ -83,6 +83,17 @@ def test_without_gradients_a_module_without_tokens_is_not_called_for_few(tokens,
     assert seen == [tokens]
 
 
+@pytest.mark.parametrize("family", ["llama", "opt"])
+@pytest.mark.parametrize(("width", "small"), [(16, 4), (16, 12), (24, 20), (12, 16)])
+def test_a_grouped_product_takes_modules_of_any_width(width, small, family):
+    torch.manual_seed(0)
+    ffn = DuoFFN(toy_config(family=family, width=width, heads=1, big=64, small=small)).bfloat16()
+    x_ND, weight_NO = torch.randn(40, width).bfloat16(), weights("hard with skips", 40).bfloat16()
+    ours, expected = (found(way, (ffn.small, ffn.big), x_ND, weight_NO) for way in (routed.run_grouped, rule))
+    for one, other in zip(ours, expected, strict=True):
+        assert torch.allclose(one, other, atol=0.05 * max(1, other.abs().max().item()))
+
+
 def test_rows_that_a_grouped_product_leaves_undefined_reach_nothing(monkeypatch):
     product = torch._grouped_mm
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import toy_sharded
 from conftest import ROOT, toy_config
-from toy_sharded import FROM, KNOBS, bytes_of, data_of, found, module_of, train
+from toy_sharded import FROM, KNOBS, data_of, found, module_of, train
 
 from duo.plan.memory import training_memory
 from duo.recipe import load
@@ -155,7 +155,7 @@ def test_each_of_two_processes_holds_half_as_planned(two, place):
         for part in ("weights", "gradients", "optimizer"):
             assert held[part] == pytest.approx(getattr(plan, part), rel=0.02)
             assert whole[part] == pytest.approx(2 * held[part], rel=0.02)
-    assert whole["weights"] == sum(map(bytes_of, module_of().backbone.parameters()))
+    assert whole["weights"] == sum(parameter.nbytes for parameter in module_of().backbone.parameters())
 
 
 @long

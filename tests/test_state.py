@@ -2,8 +2,11 @@
 
 import array
 import functools
+import logging
 from collections import deque
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -16,9 +19,36 @@ from routers.fixed import Fixed
 from routers.ngram_budget import NgramBudget
 from routers.softmax_budget import SoftmaxBudget
 
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 PLAIN = size_of(Fixed(SPEC), toy_backbone())
 TABLE = 5000
 MODELS: deque = deque()  # in a file of the router's, and yet counted once
+
+
+class Slots:
+    __slots__ = ("held",)
+
+    def __init__(self, held):
+        self.held = held
+
+
+class Struct(msgspec.Struct):
+    held: Any
+
+
+def cached(held):
+    @functools.cache
+    def table():
+        return held
+
+    table()
+    return table
+
+
+def scripted(held):
+    linear = torch.nn.Linear(held.numel() // 10, 10, bias=False)
+    linear.weight = torch.nn.Parameter(held.view(10, -1))
+    return torch.jit.script(linear)
 
 
 class Box:
@@ -37,25 +67,36 @@ def default(held):
     return lambda given=held: given
 
 
-HIDDEN = {
-    "attribute": lambda table: table,
-    "list": lambda table: [[table]],
-    "tuple": lambda table: (1, (table,)),
-    "dictionary": lambda table: {"a": {"b": table}},
-    "deque": lambda table: deque([table]),
-    "object": Box,
-    "closure": closure,
-    "default": default,
-    "partial": lambda table: functools.partial(print, table),
-    "method": lambda table: Box(table).method,
-    "module that is no child": lambda table: [torch.nn.ParameterList([table])],
-}
+def hiding_places():  # a dictionary in this file would be a part of each router here
+    return {
+        "attribute": lambda table: table,
+        "list": lambda table: [[table]],
+        "tuple": lambda table: (1, (table,)),
+        "dictionary": lambda table: {"a": {"b": table}},
+        "deque": lambda table: deque([table]),
+        "object": Box,
+        "closure": closure,
+        "default": default,
+        "partial": lambda table: functools.partial(print, table),
+        "method": lambda table: Box(table).method,
+        "slots": Slots,
+        "struct": Struct,
+        "cache of a function": cached,
+        "iterator": lambda table: iter([table]),
+        "generator": lambda table: (part for part in [table]),
+        "values": lambda table: {1: table}.values(),
+        "array of objects": lambda table: np.array([table, None], dtype=object)[:1],
+        "scripted module": scripted,
+        "traced constant": lambda table: torch.jit.trace(lambda x: x + table, torch.zeros(1)),
+        "view of an array": lambda table: table.numpy()[:3],
+        "module that is no child": lambda table: [torch.nn.ParameterList([table])],
+    }
 
 
-@pytest.mark.parametrize("place", HIDDEN)
-def test_a_hidden_table_is_found_wherever_it_is_kept(place):
+@pytest.mark.parametrize("hide", hiding_places().values(), ids=hiding_places())
+def test_a_hidden_table_is_found_wherever_it_is_kept(hide):
     router = Fixed(SPEC)
-    object.__setattr__(router, "cache", HIDDEN[place](torch.zeros(TABLE)))
+    object.__setattr__(router, "cache", hide(torch.zeros(TABLE)))
     found = size_of(router, toy_backbone())
     assert found == (PLAIN.numbers + TABLE, PLAIN.bytes + 4 * TABLE)
     score = evaluate(toy_backbone(), router, batches_of((2,)))
@@ -72,6 +113,11 @@ def test_a_hidden_table_is_found_wherever_it_is_kept(place):
         ([0.5] * TABLE, 8),
         (dict.fromkeys(map(float, range(TABLE // 2)), 1), 8),
         ("x" * TABLE, 8),
+        pytest.param(1 << 64 * TABLE, 8, id="number"),  # too large for a name
+        (memoryview(bytes(TABLE)), 1),
+        (torch.zeros(TABLE, dtype=torch.uint8).untyped_storage(), 1),
+        (eval(f"lambda: {(0.5,) * TABLE}"), 8),
+        (eval(f"lambda: lambda: {'x' * TABLE!r}"), 8),
         (torch.zeros(TABLE, dtype=torch.bfloat16), 2),
         (torch.zeros(1, TABLE).expand(7, -1), 4),
     ],
@@ -90,11 +136,18 @@ def test_tables_of_classes_and_of_their_files_are_found():
         table = torch.zeros(TABLE)
 
     assert size_of(Kept(SPEC), toy_backbone()).numbers == PLAIN.numbers + TABLE
-    globals()["KEPT"] = {"table": torch.zeros(TABLE)}
-    try:
-        assert size_of(Kept(SPEC), toy_backbone()).numbers == PLAIN.numbers + 2 * TABLE
-    finally:
-        del globals()["KEPT"]
+    for kept in ({"table": torch.zeros(TABLE)}, torch.nn.Embedding(TABLE, 1), Box(torch.zeros(TABLE))):
+        globals()["KEPT"] = kept
+        try:
+            assert size_of(Kept(SPEC), toy_backbone()).numbers == PLAIN.numbers + 2 * TABLE
+        finally:
+            del globals()["KEPT"]
+
+
+def test_what_only_describes_is_no_table():
+    router = Fixed(SPEC)
+    router.log, router.norm = logging.getLogger("duo"), torch.jit.script(torch.nn.ReLU())
+    assert size_of(router, toy_backbone()) == PLAIN
 
 
 def test_parameters_and_buffers_are_counted_once_and_the_backbone_not_at_all():

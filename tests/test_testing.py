@@ -47,6 +47,10 @@ BROKEN = {
         b.SequenceMean: "a change of later tokens moved a decision",
         b.Peeks: "a change of later tokens moved a decision",
     },
+    decisions.later_tokens_move_no_prediction: {
+        b.ForeseesTokens: "a change of the tokens after the first 1 moved what is predicted by 1",
+        b.PredictsLogits: "its probabilities sum to 64.0",
+    },
     decisions.labels_move_no_decision: {b.Peeks: "other labels moved decisions in 8 sequences"},
     decisions.decoding_token_by_token_gives_the_same_route: {
         b.WholePassesOnly: r"the gate answered shape \(8, 7, 3\)",
@@ -84,6 +88,7 @@ BROKEN = {
         b.Unseeded: "loss seeds torch's global generator or draws",
         b.DrawsInItsGate: "route, or its gate, seeds torch's global generator or draws",
         bl.DrawsInCalibration: "calibrate seeds torch's global generator or draws",
+        b.SeedsNumpy: "loss seeds numpy's global generator or draws",
     },
 }
 
@@ -131,6 +136,14 @@ def test_outcomes_say_in_plain_words_what_was_wrong_and_where():
     assert one.proves.startswith("One sequence of one token")
     soft = next(run_checks(b.Soft)).error
     assert soft.startswith("at layer 0 it weighs ('skip', 'small', 'big') with [0.0, ")
+
+
+def test_a_router_that_changes_torchs_settings_fails_a_check_and_says_which():
+    try:
+        with pytest.raises(AssertionError, match="loss: it changed torch's default dtype, which all models .* share"):
+            learning.the_backbone_stays_as_it_is(b.SetsTheDefaultType)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_what_is_no_router_is_told():

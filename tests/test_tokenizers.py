@@ -8,13 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, processors
-from toy_tokenizers import KINDS, byte_level
+from toy_tokenizers import KINDS, byte_level, sentencepiece
 
 from duo.data import DataConfig, TextData
 from duo.data.token_text import spells_text, token_bytes, token_texts
-from duo.data.tokenizer import end_token, literal, read_tokenizer, tokenizer_digest
+from duo.data.tokenizer import begin_token, end_token, literal, read_tokenizer, tokenizer_digest
 from duo.data.tokens import encode
 from duo.data.windows import batch_of, tokenize, windows_of
+from duo.inference.prompts import encode_prompts
 
 MADE = {name: literal(make()) for name, make in KINDS.items()}
 SPELLED = {"byte-level", "byte-level, split"}
@@ -104,11 +105,54 @@ def test_the_end_of_a_document_is_the_models():
     assert end_token(other) is None
 
 
+def named(tmp_path, tokenizer, **told):
+    """As it is read from a folder whose tokenizer_config.json says this."""
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(told))
+    return read_tokenizer(str(saved(tmp_path, tokenizer)), 600, "data.tokenizer")
+
+
+def test_what_begins_and_ends_a_text_is_what_the_models_folder_names(tmp_path):
+    """A tokenizer.json has no field for them, and is all that is kept."""
+    other = byte_level(end="<eot>")
+    with pytest.raises(ValueError, match="or name one of its own as eos_token in tokenizer_config.json"):
+        named(tmp_path, other)
+    begin = sentencepiece()
+    for tokenizer, told, expected in (
+        (other, {"eos_token": "<eot>"}, (0, 0)),
+        (other, {"eos_token": {"content": "<eot>"}, "bos_token": "<tool>"}, (other.token_to_id("<tool>"), 0)),
+        (begin, {"bos_token": "<s>", "eos_token": "</s>"}, (1, 2)),
+        (begin, {"bos_token": None, "eos_token": "</s>"}, (None, 2)),
+        (byte_level(), {"eos_token": "<|im_start|>"}, (None, 0)),  # ends turns: <|endoftext|> ends documents
+        (MADE["WordPiece"], {"eos_token": "[SEP]"}, (1, 2)),
+    ):  # fmt: skip
+        found = named(tmp_path, tokenizer, **told)
+        kept = literal(Tokenizer.from_str(found.to_str()))
+        assert (begin_token(kept), end_token(kept)) == expected
+        for text in ("the words <eot></s>", ""):  # what a text's tokens are stays as it was
+            for special in (False, True):
+                assert found.encode(text, add_special_tokens=special).ids == literal(tokenizer).encode(text, add_special_tokens=special).ids  # fmt: skip  # noqa: E501
+        if expected[0] is None:
+            assert found.to_str() == tokenizer.to_str()
+    padded = byte_level()
+    padded.enable_padding(length=8, pad_id=5)
+    kept = named(tmp_path, padded, bos_token=None, eos_token="<eot>")
+    assert (begin_token(kept), end_token(kept)) == (None, 0)
+
+
+@pytest.mark.parametrize("text", ["", " ", "\r\n"])
+def test_a_text_may_have_no_token(text):
+    found = tokenize(MADE["WordPiece"], text)
+    assert (found.id_N.tolist(), found.byte_N, found.whole) == ([], [], True)
+    assert encode_prompts([text], MADE["WordPiece"]) == [[end_token(MADE["WordPiece"])]]
+
+
 def test_a_tokenizer_that_cannot_be_used_says_so_in_one_line(tmp_path):
     folder = saved(tmp_path, byte_level())
     largest = max(byte_level().get_vocab().values())
     assert tokenizer_digest(read_tokenizer(str(folder), largest + 1, "data.tokenizer"))
-    read_tokenizer(str(folder / "tokenizer.json"), largest + 1, "data.tokenizer")
+    (folder / "mine.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    for name in ("tokenizer.json", "mine.json"):
+        read_tokenizer(str(folder / name), largest + 1, "data.tokenizer")
     with pytest.raises(ValueError, match=rf"=.*vocabulary={largest} .*backbone\.vocabulary={largest + 1}$"):
         read_tokenizer(str(folder), largest, "data.tokenizer")
     saved(tmp_path, Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))

@@ -54,17 +54,13 @@ class Held(L.Callback):
         states = [value for state in optimizer.state.values() for value in state.values() if value.dim()]
         gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
         parts = {"weights": module.parameters(), "gradients": gradients, "optimizer": states}
-        self.held = {name: sum(map(bytes_of, tensors)) for name, tensors in parts.items()}
+        self.held = {name: sum(local(tensor).nbytes for tensor in tensors) for name, tensors in parts.items()}
         self.squares.append(sum(float(local(gradient).square().sum()) for gradient in gradients))
 
 
 def local(tensor):
     """What this process holds of it."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
-
-
-def bytes_of(tensor):
-    return local(tensor).numel() * tensor.element_size()
 
 
 def data_of(files, cache):

@@ -28,18 +28,16 @@ class Room(tuple[Tensor, Tensor]):
         room._memory = memory
         return room
 
-    def has_place_for(self, own: Pair) -> bool:
-        """Whether so many more fit, and no other pass has gone on from here already."""
-        held, memory = self[0].shape[2], self._memory
-        return memory.used == held and held + own[0].shape[2] <= memory.parts.shape[3]
-
-    def written(self, own: Pair) -> Room:
+    def extended(self, own: Pair) -> Room:
         """These and, behind them, a step's own; what was there before is not touched."""
         held, memory = self[0].shape[2], self._memory
-        memory.used = held + own[0].shape[2]
+        end = held + own[0].shape[2]
+        if memory.used != held or end > memory.parts.shape[3]:  # another pass has gone on from here, or it is full
+            memory = memory.moved(held, held + end)  # twice as much, so that few steps move it
+        memory.used = end
         for part, new in zip(memory.parts, own, strict=True):
-            part[:, :, held : memory.used] = new
-        return self._of(memory, memory.used)
+            part[:, :, held:end] = new
+        return self._of(memory, end)
 
 
 class _Memory:
@@ -49,11 +47,18 @@ class _Memory:
         self.parts = parts  # keys, then values
         self.used = 0  # positions
 
+    def moved(self, held: int, positions: int) -> _Memory:
+        """The first positions once more, with room for so many in all."""
+        batch, heads, _, width = self.parts.shape[1:]
+        parts = self.parts.new_empty(2, batch, heads, positions, width)
+        parts[:, :, :, :held] = self.parts[:, :, :, :held]
+        return _Memory(parts)
+
 
 def extend(past: Pair, own: Pair) -> Pair:
-    """The past's keys and values, then a step's own: written behind them where there is room, else copied."""
-    if isinstance(past, Room) and past.has_place_for(own):
-        return past.written(own)
+    """The past's keys and values, then a step's own: a room's in its memory, or in larger one, others copied."""
+    if isinstance(past, Room) and not torch.is_grad_enabled():  # no gradient goes through what is written over
+        return past.extended(own)
     key, value = (torch.cat(pair, dim=2) for pair in zip(past, own, strict=True))
     return key, value
 

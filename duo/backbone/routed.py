@@ -26,11 +26,11 @@ class Module(Protocol):
         """(R, D) -> (R, D)."""
 
 
-Pair = tuple[Module, Module]
+FFNs = tuple[Module, Module]
 """Small and big."""
 
 
-def mix(ffns: Pair, x_ND: Tensor, weight_NO: Tensor, real_N: Tensor | None = None) -> Tensor:
+def mix(ffns: FFNs, x_ND: Tensor, weight_NO: Tensor, real_N: Tensor | None = None) -> Tensor:
     """The rule for all tokens, (N, D).
 
     Where the weights learn (`learning`), the real tokens run the other module too: it adds 0 here, and what it would
@@ -75,14 +75,14 @@ def weighed(made_RD: Tensor, weight_R: Tensor, like: Tensor) -> Tensor:
     return (made_RD * weight_R[:, None]).to(like.dtype)
 
 
-def run_both(ffns: Pair, x_ND: Tensor, weight_NO: Tensor) -> Tensor:
+def run_both(ffns: FFNs, x_ND: Tensor, weight_NO: Tensor) -> Tensor:
     """Both modules on all tokens: soft mixtures, and the rule written out."""
     # a view for each, so that gradients add up module by module, in every way alike
     small_ND, big_ND = (ffn(x_ND.view_as(x_ND)) for ffn in ffns)
     return weighed(small_ND, weight_NO[:, 0], x_ND) + weighed(big_ND, weight_NO[:, 1], x_ND)
 
 
-def run_one(ffns: Pair, x_ND: Tensor, weight_NO: Tensor, module: int) -> Tensor:
+def run_one(ffns: FFNs, x_ND: Tensor, weight_NO: Tensor, module: int) -> Tensor:
     """One module on all tokens: nothing is gathered."""
     y_ND = ffns[module](x_ND)
     if torch.is_grad_enabled():
@@ -90,7 +90,7 @@ def run_one(ffns: Pair, x_ND: Tensor, weight_NO: Tensor, module: int) -> Tensor:
     return weighed(y_ND, weight_NO[:, module], x_ND)
 
 
-def run_few(ffns: Pair, x_ND: Tensor, weight_NO: Tensor) -> Tensor:
+def run_few(ffns: FFNs, x_ND: Tensor, weight_NO: Tensor) -> Tensor:
     """A few tokens, without gradients: sorted out in Python, where operators on indices would take longer."""
     rows = weight_NO.tolist()
     small, big = ([number for number, row in enumerate(rows) if row[module]] for module in (0, 1))
@@ -106,18 +106,18 @@ def run_few(ffns: Pair, x_ND: Tensor, weight_NO: Tensor) -> Tensor:
     return torch.zeros_like(x_ND).index_add_(0, at[0], weighed(made_RD, weight_NO[at], x_ND))
 
 
-def run_chosen(ffns: Pair, x_ND: Tensor, weight_NO: Tensor, chosen_NO: Tensor, few: int) -> Tensor:
-    """Many tokens, `few` of which chose small: sorted by module once, each module on its slice."""
-    made_RD, at = gathered(ffns, x_ND, chosen_NO, few)
+def run_chosen(ffns: FFNs, x_ND: Tensor, weight_NO: Tensor, chosen_NO: Tensor, small_count: int) -> Tensor:
+    """Many tokens, `small_count` of which chose small: sorted by module once, each module on its slice."""
+    made_RD, at = gathered(ffns, x_ND, chosen_NO, small_count)
     # added, not written: a soft mixture gives a token to both
     return torch.zeros_like(x_ND).index_add(0, at[0], weighed(made_RD, weight_NO[at], x_ND))
 
 
-def gathered(ffns: Pair, x_ND: Tensor, chosen_NO: Tensor, few: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+def gathered(ffns: FFNs, x_ND: Tensor, chosen_NO: Tensor, small_count: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """What small, then big make of the tokens chosen for them, (R, D), and where these stand in (N, O)."""
-    module_R, token_R = chosen_NO.t().nonzero().unbind(1)  # R: the few tokens of small, then those of big
+    module_R, token_R = chosen_NO.t().nonzero().unbind(1)  # R: the tokens of small, then those of big
     # gathered, not masked: both FFNs on all tokens are slower than all big (measured)
-    small_RD, big_RD = x_ND.index_select(0, token_R).tensor_split((few,))
+    small_RD, big_RD = x_ND.index_select(0, token_R).tensor_split((small_count,))
     return torch.cat((ffns[0](small_RD), ffns[1](big_RD))), (token_R, module_R)
 
 
@@ -128,7 +128,7 @@ def can_group(x_ND: Tensor) -> bool:
     return hasattr(torch, "_grouped_mm") and torch.cuda.get_device_capability(x_ND.device) >= (9, 0)
 
 
-def run_grouped(ffns: Pair, x_ND: Tensor, weight_NO: Tensor) -> Tensor:
+def run_grouped(ffns: FFNs, x_ND: Tensor, weight_NO: Tensor) -> Tensor:
     """Many tokens on a GPU: sorted for each module, which computes the first rows; the host does not wait."""
     y_ND = torch.zeros_like(x_ND)
     for ffn, weight_N in zip(ffns, weight_NO.unbind(1), strict=True):
@@ -140,7 +140,9 @@ def run_grouped(ffns: Pair, x_ND: Tensor, weight_NO: Tensor) -> Tensor:
 
 
 def first_rows(count_1: Tensor, linear: nn.Linear, x_NX: Tensor) -> Tensor:
-    """A linear layer on the first rows alone; the product of the others is 0."""
+    """A linear layer on the first rows alone, or on all if its shape asks for that; of the others nobody asks."""
+    if any(size % 8 for size in linear.weight.shape):  # the kernels below take rows of whole 16 bytes
+        return linear(x_NX)
     first_N1 = torch.arange(len(x_NX), device=x_NX.device)[:, None] < count_1
     # what it leaves in the other rows is undefined, and so are their gradients: both are masked
     made_NX = torch._grouped_mm(x_NX.where(first_N1, 0), linear.weight.t()[None], offs=count_1).where(first_N1, 0)

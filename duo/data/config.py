@@ -49,7 +49,8 @@ class DataConfig:
     holdouts: dict[str, list[str]] = field(default_factory=dict)
     """The same of the hold-outs by name; each is reported on its own. Of `hub`, their first documents train nothing."""
     calibration: dict[str, list[str]] = field(default_factory=dict)
-    """The same of the calibration sets by name; none: 2 % of the training documents, as one set `train`."""
+    """The same of the calibration sets by name, that of a hold-out's own kind by the hold-out's; none: 2 % of the
+    training documents, as one set `train`."""
     column: str = "text"
     """Field of a jsonl or parquet row that holds the text."""
     tokenizer: str | None = None
@@ -125,9 +126,8 @@ class DataConfig:
             what = "globs" if self.source == "files" else "NAME:CONFIG:SPLIT"
             raise ValueError(f"data.source={self.source} needs data.train=[{what}] and data.holdouts.NAME=[{what}]")
         self._check_globs()
-        # a batch's domain is the bare name; a calibration set may be `train`, as the one by default is
-        if clash := {"train"} & {*self.holdouts} or {*self.holdouts} & {*self.calibration}:
-            raise ValueError(f"data: the name {clash.pop()!r} is taken twice among train, holdouts and calibration")
+        if "train" in self.holdouts:  # as the calibration set by default is called, which is of no hold-out
+            raise ValueError("data.holdouts.train has the name of the training documents: give it another")
 
     @property
     def parts(self) -> list[Part]:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from duo.data.config import DataConfig, Part
 from duo.data.hub import read_shard
-from duo.data.readers import one_line, read_documents
+from duo.data.readers import read_documents
 from duo.data.shelf import Shelf
 from duo.data.sources import Sources
 from duo.progress import track
+from duo.storage.location import one_line
 
 BYTES_PER_TOKEN = 6  # more than a byte-pair token of text or code holds on average, so that a cut has tokens enough
 NAMED = 3  # files that a message names

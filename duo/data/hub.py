@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 
 import fsspec
 
-from duo.data.readers import READERS, Piece, one_line
+from duo.data.readers import READERS, Piece
 from duo.storage.files import expand
+from duo.storage.location import one_line
 
 WAITS = (1, 4, 16, 60)
 """Seconds between one try and the next."""

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from duo.storage.location import one_line
+
 SHOWN = 12  # names of other columns in a message
 ROWS = 256  # rows of a parquet that are in memory at once
 
@@ -43,11 +45,6 @@ def read_documents(path: Path, key: str, column: str) -> Iterator[str]:
     except Exception as error:  # every reader has exceptions of its own
         said = one_line(f"{key}: {path} cannot be read: {error or type(error).__name__}")
         raise ValueError(said) from error
-
-
-def one_line(text: str) -> str:
-    """A message of any library, or with any name in it, on one line."""
-    return " ".join(text.splitlines())
 
 
 def _read_txt(file: BinaryIO, column: str, piece: Piece = WHOLE) -> Iterator[str]:

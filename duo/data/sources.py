@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from duo.data.config import DataConfig
 from duo.data.hub import find_shards
-from duo.data.readers import READERS, one_line
+from duo.data.readers import READERS
+from duo.storage.location import one_line
 
 # what others installed may lie inside the standard library's folder
 STDLIB_LEFT_OUT = {"test", "tests", "encodings", "idlelib", "lib2to3", "pydoc_data", "site-packages", "dist-packages"}

@@ -40,7 +40,7 @@ def token_bytes(tokenizer: Tokenizer) -> np.ndarray:
 def spells_text(tokenizer: Tokenizer) -> bool:
     """Whether the bytes of a text's tokens are the text's, whatever the text is."""
     told = json.loads(tokenizer.to_str())
-    parts = [*_parts(told["pre_tokenizer"])]
+    parts = [*components(told["pre_tokenizer"])]
     return (
         told["normalizer"] is None
         and any(part["type"] == "ByteLevel" and not part["add_prefix_space"] for part in parts)
@@ -67,7 +67,7 @@ def _added_text(token: AddedToken) -> bytes:
 
 def _spelling(tokenizer: Tokenizer) -> Any:
     """What gives the bytes of a token of the model's own vocabulary."""
-    kinds, decoder = {part["type"] for part in _parts(json.loads(tokenizer.to_str())["decoder"])}, tokenizer.decoder
+    kinds, decoder = {part["type"] for part in components(json.loads(tokenizer.to_str())["decoder"])}, tokenizer.decoder
     if "ByteLevel" in kinds:
         byte_of = _bytes_of_characters()
         return lambda token: bytes(byte_of.get(sign, 0) for sign in token)
@@ -82,11 +82,11 @@ def _spelling(tokenizer: Tokenizer) -> Any:
     return spell
 
 
-def _parts(part: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-    """A tokenizer's pre-tokenizer or decoder, as the ones that it is a sequence of."""
+def components(part: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """A tokenizer's pre-tokenizer, post-processor or decoder, as the ones that it is a sequence of."""
     if part is not None and part["type"] == "Sequence":
-        for inner in part.get("pretokenizers") or part.get("decoders") or []:
-            yield from _parts(inner)
+        for inner in part.get("pretokenizers") or part.get("decoders") or part.get("processors") or []:
+            yield from components(inner)
     elif part is not None:
         yield part
 

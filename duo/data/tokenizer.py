@@ -10,7 +10,8 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from duo.backbone.pretrained import find_json
+from duo.backbone.pretrained import find_beside, find_json
+from duo.data.token_text import components
 
 END = "<|endofdocument|>"
 ENDS = (END, "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[EOS]", "<｜end▁of▁sentence｜>", "[SEP]")
@@ -50,30 +51,88 @@ def read_tokenizer(where: str, vocabulary: int, setting: str) -> Tokenizer:
         ValueError: there is none, it cannot be read, is larger than the vocabulary, or has no end of a document.
     """
     told = find_json(where, "tokenizer.json", setting)
+    named = find_beside(where, "tokenizer_config.json", setting)
     try:
-        tokenizer = literal(Tokenizer.from_str(json.dumps(told)))
+        tokenizer = Tokenizer.from_str(json.dumps(told))
     except Exception as error:  # tokenizers has exceptions of its own
         raise ValueError(f"{setting}={where}: tokenizer.json cannot be read: {error}") from error
     # on its own account: without these, what it makes of a text depends on the texts beside it, or is a part
     tokenizer.no_padding()
     tokenizer.no_truncation()
+    tokenizer = literal(_with_named(tokenizer, named))
     if (largest := max(tokenizer.get_vocab().values(), default=-1)) >= vocabulary:
         raise ValueError(
             f"{setting}={where} has tokens up to {largest}, and backbone.vocabulary={vocabulary} has room for 0 to "
             f"{vocabulary - 1}: give the model's own tokenizer, or for a new backbone backbone.vocabulary={largest + 1}"
         )
     if end_token(tokenizer) is None:
-        raise ValueError(f"{setting}={where} has no token that ends a document: add one, such as {ENDS[1]}")
+        raise ValueError(
+            f"{setting}={where} has no token that ends a document: add one, such as {ENDS[1]}, or name one of its own "
+            "as eos_token in tokenizer_config.json"
+        )
     return tokenizer
 
 
+def begin_token(tokenizer: Tokenizer) -> int | None:
+    """Number of the token in front of a text: what its model's folder names, or it itself puts there."""
+    named = _named(tokenizer)
+    return tokenizer.token_to_id(named[0]) if named else next(iter(tokenizer.encode("").ids), None)
+
+
 def end_token(tokenizer: Tokenizer) -> int | None:
-    """Number of the token that ends a document: one of `ENDS`, or what the tokenizer itself puts behind a text."""
-    behind = json.loads(tokenizer.to_str())["post_processor"] or {}
-    template: list[Any] = behind.get("single") or [{}]  # other post-processors have none
-    last = template[-1]
-    names = [*ENDS, *([last["SpecialToken"]["id"]] if "SpecialToken" in last else [])]
+    """Number of the token that ends a document.
+
+    It is what the folder of its model names, else one of `ENDS`, or what the tokenizer itself puts behind a text.
+    """
+    behind = [part["single"][-1] for part in _templates(tokenizer)]
+    names = [*_named(tokenizer)[1:], *ENDS, *(last["SpecialToken"]["id"] for last in behind if "SpecialToken" in last)]
     return next((number for name in names if (number := tokenizer.token_to_id(name)) is not None), None)
+
+
+def _with_named(tokenizer: Tokenizer, told: dict[str, Any]) -> Tokenizer:
+    """The tokenizer with the tokens that its tokenizer_config.json says begin and end texts, if none would think so.
+
+    A tokenizer.json has no field for them: they stand in a template for pairs of texts, which nobody encodes here.
+    """
+    begin, end = begin_token(tokenizer), end_token(tokenizer)
+    plain = end if begin is None else begin, end
+    said_begin, said_end = (_content(told.get(key)) for key in ("bos_token", "eos_token"))
+    if said_end in ENDS or end is None:  # another beside one of ENDS ends the turns of a conversation
+        end = end if (number := tokenizer.token_to_id(said_end)) is None else number
+    begin = end if begin is None else begin
+    begin = begin if (number := tokenizer.token_to_id(said_begin)) is None else number
+    if end is None or begin is None or (begin, end) == plain:
+        return tokenizer
+    texts = [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"]
+    special = {number: tokenizer.id_to_token(number) for number in (begin, end)}
+    first, last = ({"SpecialToken": {"id": special[number], "type_id": 0}} for number in (begin, end))
+    whole = json.loads(tokenizer.to_str())
+    whole["post_processor"] = {"type": "Sequence", "processors": [*components(whole["post_processor"]), {
+        "type": "TemplateProcessing", "single": texts[:1], "pair": [first, texts[0], last, texts[1]],
+        "special_tokens": {name: {"id": name, "ids": [number], "tokens": [name]} for number, name in special.items()},
+    }]}  # fmt: skip
+    return Tokenizer.from_str(json.dumps(whole))
+
+
+def _named(tokenizer: Tokenizer) -> list[str]:
+    """The tokens that `_with_named` put there: what begins and what ends a text; none where it put none."""
+    for part in _templates(tokenizer):
+        special = [each["SpecialToken"]["id"] for each in part["pair"] if "SpecialToken" in each]
+        if len(part["single"]) == 1 and len(special) == 2:
+            return special
+    return []
+
+
+def _templates(tokenizer: Tokenizer) -> list[dict[str, Any]]:
+    processor = tokenizer.post_processor
+    # as pickle has it: all of the tokenizer takes a second to write where the vocabulary is large
+    told = None if processor is None else json.loads(processor.__getstate__())
+    return [part for part in components(told) if part["type"] == "TemplateProcessing"]
+
+
+def _content(token: Any) -> str:
+    """The text of a token as a tokenizer_config.json says it; of none, what no token is."""
+    return str(token.get("content", "") if isinstance(token, dict) else token or "")
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:

@@ -49,7 +49,7 @@ def tokenize(tokenizer: Tokenizer, text: str, most: int | None = None) -> Tokens
         spelled = [byte_V[token] for token in encoding.ids]
         if b"".join(spelled) != piece.encode():  # the tokenizer changes texts: then the places say what a token takes
             ends = np.cumsum(bytes_taken(piece, encoding)).tolist()
-            spelled = [piece.encode()[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+            spelled = [piece.encode()[start:end] for start, end in zip([0, *ends][: len(ends)], ends, strict=True)]
         byte_N += spelled
     kept = found[:most]
     return Tokens(np.array(kept, dtype=np.int64), byte_N[: len(kept)], whole=len(kept) == len(found))

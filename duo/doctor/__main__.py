@@ -13,6 +13,7 @@ from duo.doctor import launch, machine, places, plugins, trial
 from duo.doctor.finding import Finding
 from duo.routing.registry import describe_error
 from duo.storage.location import shown_text
+from duo.storage.memory import end_quickly
 
 WIDTH = 16  # of the names
 
@@ -20,6 +21,7 @@ WIDTH = 16  # of the names
 def main(arguments: Sequence[str]) -> int:
     """The command; returns its exit status: 0 all is well, 1 something is wrong, 2 no such option."""
     cache = parser().parse_args(arguments).cache
+    end_quickly()
     probes: dict[str, Callable[[], Iterator[Finding]]] = {
         "versions": machine.versions,
         "machine": machine.machine,

@@ -58,8 +58,8 @@ class Sequences(NamedTuple):
 
     @property
     def documents(self) -> int:
-        """How many documents the sequences lie in."""
-        return len(np.unique(self.document_B))
+        """How many documents the scored tokens lie in."""
+        return len(np.unique(self.document_B[self.tokens_B > 0]))
 
 
 class Spread(NamedTuple):
@@ -104,9 +104,15 @@ def jackknife(statistic: Statistic, *routers: Sequences, level: float = LEVEL) -
     >>> jackknife(lambda loss: loss, router)
     Estimate(value=2.0, interval=(2.0, 2.0))
     """
-    _, document_B = np.unique(routers[0].document_B, return_inverse=True)
-    tokens_W = np.bincount(document_B, routers[0].tokens_B)
-    sums = [np.stack([np.bincount(document_B, loss_B) for loss_B in router.loss_ZB]) for router in routers]
+    first = routers[0]
+    for router in routers[1:]:
+        pairs = zip((first.document_B, first.tokens_B), (router.document_B, router.tokens_B), strict=True)
+        assert all(np.array_equal(*pair) for pair in pairs), "routers are compared on the same tokens"
+    _, document_B = np.unique(first.document_B, return_inverse=True)
+    tokens_W = np.bincount(document_B, first.tokens_B)
+    told_W = tokens_W > 0  # of a document without a scored token nothing was drawn
+    sums = [np.stack([np.bincount(document_B, loss_B)[told_W] for loss_B in router.loss_ZB]) for router in routers]
+    tokens_W = tokens_W[told_W]
     means = [loss_ZW.mean(0, keepdims=True) for loss_ZW in sums]
     value = statistic(*_whole(means, tokens_W)).item()
     if len(tokens_W) < 2:

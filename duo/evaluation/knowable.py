@@ -32,6 +32,8 @@ from duo.progress import track
 from duo.routing.meter import Meter
 from duo.routing.trial import Trial
 
+SURPLUS = 0.05  # nats by which probabilities may sum to more than 1: logarithms in 16 bits do
+
 
 @runtime_checkable
 class Predictor(Protocol):
@@ -71,7 +73,8 @@ def score_prediction(backbone: Backbone, predictor: Predictor, batches: Iterable
     Every process predicts all of the batches: they are the subset of searches, which is small.
 
     Raises:
-        ValueError: no batches, a prediction of another shape than (B, T, V), or one that rules out what came.
+        ValueError: no batches, a prediction of another shape than (B, T, V), one that is no distribution, or one that
+            rules out what came.
     """
     sums: dict[int, float] = {}
     tokens = 0
@@ -96,7 +99,24 @@ def _predicted_losses(backbone: Backbone, predictor: Predictor, batch: Batch, se
     wanted = (*here.tokens_BT.shape, backbone.config.vocabulary)
     if log_probability_BTV.shape != wanted:
         raise ValueError(f"what is predicted has shape {tuple(log_probability_BTV.shape)}, not {wanted}")
+    check_distribution(log_probability_BTV[scored(here)])
     return -log_probability_BTV.gather(2, here.labels_BT.clamp(min=0)[..., None])[..., 0].double().cpu()
+
+
+def check_distribution(log_probability_NV: Tensor) -> None:
+    """Raises ValueError where probabilities sum to more than 1, as of logits: whoever bets more than all always wins.
+
+    >>> check_distribution(torch.tensor([[0.5, 0.5]]).log())
+    >>> check_distribution(torch.tensor([[0.5, 0.5]]))
+    Traceback (most recent call last):
+    ValueError: what is predicted is no distribution: its probabilities sum to 3.3, so give logits.log_softmax(-1)
+    """
+    most = float(log_probability_NV.double().logsumexp(-1).max()) if len(log_probability_NV) else 0.0
+    if most > SURPLUS:
+        raise ValueError(
+            f"what is predicted is no distribution: its probabilities sum to {np.exp(most):.1f}, so give "
+            "logits.log_softmax(-1)"
+        )
 
 
 def average_knowledge(found: list[Knowledge]) -> Knowledge:

@@ -70,7 +70,6 @@ def read_passage(reader: Reader, text: str, name: str = "", most: int | None = N
         ValueError: there are fewer than two, or whatever the router raises.
     """
     tokens = tokenize(reader.tokenizer, text, most)
-    reader.backbone.eval(), reader.router.eval()
     windows = cut(tokens, reader.length, name or "the text")
     found, routed = _read_windows(reader, tokens, windows)
     at, python = (windows.window_N, windows.place_N), is_python(text, name)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import array
-import functools
+import contextlib
+import gc
+import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Set
-from types import CellType, FunctionType, MethodType, ModuleType
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Set, ValuesView
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,16 +35,16 @@ class Size(NamedTuple):
 def size_of(router: nn.Module, backbone: Backbone, models: Iterable[Backbone] = ()) -> Size:
     """The router's parameters, buffers and other state: every storage once, none that is the backbone's own.
 
-    Other `models` that it runs are part of it. Found are tensors, numpy arrays, bytes and plain numbers: in attributes
-    of modules and other objects, in lists, tuples, sets and dictionaries, in closures, on the router's classes and in
-    the Python files these stand in.
+    Other `models` that it runs are part of it. Found are tensors, numpy arrays, bytes and plain numbers: in whatever
+    the router's objects hold, in closures, defaults, caches and long constants of their functions, in scripted
+    modules, on the router's classes, in the Python files these stand in, and in modules of their package named there.
     """
     owned = {_held(part)[0] for weight in (*backbone.parameters(), *backbone.buffers()) for part in _dense(weight)}
     storages: dict[Any, tuple[int, int]] = {}
     plain = 0
     for part in _walk([router, *models, *_of_classes(type(router))]):
         if isinstance(part, (bool, int, float, complex, str)):
-            plain += len(part) if isinstance(part, str) else 1
+            plain += _count_plain(part)
             continue
         for dense in _dense(part) if isinstance(part, Tensor) else [part]:
             key, *held = _held(dense)
@@ -52,15 +55,36 @@ def size_of(router: nn.Module, backbone: Backbone, models: Iterable[Backbone] = 
     return Size(numbers + plain, sizes + plain * PLAIN_BYTES)
 
 
+def _count_plain(one: bool | int | float | complex | str) -> int:
+    """How many numbers of 64 bits, or letters; of a whole number that is a table in disguise, as many as it fills."""
+    if isinstance(one, str):
+        return len(one)
+    return max(one.bit_length() // 64, 1) if isinstance(one, int) else 1
+
+
 def _of_classes(kind: type) -> Iterator[Any]:
-    """What stands on a router's classes, and beside them in their files."""
+    """What stands on a router's classes, beside them in their files, and in modules of their packages named there."""
     for base in kind.__mro__:
         if base.__module__.partition(".")[0] in ("duo", "torch", "builtins", "abc"):
             continue
         yield from (value for name, value in vars(base).items() if not name.startswith("__"))
-        beside = vars(sys.modules.get(base.__module__, ModuleType(""))).items()
-        data = (Tensor, np.ndarray, array.array, bytes, bytearray, Mapping, Set, list, tuple)
-        yield from (value for name, value in beside if isinstance(value, data) and not name.startswith("__"))
+        file = sys.modules.get(base.__module__, ModuleType(""))
+        yield from _of_file(file)
+        package = base.__module__.partition(".")[0]
+        named = [value for value in vars(file).values() if isinstance(value, ModuleType)]
+        for module in named:
+            if module.__name__.partition(".")[0] == package:
+                yield from _of_file(module)
+
+
+def _of_file(module: ModuleType) -> Iterator[Any]:
+    """Data that stands in a Python file, and objects of its own package's or torch's modules."""
+    data = (Tensor, nn.Module, np.ndarray, array.array, bytes, bytearray, Mapping, Set, list, tuple)
+    package = module.__name__.partition(".")[0]
+    for name, value in vars(module).items():
+        ours = type(value).__module__.partition(".")[0] == package and not isinstance(value, type)
+        if not name.startswith("__") and (ours or isinstance(value, data)):
+            yield value
 
 
 def _walk(roots: list[Any]) -> Iterator[Any]:
@@ -75,37 +99,75 @@ def _walk(roots: list[Any]) -> Iterator[Any]:
         if one is None or id(one) in seen:
             continue
         seen[id(one)] = one  # kept, so that no other object gets its id
-        if isinstance(one, (Tensor, np.ndarray, array.array, bytes, bytearray)):
+        if isinstance(one, np.ndarray) and isinstance(one.base, (np.ndarray, Tensor)):
+            stack.append(one.base)  # a view: what it keeps alive is the whole
+            continue
+        if isinstance(one, (Tensor, array.array, bytes, bytearray)) or _is_numbers(one):
             yield one
         stack.extend(_parts(one))
+
+
+def _is_numbers(one: Any) -> bool:
+    return isinstance(one, np.ndarray) and not one.dtype.hasobject
 
 
 def _parts(one: Any) -> list[Any]:
     """What an object holds directly."""
     if isinstance(one, Mapping):
         return [*one.keys(), *one.values()]
-    if isinstance(one, (list, tuple, Set)) or type(one).__name__ == "deque":
-        return [*one]
-    if isinstance(one, functools.partial):
-        return [one.func, *one.args, *one.keywords.values()]
-    if isinstance(one, MethodType):
-        return [one.__self__, one.__func__]
     if isinstance(one, FunctionType):
-        return [*(one.__closure__ or ()), *(one.__defaults__ or ()), *(one.__kwdefaults__ or {}).values()]
-    if isinstance(one, CellType):
-        return [one.cell_contents] if _is_filled(one) else []
-    if isinstance(one, torch.ScriptObject):
-        return [one.__getstate__()] if hasattr(one, "__getstate__") else []
-    if isinstance(one, (type, ModuleType)) or not hasattr(one, "__dict__"):
+        defaults = *(one.__defaults__ or ()), *(one.__kwdefaults__ or {}).values()
+        return [*(one.__closure__ or ()), *defaults, one.__code__]
+    if isinstance(one, CodeType):
+        return [constant for constant in one.co_consts if isinstance(constant, CodeType) or _is_long(constant)]
+    if isinstance(one, np.ndarray):
+        return one.ravel().tolist() if one.dtype.hasobject else []
+    if isinstance(one, memoryview):
+        return [one.obj]
+    if isinstance(one, torch.UntypedStorage):
+        return [torch.empty(0, dtype=torch.uint8).set_(one)]
+    if isinstance(one, (torch.ScriptObject, torch.jit.ScriptFunction, torch.jit.ScriptModule)):
+        return _scripted(one)
+    if isinstance(one, property):  # and not what it says of itself
+        return [one.fget, one.fset, one.fdel]
+    if isinstance(one, (list, tuple, Set, ValuesView, deque)):
+        return [*one]
+    if isinstance(one, OPAQUE):
         return []
-    return [*vars(one).values()]
+    attributes = getattr(one, "__dict__", {})
+    named = [value for name, value in attributes.items() if name not in SAID]
+    if isinstance(one, Tensor):
+        return named
+    told = {id(attributes), *map(id, attributes.values())}
+    # what Python's collector sees: slots, caches, cells, partials, methods, iterators
+    return named + [held for held in gc.get_referents(one) if id(held) not in told]
 
 
-def _is_filled(cell: CellType) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:
-        return False
+OPAQUE = (type, ModuleType, FrameType, logging.Logger, bytes, bytearray, array.array)
+"""What is no state of a router's, or holds no objects."""
+SAID = {"__annotations__", "__doc__", "__module__", "__name__", "__qualname__"}
+"""Attributes that say what a function is."""
+
+
+def _is_long(constant: Any) -> bool:
+    """Whether a constant of a function is a table, and no option, name or message."""
+    return isinstance(constant, (str, bytes, tuple, frozenset)) and len(constant) > OPTIONS
+
+
+def _scripted(one: Any) -> list[Any]:
+    """Weights and constants of what TorchScript runs, which Python does not hold."""
+    found: list[Any] = []
+    with contextlib.suppress(RuntimeError):  # not every object can be packed, and not every module has a `forward`
+        if isinstance(one, torch.ScriptObject) and hasattr(one, "__getstate__"):
+            found.append(one.__getstate__())
+        if isinstance(one, torch.jit.ScriptFunction):
+            graph: Any = one.graph  # kept: its nodes are its own
+            named = [node for node in graph.findAllNodes("prim::Constant") if node.hasAttribute("value")]
+            found += [node.t("value") for node in named if node.kindOf("value") == "t"]
+        if isinstance(one, torch.jit.ScriptModule):
+            found += [*one.parameters(), *one.buffers()]
+            found.append(one.code_with_constants[1].const_mapping)
+    return found
 
 
 def _dense(x: Tensor) -> list[Tensor]:

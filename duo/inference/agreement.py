@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from duo.backbone import Backbone, Gate, Run
-from duo.inference.decoder import Decoder
+from duo.inference.decoder import Decoder, evaluating
 from duo.routing.compose import one_hot
 from duo.routing.meter import Meter
 from duo.routing.router import Router, route_and_run
@@ -51,7 +51,7 @@ def compare_with_whole_pass(
     """Reads sequences in one pass, then the first `prompt` positions and one token after another.
 
     Args:
-        backbone: the model, put into eval mode.
+        backbone: the model; in eval mode here, in its own before and after.
         router: the same; a deployable one.
         tokens_BT: the sequences; -1 is left padding.
         prompt: positions that are read in the first step.
@@ -68,7 +68,8 @@ def compare_with_whole_pass(
         """One pass on the router's own routes, or on these; the run, and the routes that the router wanted."""
         by = _Along(router, along_BTL)
         trial = Trial(model, tokens_BT, None, sequence_B, tokenizer=tokenizer, seed=seed, meter=Meter(enabled=False))
-        return route_and_run(model.eval(), by.eval(), trial), by.wanted()
+        with evaluating([*model.modules(), *by.modules()]):
+            return route_and_run(model, by, trial), by.wanted()
 
     run, route_BTL = whole(backbone)
     by, logits = _Along(router, route_BTL), []

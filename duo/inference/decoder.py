@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from duo.backbone import MODULES, Backbone, Run
 from duo.backbone.head import Head
@@ -21,10 +24,10 @@ class Decoder:
     At every step the router is asked anew, with all tokens so far. What is counted nowhere is what deciding costs.
 
     Args:
-        backbone: the model, put into eval mode.
+        backbone: the model; in eval mode while it reads, in its own before and after.
         router: the same; it must be deployable.
         sequence_B: ids of the sequences.
-        positions: that will be read, padding included; more are read too, but copied at every step.
+        positions: that will be read, padding included; where more come, all move into memory twice as large.
         seed: of the router's draws.
         tokenizer: digest of the tokenizer that made the tokens; empty where nobody says.
 
@@ -46,8 +49,8 @@ class Decoder:
         tokenizer: str = "",
     ) -> None:
         _check_shape(backbone, router)
-        backbone.eval(), router.eval()
         self.backbone, self.router, self.sequence_B = backbone, router, sequence_B
+        self._parts = [*backbone.modules(), *router.modules()]  # once: to walk the modules at every step takes longer
         self._seed, self._tokenizer = seed, tokenizer
         self.run = _empty(backbone, len(sequence_B), positions)
 
@@ -69,7 +72,7 @@ class Decoder:
             meter=Meter(enabled=False),
         )
         try:
-            with blame(self.router, "route"):
+            with evaluating(self._parts), blame(self.router, "route"):
                 self.run = route_and_run(self.backbone, self.router, trial, self.run, start)
         except ValueError as error:
             if not asks_for_labels(error):
@@ -79,6 +82,20 @@ class Decoder:
                 "to be written has none: choose a deployable router (README says which are bounds)"
             ) from error
         return self.run
+
+
+@contextmanager
+def evaluating(parts: Sequence[nn.Module]) -> Iterator[None]:
+    """Eval mode for these modules, parts of parts included; afterwards each is in the mode that it was in."""
+    training = [part for part in parts if part.training]
+    # at every step: torch's own way to set an attribute takes ten times as long
+    for part in training:
+        object.__setattr__(part, "training", False)
+    try:
+        yield
+    finally:
+        for part in training:
+            object.__setattr__(part, "training", True)
 
 
 def _empty(backbone: Backbone, batch: int, positions: int) -> Run:

@@ -114,13 +114,13 @@ def stream(
     the prompts beside it (but where rounding, which differs between batches, decides between equals).
 
     Args:
-        backbone: the model; it and the router are put into eval mode.
+        backbone: the model; it and the router are in eval mode while they read, in their own before and after.
         router: a deployable one: those that consult labels cannot write.
         prompts: texts, or ids of tokens, of any lengths; an empty text begins a document.
         most: tokens to write behind each prompt.
         sampling: how the next token is drawn.
         tokenizer: texts need it.
-        stop: strings at whose first occurrence a continuation ends, in front of it; they may span tokens.
+        stop: strings at whose first occurrence in it a continuation ends, in front of it; they may span tokens.
         stop_tokens: ids of tokens that end a continuation; their text is left out.
         seed: of all draws, the router's too.
         sequences: ids of the prompts, which the draws depend on; by default their places in the list.
@@ -169,8 +169,9 @@ def _write(decoder: Decoder, prompt_BT: Tensor, rows: list[_Row], sampling: Samp
     tokens_BS = prompt_BT
     while any(row.ended is None for row in rows):
         run = decoder.read(tokens_BS)
+        last_BV = run.head.select(slice(None), -1).logits()  # of a whole prompt they may be gigabytes
         uniform_B = draw(seed, decoder.sequence_B, position_B)
-        token_B = sampling.choose(run.logits_BTV[:, -1], seen_BX[:, :-1], uniform_B)
+        token_B = sampling.choose(last_BV, seen_BX[:, :-1], uniform_B)
         weight_B1LM = run.weight_BTLM[:, -1:].clone()  # a view would keep all of the run, at every token
         flops_B = run_flops(config, weight_B1LM, position_B[:, None] - 1)[:, 0].tolist()
         for row, token, weight_LM, flops in zip(rows, token_B.tolist(), weight_B1LM[:, 0], flops_B, strict=True):

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from duo.backbone import Backbone, Run
-from duo.data.tokenizer import end_token, tokenizer_digest
+from duo.data.tokenizer import begin_token, end_token, tokenizer_digest
 from duo.inference.decoder import Decoder
-from duo.inference.generate import generate
+from duo.inference.generate import stream
 from duo.inference.prompts import pad
 from duo.inference.sampling import Sampling
 from duo.progress import track
@@ -54,7 +55,9 @@ class DuoLM(TemplateLM):  # type: ignore[misc]
         # tasks spell special tokens where they mean them, as chat templates do: not so documents
         self._tokenizer, end = Tokenizer.from_str(tokenizer.to_str()), end_token(tokenizer)
         assert end is not None
-        self._end, self._device = end, backbone.embedding.weight.device
+        begin = begin_token(tokenizer)
+        self._end, self._prefix = end, end if begin is None else begin
+        self._device = backbone.embedding.weight.device
 
     @property
     def eot_token_id(self) -> int:
@@ -63,8 +66,8 @@ class DuoLM(TemplateLM):  # type: ignore[misc]
 
     @property
     def prefix_token_id(self) -> int:
-        """The token in front of what has no context: what the tokenizer begins a text with, else the end of another."""
-        return next(iter(self.tok_encode("")), self._end)
+        """The token in front of what has no context: what begins a text, else the end of another."""
+        return self._prefix
 
     @property
     def max_length(self) -> int:
@@ -88,8 +91,7 @@ class DuoLM(TemplateLM):  # type: ignore[misc]
     ) -> list[Answer]:  # what TemplateLM asks when it has tokenized
         asked = [self._cut(context, continuation) for _, context, continuation in requests]
         answers: dict[Asked, Answer] = {}
-        contexts = len({context for context, _ in asked})
-        for group in track(self._groups(asked), "batch of questions", -(-contexts // self.batch_size)):
+        for group in track([*self._groups(asked)], "batch of questions"):
             answers |= self._score(group)
         found = [answers[each] for each in asked]
         for request, answer in zip(requests, found, strict=True):
@@ -104,17 +106,28 @@ class DuoLM(TemplateLM):  # type: ignore[misc]
                 f"a task asks for a continuation of {len(continuation)} tokens, and the backbone reads at most "
                 f"{self.max_length}: choose another task"
             )
-        room = self.max_length + 1 - len(continuation)
+        room = self.max_length + 1 - max(len(continuation), 1)  # a text may change no token of the context
         return tuple(context[-room:]), tuple(continuation)
 
     def _groups(self, asked: Sequence[Asked]) -> Iterator[dict[tuple[int, ...], list[Asked]]]:
-        """What is asked, by context, so many contexts at a time; contexts of about a length together."""
+        """What is asked, by context, at most so many contexts at a time; contexts of about a length together.
+
+        The longest context and the longest continuation of a group are read together, and must fit.
+        """
         by_context: dict[tuple[int, ...], list[Asked]] = {}
         for each in dict.fromkeys(asked):
             by_context.setdefault(each[0], []).append(each)
-        contexts = sorted(by_context, key=lambda context: (-len(context), context))
-        for start in range(0, len(contexts), self.batch_size):
-            yield {context: by_context[context] for context in contexts[start : start + self.batch_size]}
+        group: dict[tuple[int, ...], list[Asked]] = {}
+        longest = 0
+        for context in sorted(by_context, key=lambda context: (-len(context), context)):
+            longest = max(longest, *(len(continuation) for _, continuation in by_context[context]))
+            first = next(iter(group), context)  # the longest of the group's contexts
+            if len(group) == self.batch_size or len(first) + longest - 1 > self.max_length:
+                yield group
+                group, longest = {}, max(len(continuation) for _, continuation in by_context[context])
+            group[context] = by_context[context]
+        if group:
+            yield group
 
     def _score(self, group: dict[tuple[int, ...], list[Asked]]) -> dict[Asked, Answer]:
         """The answers to what is asked with some contexts."""
@@ -128,10 +141,10 @@ class DuoLM(TemplateLM):  # type: ignore[misc]
             run = self._reader(ids).read(pad([context for context, _ in asked], self._device))
         last_NV = run.head.select(slice(None), slice(-1, None)).logits()
         longest = max(len(continuation) for _, continuation in asked) - 1
-        if longest:
+        if longest > 0:  # below it a continuation added no token
             rest_NS = torch.zeros(len(asked), longest, dtype=torch.long, device=self._device)
             for row, (_, continuation) in enumerate(asked):
-                rest_NS[row, : len(continuation) - 1] = torch.tensor(continuation[:-1])
+                rest_NS[row, : len(continuation[:-1])] = torch.tensor(continuation[:-1], dtype=torch.long)
             reader = self._reader(ids)
             reader.run = run
             # behind a short continuation stand tokens that nothing in front of them sees
@@ -158,28 +171,37 @@ class DuoLM(TemplateLM):  # type: ignore[misc]
         return [self._write(*request.args) for request in track(requests, "question")]
 
     def _write(self, context: str, told: dict[str, Any]) -> str:
-        most = int(told.get("max_gen_toks", WRITTEN))
+        asked = normalize_gen_kwargs(told, WRITTEN)
+        most = asked["max_gen_toks"]
         if most >= self.max_length:
             raise ValueError(
                 f"a task asks for max_gen_toks={most} tokens, and the backbone reads at most {self.max_length} with "
                 "the question: choose another task"
             )
-        until = told.get("until") or []
         ids = self.tok_encode(context)[-(self.max_length - most) :] or [self.prefix_token_id]
-        (written,) = generate(
-            *self.duo, [ids], most, _sampling(told), tokenizer=self._tokenizer, stop_tokens=[self._end],
-            stop=[until] if isinstance(until, str) else [each for each in until if each],
+        stops = [each for each in (*asked["until"], self._tokenizer.id_to_token(self._end)) if each]
+        written, text = list[int](), ""
+        for one in stream(
+            *self.duo, [ids], most, _sampling({**asked}), tokenizer=self._tokenizer, stop_tokens=[self._end],
             seed=self._seed, sequences=[_number(ids)],
-        )  # fmt: skip
-        self.cache_hook.add_partial("generate_until", (context, told), written.text)
-        return written.text
+        ):  # fmt: skip
+            written.append(one.token)
+            # whole, as tokenizers decode it: the first word without its space, bytes that are no character as they will
+            text = whole = self._tokenizer.decode(written)
+            for stop in stops:
+                text = text.split(stop)[0]
+            if text != whole:
+                break
+        self.cache_hook.add_partial("generate_until", (context, told), text)
+        return text
 
 
 def _sampling(told: dict[str, Any]) -> Sampling:
-    """How a task wants tokens drawn: the likeliest always, unless it says `do_sample`."""
-    if not told.get("do_sample", False):
+    """How a task wants tokens drawn: the likeliest always, unless it says `do_sample` or a temperature."""
+    if not told["do_sample"]:
         return Sampling(temperature=0.0)
-    return Sampling(temperature=told.get("temperature", 1.0), top_k=told.get("top_k"), top_p=told.get("top_p", 1.0))
+    top_k = told.get("top_k") or None  # 0, as transformers has it: among all tokens
+    return Sampling(temperature=told.get("temperature", 1.0), top_k=top_k, top_p=told.get("top_p", 1.0))
 
 
 def _sequence_ids(asked: Sequence[Asked], group: dict[tuple[int, ...], list[Asked]]) -> list[int]:
@@ -201,7 +223,7 @@ def _chosen(run: Run, rows: Sequence[int]) -> Run:
 
 def _answer(logits_SV: Tensor, continuation: Sequence[int]) -> Answer:
     """What a continuation's tokens have of the logits in front of them."""
-    target_S = torch.tensor(continuation, device=logits_SV.device)
+    target_S = torch.tensor(continuation, dtype=torch.long, device=logits_SV.device)
     log_SV = logits_SV[: len(continuation)].float().log_softmax(dim=-1)
     likeliest = bool((log_SV.argmax(dim=-1) == target_S).all())
     return float(log_SV.gather(1, target_S[:, None]).sum()), likeliest

@@ -112,6 +112,7 @@ class DuoForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         past_key_values: Decoder | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
+        logits_to_keep: int = 0,
         **_: Any,
     ) -> CausalLMOutputWithPast:
         """Logits of tokens behind what was read before.
@@ -123,6 +124,7 @@ class DuoForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             past_key_values: what was read before.
             labels: token_BS, as transformers wants them: the inputs themselves, -100 where nothing is scored.
             use_cache: whether what was read is given back.
+            logits_to_keep: tokens, the last ones, whose logits are made (0: all, as for a loss).
 
         Raises:
             ValueError: a router that consults labels, or whatever the router raises.
@@ -136,7 +138,8 @@ class DuoForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
                 self.backbone, self.router, sequence_B, input_ids.shape[1] + 1,
                 seed=self.config.seed, tokenizer=self.config.tokenizer,
             )  # fmt: skip
-        logits_BSV = past_key_values.read(tokens_BS).logits_BTV
+        kept = slice(-logits_to_keep if labels is None else 0, None)  # from -0 on are all
+        logits_BSV = past_key_values.read(tokens_BS).head.select(slice(None), kept).logits()
         loss = None
         if labels is not None:
             loss = functional.cross_entropy(logits_BSV[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
@@ -150,12 +153,18 @@ class DuoForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         past_key_values: Decoder | None = None,
         attention_mask: Tensor | None = None,
         use_cache: bool = True,
+        logits_to_keep: int = 0,
         **_: Any,
     ) -> dict[str, Any]:
         """The tokens that are not read yet."""
         read = past_key_values.run.tokens_BT.shape[1] if past_key_values is not None else 0
-        rest = {"attention_mask": attention_mask, "past_key_values": past_key_values, "use_cache": use_cache}
-        return {"input_ids": input_ids[:, read:], **rest}
+        return {
+            "input_ids": input_ids[:, read:],
+            "attention_mask": attention_mask,
+            "past_key_values": past_key_values,
+            "use_cache": use_cache,
+            "logits_to_keep": logits_to_keep,
+        }
 
 
 # transformers' Auto classes know the model now

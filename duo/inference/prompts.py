@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+import reprlib
 from collections.abc import Sequence
 
 import torch
@@ -9,18 +11,18 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from duo.backbone import PADDING, BackboneConfig
-from duo.data.tokenizer import end_token
-from duo.data.windows import tokenize
+from duo.data.tokenizer import end_token, parts
 
 Prompt = str | Sequence[int]
 """A text, for which a tokenizer is needed, or ids of tokens."""
 
 
 def encode_prompts(prompts: Sequence[Prompt], tokenizer: Tokenizer | None) -> list[list[int]]:
-    """The ids of each prompt's tokens; an empty text is the end of a document, behind which another begins.
+    """The ids of each prompt's tokens; a text of no tokens is the end of a document, behind which another begins.
 
     Raises:
-        ValueError: no prompt, one text instead of a list, a text without a tokenizer, or no ids.
+        ValueError: no prompt, one prompt instead of a list, a text without a tokenizer or that is no Unicode, or what
+            are no ids.
     """
     if isinstance(prompts, str):
         raise ValueError(f"prompts={prompts!r} is one text: give a list of prompts")
@@ -31,19 +33,36 @@ def encode_prompts(prompts: Sequence[Prompt], tokenizer: Tokenizer | None) -> li
 
 def _encode(prompt: Prompt, number: int, tokenizer: Tokenizer | None) -> list[int]:
     if not isinstance(prompt, str):
-        if len(prompt) == 0:
-            raise ValueError(f"prompt {number} is empty: give one token or more, as that of the end of a document")
-        return [int(token) for token in prompt]
+        return _read_ids(prompt, number)
     if tokenizer is None:
         raise ValueError(f"prompt {number} is a text: give a tokenizer, or ids of tokens")
-    if prompt:
-        return tokenize(tokenizer, prompt).id_N.tolist()
+    if ids := _tokenize(prompt, number, tokenizer):  # of white space some tokenizers make none
+        return ids
     end = end_token(tokenizer)
     if end is None:
         raise ValueError(
-            f"prompt {number} is empty, and the tokenizer has no end of a document to begin behind: give a text"
+            f"prompt {number} has no token, and the tokenizer has no end of a document to begin behind: give a text"
         )
     return [end]
+
+
+def _read_ids(prompt: Sequence[int], number: int) -> list[int]:
+    try:
+        ids = [operator.index(token) for token in prompt]  # not int, which takes 1.5 for 1
+    except TypeError as error:
+        raise ValueError(f"prompt {number} is {reprlib.repr(prompt)}: give a text, or a list of tokens' ids") from error
+    if not ids:
+        raise ValueError(f"prompt {number} is empty: give one token or more, as that of the end of a document")
+    return ids
+
+
+def _tokenize(prompt: str, number: int, tokenizer: Tokenizer) -> list[int]:
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:  # a command's argument holds what its user typed, whatever bytes these are
+        raise ValueError(f"prompt {number} is no text in Unicode: {prompt[error.start]!r} at {error.start}") from error
+    encoded = [tokenizer.encode(part, add_special_tokens=False) for part in parts(tokenizer, prompt)]
+    return [token for encoding in encoded for token in encoding.ids]
 
 
 def check_tokens(tokens: Sequence[int], vocabulary: int, what: str) -> None:

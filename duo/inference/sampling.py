@@ -76,7 +76,7 @@ class Sampling:
             FloatingPointError: logits that are not numbers.
         """
         if logits_BV.isnan().any():
-            raise FloatingPointError("the backbone's logits are not numbers: its weights are damaged")
+            raise FloatingPointError("the backbone's logits are not numbers: its weights or the router's are damaged")
         end_BV = self.probabilities(logits_BV, seen_BV).cumsum(1)
         # the first token whose end lies beyond the number: never one of probability 0, whose end is that before it
         wanted_B1 = uniform_B[:, None].double() * end_BV[:, -1:]

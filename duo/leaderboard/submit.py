@@ -129,7 +129,7 @@ class Submission:
         subject = Subject(recipe, backbone, router, self.patience, name)
         sealed = subject.score(data)
         row = sealed.row  # from here on: nothing that the run itself says of its routes counts
-        _check_claim(candidate, row)
+        check_claim(candidate, row)
         check_budget(row)
         check_looking_ahead(subject, sealed)
         # after the checks: for a row that is refused nothing is published
@@ -190,7 +190,7 @@ class Submission:
         return About(self.called, source.train_tokens, recipe.backbone.seed, asdict(recipe.stage1))
 
 
-def _check_claim(candidate: Candidate, row: Row) -> None:
+def check_claim(candidate: Candidate, row: Row) -> None:
     """Raises ValueError where the run's loss is not the one that its recipe gives where no label is in reach."""
     for holdout, loss in candidate.claimed.items():
         # a run of one router claims its subset's loss, a comparison that of the most tokens

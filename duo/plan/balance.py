@@ -12,10 +12,6 @@ class Balance(NamedTuple):
 
     seconds: float
     """Until the last one is done."""
-    busiest: float
-    """Seconds of work of the one that has most."""
-    idlest: float
-    """Of the one that has least."""
     efficiency: float
     """Work over workers times time: 1 where nobody waits."""
 
@@ -24,7 +20,7 @@ def balance(seconds: Sequence[float], workers: int, queue: bool = False) -> Bala
     """What becomes of sequences that take so long each.
 
     >>> balance([3.0, 1.0, 1.0, 1.0], workers=2)
-    Balance(seconds=4.0, busiest=4.0, idlest=2.0, efficiency=0.75)
+    Balance(seconds=4.0, efficiency=0.75)
     >>> balance([3.0, 1.0, 1.0, 1.0], workers=2, queue=True).efficiency
     1.0
 
@@ -46,7 +42,7 @@ def balance(seconds: Sequence[float], workers: int, queue: bool = False) -> Bala
     else:
         loads = [sum(seconds[rank::workers]) for rank in range(workers)]
     last = max(loads)
-    return Balance(last, last, min(loads), sum(seconds) / (workers * last) if last else 1.0)
+    return Balance(last, sum(seconds) / (workers * last) if last else 1.0)
 
 
 def check_workers(workers: int, sequences: int, of: str) -> None:

@@ -65,10 +65,8 @@ class Memory(NamedTuple):
         """The same where layers are computed once more in the backward pass."""
         return self._replace(activations=self.checkpointed, passing=max(self.passing, self.again))
 
-    def peak(self, checkpointing: bool = False) -> float:
+    def peak(self) -> float:
         """The most at once: activations go as gradients come."""
-        if checkpointing:
-            return self.recomputing().peak()
         held = self.activations + max(self.passing, self.logits) + (self.gradients if self.kept else 0)
         return self.weights + self.optimizer + self.copies + max(held, self.gradients)
 

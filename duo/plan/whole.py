@@ -88,7 +88,9 @@ def plan(
     return Plan(
         recipe=name, device=device, devices=devices, strategy=setting.strategy, precision=precision,
         efficiency=efficiency, parameters=count_parameters(largest.backbone),
-        memory={stage: Stage(found._asdict(), found.peak(), found.peak(True)) for stage, found in memory.items()},
+        memory={
+            stage: Stage(found._asdict(), found.peak(), found.recomputing().peak()) for stage, found in memory.items()
+        },
         flops=flops, device_hours=hours,
         tokens_per_second=devices * rate * tokens / flops["stage 1"] if tokens else 0.0,
         days=total * HOUR / devices / DAY, price=price, cost=None if price is None else price * total,

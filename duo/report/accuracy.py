@@ -26,7 +26,7 @@ def task_tables(found: Downstream) -> Iterator[Table | str]:
 
 def task_table(found: Downstream, task: str, where: str) -> Table:
     """Every row's accuracies with standard errors, and minus all big's, paired by question."""
-    view = new_table(f"{printable(task)}: accuracy, and minus all big (standard errors in brackets); {where}")
+    view = new_table(f"{printable(task)}: means, and minus all big (standard errors in brackets); {where}")
     view.add_column("", no_wrap=True)
     for metric in metrics_of(found, task):
         view.add_column(metric, justify="right", no_wrap=True)
@@ -61,7 +61,7 @@ def draw_tasks(found: Downstream) -> Figure:
         axis.set_yticks(range(len(rows)), [printable(name) for name in rows] if place == 0 else [""] * len(rows))
         axis.invert_yaxis()
         axis.set_title(printable(task))
-        axis.set_xlabel("accuracy, 95 % intervals")
+        axis.set_xlabel("mean over questions, 95 % intervals")
         axis.legend(fontsize="small")
     return figure
 

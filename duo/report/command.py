@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 
 from duo.progress.start import speak
-from duo.storage.location import shown_text
-from duo.storage.memory import keep_freed_memory
+from duo.storage.location import one_line, shown_text
+from duo.storage.memory import end_quickly, keep_freed_memory
 from duo.storage.processes import is_chief, naming_lost
 from duo.storage.signals import Stopped, stopping
 
@@ -33,6 +33,7 @@ def run_command(work: Callable[[], int]) -> int:
     """
     _prepare_streams()
     keep_freed_memory()
+    end_quickly()
     try:
         with stopping(), naming_lost():
             status = work()
@@ -55,15 +56,6 @@ def run_command(work: Callable[[], int]) -> int:
             raise
         status = _tell(f"out of memory ({str(error).strip() or 'MemoryError'}): lower data.batch_size, or use less")
     return status
-
-
-def one_line(text: str) -> str:
-    r"""A text without the line breaks that other libraries' messages have.
-
-    >>> one_line("cannot be read:\n  line 3")
-    'cannot be read: line 3'
-    """
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _tell(text: str) -> int:

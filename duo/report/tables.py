@@ -154,7 +154,9 @@ def gap_line(result: Result, holdout: str) -> str:
     """The gap closed on one hold-out, in words."""
     closed = result.gap_closed[holdout]
     if closed.value is None or closed.interval is None:
-        return f"{printable(holdout)}: there is no gap between the best fixed pattern and the oracle to close"
+        documents = next(iter(result.subset.values()))[holdout].documents
+        why = f"over {documents} documents it is not clearly there" if documents > 1 else "one document cannot tell"
+        return f"{printable(holdout)}: nothing is said of a gap between the best fixed pattern and the oracle: {why}"
     (low, high), begin = closed.interval, result.gap_from[holdout]
     how_much = f"{closed.value:.1%} [{low:.1%}, {high:.1%}]"
     said = f"{printable(holdout)}: {result.router} closes {how_much} of the gap from {begin} to the oracle"

@@ -20,7 +20,8 @@ from duo.report.messages import plain_console
 
 COLOURS = ((70, 110, 255), (0, 180, 190), (80, 185, 80), (225, 170, 0), (240, 70, 50))
 """From no big module to all big."""
-CONTROL = re.compile(r"[^\S\n\t ]|[\x00-\x08\x0e-\x1f\x7f-\x9f]")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+"""What a terminal obeys, or rich breaks a line at; not all white space: some texts stand in wide or firm spaces."""
 ENDS = {"length": "", "token": "; a stop token ended it", "stop": "; a stop string ended it"}
 
 
@@ -40,9 +41,9 @@ class Screen:
         self._show(one.text, colour_of(share_of_big(one)))
 
     def end(self) -> None:
-        """Ends the last line; on a terminal, below it what the colours mean."""
+        """Ends the last line; on a terminal that shows colours, below it what they mean."""
         self._show("\n", Style())
-        if self._console.is_terminal:
+        if self._console.is_terminal and self._console.color_system and not self._console.no_color:
             steps = [Text(f" {share:.0%} ", colour_of(share)) for share in (0, 0.25, 0.5, 0.75, 1)]
             self._console.print(Text("big modules:", Style(dim=True)), *steps)
 

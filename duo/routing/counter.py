@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 
-from duo.routing.operators import rule_of
+from duo.routing.operators import elements, rule_of
 from duo.routing.products import Call
 
 if sys.platform == "linux":
@@ -108,11 +108,12 @@ class Counter(TorchDispatchMode):
             with self:
                 out = func._op_dk(rule.inside, *args, **kwargs)
         if rule.price is not None:
-            flops = rule.price(Call(func, args, kwargs, out))
-            if rule.is_product:
+            call = Call(func, args, kwargs, out)
+            flops = rule.price(call)
+            if rule.is_product and flops:
                 self.products += flops
-            else:
-                self.elements += flops
+            else:  # a product over nothing still reads and writes what is around it
+                self.elements += elements(call) if rule.is_product else flops
         return out
 
     @contextmanager

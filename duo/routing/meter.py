@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn, TypeVar
 from weakref import WeakKeyDictionary
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from duo.backbone import Backbone, BackboneConfig, Gate, Run
 from duo.backbone.flops import pass_cost
@@ -121,7 +121,9 @@ class Meter:
 
         def metered(*args: Any) -> Answer:
             with self.counting():
-                return function(*args)
+                answer = function(*args)
+            check_plain(answer, type(args[0]))
+            return answer
 
         return metered if self.enabled else function
 
@@ -162,6 +164,15 @@ class Meter:
             return
         with strangers_watched(self):
             yield
+
+
+def check_plain(answer: object, like: type = Tensor) -> None:
+    """Raises ValueError where a router gives a tensor of a class that may compute when it is looked at, uncounted."""
+    if isinstance(answer, Tensor) and type(answer) not in (Tensor, nn.Parameter, like):
+        raise ValueError(
+            f"it gives a {type(answer).__name__}, whose work nobody would count: give a plain torch.Tensor "
+            "(x.as_subclass(torch.Tensor))"
+        )
 
 
 class MeterView:

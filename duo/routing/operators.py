@@ -43,12 +43,15 @@ def rule_of(func: Any) -> Rule:
     """The rule of an operator."""
     namespace, _, name = func._schema.name.partition("::")
     ours = namespace in ("aten", "prim", "prims", "quantized")
-    if ours and (name in TOUCHES_NO_DATA or _is_view(func)):
+    if ours and name in TOUCHES_NO_DATA:
         return Rule(None)
     if (formula := formula_of(func)) is not None:
         return Rule(formula, is_product=True)
+    # before views: in inference mode `to`, `reshape` and `contiguous` come whole, which copy where they must
     if _has_kernel(func, torch._C.DispatchKey.CompositeImplicitAutograd):
         return Rule(None, inside=torch._C.DispatchKey.CompositeImplicitAutograd)
+    if ours and _is_view(func):
+        return Rule(None)
     guess = guess_of(func)
     price, inside = guess or SPECIAL.get(name, elements), None
     if not ours:  # another package's: what it calls counts too, and what it touches all the same, for it may be in C

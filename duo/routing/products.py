@@ -152,6 +152,11 @@ def _convolution(call: Call) -> float:
     return 2 * max(given.numel() // weight.shape[1], call.out.numel() // weight.shape[0]) * weight.numel()
 
 
+def _convolution_in_time(call: Call) -> float:
+    """A filter of (K, C, O) at every place of (T, B, O)."""
+    return 2 * call.out.numel() * math.prod(call.args[1].shape[:2])
+
+
 def _trilinear(call: Call) -> float:
     """A product of three and a sum, at all places that they span together."""
     shapes = []
@@ -219,6 +224,7 @@ FORMULAS: dict[str, Formula] = (
     | _named("quantized", "quantized_rnn_relu_cell_dynamic quantized_rnn_tanh_cell_dynamic", _quantised_recurrent(1))
     | _named("aten", "mkldnn_convolution conv_depthwise3d _conv_depthwise2d", _convolution)
     | _named("quantized", "conv1d conv2d conv3d conv1d_relu conv2d_relu conv3d_relu", _convolution)
+    | _named("aten", "conv_tbc", _convolution_in_time)
     | _named("aten", "_trilinear", _trilinear)
     | _named("aten", "_cdist_forward _euclidean_dist _pdist_forward", _distances)
     | _named("aten", "_fft_r2c _fft_c2r _fft_c2c", _fourier)
@@ -232,5 +238,6 @@ FORMULAS: dict[str, Formula] = (
     | _named("aten", "triangular_solve", _solution("A", "self", 1))
     | _named("aten", "cholesky_solve", _solution("input2", "self", 2))
     | _named("aten", "linalg_lu_solve", _solution("LU", "B", 2))
+    | _named("aten", "linalg_ldl_solve", _solution("LD", "B", 2))
     | _named("aten", "ormqr", _solution("self", "other", 4))
 )

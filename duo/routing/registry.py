@@ -62,7 +62,7 @@ def build(name: str, spec: Spec, options: dict[str, Any] | None = None) -> Route
     """
     kind = load(name)
     try:
-        return kind(spec, **(options or {}))
+        return kind(spec, **_structured(kind, options or {}))
     except ValueError:
         raise  # names an option
     except Exception as error:
@@ -168,6 +168,21 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {what} {name!r}: {guess}There are: {', '.join(known) or 'none'}"
 
 
+def _structured(kind: type[Router], options: dict[str, Any]) -> dict[str, Any]:
+    """Options with the dataclasses and tuples that their annotations name, which YAML knows as mappings and lists."""
+    hints = _hints(kind)
+    return {key: _convert(value, hints.get(key, Any)) for key, value in options.items()}
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    if not isinstance(value, (dict, list)):
+        return value
+    try:
+        return msgspec.convert(value, hint, strict=True, dec_hook=_unknown_to_yaml)
+    except (msgspec.ValidationError, TypeError, NotImplementedError):
+        return value
+
+
 def _hints(router: type[Router]) -> dict[str, Any]:
     try:
         return get_type_hints(router.__init__)
@@ -178,13 +193,25 @@ def _hints(router: type[Router]) -> dict[str, Any]:
 def _fits(value: Any, hint: Any) -> bool:
     """Whether a value out of YAML is of an annotated type; types that YAML does not know are left to the router."""
     try:
-        msgspec.convert(value, hint, strict=True, dec_hook=_unknown_to_yaml)
+        found = msgspec.convert(value, hint, strict=True, dec_hook=_unknown_to_yaml)
+        if _loses(value, found):
+            return False
         json.dumps(value, allow_nan=hint is Any)  # msgspec takes NaN and infinity for floats
     except (msgspec.ValidationError, ValueError):
         return False
     except (TypeError, NotImplementedError):
         return True
     return True
+
+
+def _loses(value: Any, found: Any) -> bool:
+    """Whether a mapping has a key that the dataclass made of it, or of a part of it, does not know."""
+    if isinstance(value, (list, tuple)) and isinstance(found, (list, tuple)):
+        return any(map(_loses, value, found))
+    if not isinstance(value, dict):
+        return False
+    known = found if isinstance(found, dict) else {key: getattr(found, key) for key in value if hasattr(found, key)}
+    return any(key not in known or _loses(value[key], known[key]) for key in value)
 
 
 def _unknown_to_yaml(kind: type, value: Any) -> NoReturn:

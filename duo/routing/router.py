@@ -69,9 +69,9 @@ def route_and_run(backbone: Backbone, router: Router, trial: Trial, context: Run
     The router answers with a gate and the gate is run here, on a pass that the router does not see; what deciding cost
     stands on the trial's meter afterwards.
     """
-    meter = meter_of(trial.meter)  # before the router has the trial
+    meter, tokens_BT = meter_of(trial.meter), trial.tokens_BT  # before the router has the trial
     with meter.charging_threads():
         with meter.counting():
             gate = router.route(trial)
         # not trial.run, which would charge the pass itself to deciding
-        return backbone(trial.tokens_BT[:, start:], meter.counted(gate), context, start)
+        return backbone(tokens_BT[:, start:], meter.counted(gate), context, start)

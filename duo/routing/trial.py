@@ -14,7 +14,7 @@ from duo.backbone.flops import tree_flops
 from duo.backbone.model import count_positions
 from duo.data.batch import Batch
 from duo.routing.loss import run_loss
-from duo.routing.meter import Meter, MeterView, charged, meter_of, note_labels
+from duo.routing.meter import Meter, MeterView, charged, check_plain, meter_of, note_labels
 from duo.routing.uniform import EVALUATE, ROUND_COUNTS, hash_key, uniform
 from duo.search import MEMORY, METHODS, Criterion, Found
 from duo.search.patterns import codes
@@ -188,6 +188,8 @@ class Trial:
         if criterion is None and self._labels_BT is None:
             raise NoLabels("give a criterion")
         counts = [part if isinstance(part, Tensor) else self.counts(part) for part in budgets]
+        for part in (pattern_PL, targets, *counts):
+            check_plain(part)
         shape = (*self.tokens_BT.shape, len(MODULES))
         wanted = [codes(count.to(self.tokens_BT.device).expand(shape), self.layers) for count in counts]
         wanted_BTG = torch.stack(wanted, dim=-1) if wanted else self.tokens_BT.new_empty(*shape[:2], 0)

@@ -19,15 +19,32 @@ cache       what is made is kept and reused: lock, finish, load
 output      a run's own folder
 """
 
-from duo.stages.compare import run_comparison
-from duo.stages.downstream import run_downstream
-from duo.stages.report import Measured, measure_report
-from duo.stages.single import run_single
-from duo.stages.source import BackboneSource, backbone_source
-from duo.stages.stage3 import calibrate, train_or_load
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from duo.stages.compare import run_comparison
+    from duo.stages.downstream import run_downstream
+    from duo.stages.report import Measured, measure_report
+    from duo.stages.single import run_single
+    from duo.stages.source import BackboneSource, backbone_source
+    from duo.stages.stage3 import calibrate, train_or_load
 
 __all__ = [
-    "BackboneSource", "Measured", "backbone_source", "calibrate", "measure_report", "run_comparison",
-    "run_downstream", "run_single",
-    "train_or_load",
+    "BackboneSource", "Measured", "backbone_source", "calibrate", "measure_report", "run_comparison", "run_downstream",
+    "run_single", "train_or_load",
 ]  # fmt: skip
+
+FILES = {
+    "run_comparison": "compare", "run_downstream": "downstream", "Measured": "report", "measure_report": "report",
+    "run_single": "single", "BackboneSource": "source", "backbone_source": "source", "calibrate": "stage3",
+    "train_or_load": "stage3",
+}  # fmt: skip
+"""By name, the file that has it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in FILES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # not imported above: Lightning takes seconds, for which who looks into the cache need not wait
+    return getattr(import_module(f"duo.stages.{FILES[name]}"), name)

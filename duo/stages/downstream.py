@@ -109,7 +109,9 @@ def find_tasks(tasks: list[str], path: str | None) -> TaskManager:
 
 
 def load_questions(recipe: Recipe, manager: TaskManager) -> dict[str, Any]:
-    """The recipe's tasks with their questions; raises ValueError where those cannot be had."""
+    """The recipe's tasks with their questions; raises ValueError where those cannot be had, or no metric is a mean."""
+    from lm_eval.api.metrics import bits_per_byte, mean
+
     try:
         loaded = manager.load([*recipe.tasks])
     except Exception as error:  # lm-eval, datasets and the network have exceptions of their own
@@ -118,7 +120,12 @@ def load_questions(recipe: Recipe, manager: TaskManager) -> dict[str, Any]:
             f"tasks={','.join(recipe.tasks)} cannot be asked ({reason}): check the network, or give task_path=DIR of "
             "tasks whose questions are here"
         ) from error
-    for task in loaded["tasks"].values():
+    for name, task in loaded["tasks"].items():
+        if not {mean, bits_per_byte} & {*task.aggregation().values()}:
+            raise ValueError(
+                f"tasks={name} has no metric that is a mean over its questions ({', '.join(task.aggregation())}): "
+                "choose another task"
+            )
         if (said := task.get_config("num_fewshot")) is None or (recipe.shots is not None and said):
             task.set_config(key="num_fewshot", value=recipe.shots or 0)  # a task that says 0 wants none
     return loaded
@@ -133,18 +140,41 @@ def ask(lm: Any, recipe: Recipe, loaded: dict[str, Any]) -> tuple[Answers, dict[
     found = evaluate(lm=lm, task_dict=loaded, limit=recipe.limit, bootstrap_iters=0, log_samples=True)
     assert found is not None
     about = {
-        task: {"questions": len(samples), "shots": found["n-shot"][task], "version": found["versions"].get(task)}
+        task: {
+            "questions": len({sample["doc_id"] for sample in samples}),
+            "shots": found["n-shot"][task],
+            "version": found["versions"].get(task),
+        }
         for task, samples in found["samples"].items()
     }
-    return {task: _values(samples) for task, samples in found["samples"].items()}, about
+    return {task: _values(samples, loaded["tasks"][task]) for task, samples in found["samples"].items()}, about
 
 
-def _values(samples: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Each metric's value of every question, in the order of the questions; of metrics that are numbers."""
-    ordered = sorted(samples, key=lambda sample: (sample["doc_id"], str(sample.get("filter"))))
-    names = ordered[0]["metrics"] if ordered else []
-    return {
-        name: np.array([float(sample[name]) for sample in ordered])
-        for name in names
-        if all(isinstance(sample.get(name), (bool, int, float, np.number)) for sample in ordered)
-    }
+def _values(samples: list[dict[str, Any]], task: Any) -> dict[str, np.ndarray]:
+    """Each metric's value of every question, in the order of the questions; of metrics that are means of numbers.
+
+    What a task reads out of an answer in several ways (its filters) has a metric for each.
+    """
+    found = dict[str, np.ndarray]()
+    for reading in dict.fromkeys(sample.get("filter", "none") for sample in samples):
+        ordered = [sample for sample in samples if sample.get("filter", "none") == reading]
+        ordered.sort(key=lambda sample: sample["doc_id"])
+        for name in ordered[0]["metrics"]:
+            value_N = _per_question([sample.get(name) for sample in ordered], task.aggregation().get(name))
+            if value_N is not None:
+                found[name if reading == "none" else f"{name},{reading}"] = value_N
+    return found
+
+
+def _per_question(told: list[Any], aggregate: Any) -> np.ndarray | None:
+    """Numbers whose mean is what lm-eval makes of a metric; None where it is no mean of numbers, as perplexities."""
+    from lm_eval.api.metrics import bits_per_byte, mean
+
+    if aggregate is bits_per_byte:
+        nats_N, bytes_N = np.array(told, dtype=float).T
+        bits_N = -nats_N / np.log(2)
+        # of a quotient of sums: its standard error is that of these numbers
+        whole = bits_N.sum() / bytes_N.sum()
+        return np.asarray(whole + (bits_N - whole * bytes_N) / bytes_N.mean())
+    numbers = all(isinstance(value, (bool, int, float, np.number)) for value in told)
+    return np.array(told, dtype=float) if aggregate is mean and numbers else None

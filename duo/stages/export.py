@@ -10,15 +10,16 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from duo.backbone.pretrained import write_model
-from duo.data.tokenizer import end_token, tokenizer_digest
+from duo.data.tokenizer import begin_token, end_token, tokenizer_digest
 from duo.recipe import Recipe
 from duo.stages.publish import full_shape
 from duo.stages.writer import Writer
+from duo.storage.location import is_taken
 
 
 def check_target(folder: Path, routed: bool) -> None:
     """Raises ValueError where a folder holds something, or transformers is needed and missing, before any work."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if is_taken(folder):
         raise ValueError(f"{folder} holds something already: give a new or empty folder")
     if routed:
         need_transformers()
@@ -53,17 +54,17 @@ def write_routed(folder: Path, recipe: Recipe, writer: Writer) -> None:
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, most: int) -> None:
     """The tokenizer as transformers' fast one."""
     tokenizer.save(str(folder / "tokenizer.json"))
-    end = end_token(tokenizer)
     told: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": most,
         "clean_up_tokenization_spaces": False,
     }
-    if end is not None:
-        told["eos_token"] = tokenizer.id_to_token(end)
+    for name, number in (("bos_token", begin_token(tokenizer)), ("eos_token", end_token(tokenizer))):
+        if number is not None:
+            told[name] = tokenizer.id_to_token(number)
     (folder / "tokenizer_config.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
 def _special(tokenizer: Tokenizer) -> dict[str, Any]:
-    """The fields of config.json that number special tokens: a document ends with one, and begins with none."""
-    return {"bos_token_id": None, "eos_token_id": end_token(tokenizer), "pad_token_id": None}
+    """The fields of config.json that number special tokens."""
+    return {"bos_token_id": begin_token(tokenizer), "eos_token_id": end_token(tokenizer), "pad_token_id": None}

@@ -109,33 +109,31 @@ def publish(store: Store, backbone: Backbone, weights: Path, data: TextData, abo
             "the tokenizer changes texts, so that its tokens do not say how many bytes they stand for: a leaderboard "
             "takes byte-level tokenizers without a normalizer alone"
         )
-    packed = data.packed()
-    smaller = np.uint16 if max(data.tokenizer.get_vocab().values()) < 1 << 16 else np.int32
-    arrays = {name: tokens.astype(smaller) for name, tokens in packed.items()}
-    splits = {name: len(tokens) for name, tokens in packed.items()}
-    documents = {name: np.bincount(data.documents(name)).tolist() for name in splits if name != "train"}
-    length = next(iter(packed.values())).shape[1] - 1
-    # tokens first, for the backbone's head names them
-    tokens_digest = store.add(
-        "tokens",
-        {
-            "schema": SCHEMA,
-            "digests": data.digests._asdict(),
-            "length": length,
-            "splits": splits,
-            "documents": documents,
-        },
-        {"tokenizer.json": data.tokenizer.to_str().encode(), "tokens.safetensors": save(arrays)},
-    )
-    found = {
+    head = {
         "schema": SCHEMA,
         "about": to_builtins(about),
         "config": shape_of(backbone),
         "weights": weights_digest(backbone),
         "parameters": sum(backbone.parameter_counts().values()),
-        "tokens": tokens_digest,
+        "tokens": _add_tokens(store, data),  # first, for this head names them
     }
-    return store.add("backbones", found, {"weights.safetensors": weights.read_bytes()})
+    return store.add("backbones", head, {"weights.safetensors": weights.read_bytes()})
+
+
+def _add_tokens(store: Store, data: TextData) -> str:
+    """Adds a tokenizer and the packed tokens of all splits; returns their digest."""
+    packed = data.packed()
+    smaller = np.uint16 if max(data.tokenizer.get_vocab().values()) < 1 << 16 else np.int32
+    arrays = {name: tokens.astype(smaller) for name, tokens in packed.items()}
+    head = {
+        "schema": SCHEMA,
+        "digests": data.digests._asdict(),
+        "length": next(iter(packed.values())).shape[1] - 1,
+        "splits": {name: len(tokens) for name, tokens in packed.items()},
+        "documents": {name: np.bincount(data.documents(name)).tolist() for name in packed if name != "train"},
+    }
+    files = {"tokenizer.json": data.tokenizer.to_str().encode(), "tokens.safetensors": save(arrays)}
+    return store.add("tokens", head, files)
 
 
 def shape_of(backbone: Backbone) -> dict[str, Any]:

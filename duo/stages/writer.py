@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +12,11 @@ from tokenizers import Tokenizer
 
 from duo.backbone import Backbone
 from duo.data.tokenizer import literal, tokenizer_digest
+from duo.evaluation.decide import asks_for_labels
 from duo.evaluation.downstream import Downstream
 from duo.evaluation.result import Result
 from duo.evaluation.row import Row
+from duo.inference.decoder import Decoder
 from duo.recipe import OldKey, Recipe, load
 from duo.routing.router import Router
 from duo.stages.identity import router_digest
@@ -29,6 +32,17 @@ class Writer(NamedTuple):
     backbone: Backbone
     router: Router
     tokenizer: Tokenizer
+
+
+def check_deployable(recipe: Recipe) -> None:
+    """Raises ValueError where the recipe's router consults labels: asked about one token of a toy, before any work."""
+    shape = replace(recipe.backbone, heads=1, key_value_heads=1, head_dim=2, big=8, small=8, vocabulary=8)
+    toy = Backbone(shape).pin(recipe.budget.pinned)
+    try:
+        Decoder(toy, recipe.new_router(), torch.arange(1), 1).read(torch.zeros(1, 1, dtype=torch.long))
+    except Exception as error:  # of a router that has learned nothing yet, any other says nothing
+        if asks_for_labels(error):
+            raise
 
 
 def open_writer(recipe: Recipe, folder: Path | None, cache: Path, device: torch.device) -> Writer:

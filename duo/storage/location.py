@@ -1,9 +1,10 @@
-"""Places that people name, as they may be shown and kept: without login and query, where passwords stand."""
+"""Places that people name: whether they are free, and how they may be shown, without login and query (passwords)."""
 
 from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 
 BRANCHES = r"(?!(?:\w+::)*(?:hf|github|git)://)"  # there an @ stands before a branch, and behind no login
 
@@ -46,3 +47,17 @@ def shown_text(text: str) -> str:
     'sftp://host cannot be read: ask me@example.org'
     """
     return QUERY.sub(r"\1", TEXT.sub(r"\1", text))
+
+
+def one_line(text: str) -> str:
+    r"""A text without the line breaks that other libraries' messages, and some names, have.
+
+    >>> one_line("cannot be read:\n  line 3")
+    'cannot be read: line 3'
+    """
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def is_taken(folder: Path) -> bool:
+    """Whether something is in a folder that is to be written, or a file has its name."""
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))

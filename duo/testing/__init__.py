@@ -30,6 +30,7 @@ CHECKS: tuple[Check, ...] = (
     decisions.a_route_is_independent_of_the_order_of_the_batch,
     decisions.a_route_is_independent_of_what_was_routed_before,
     decisions.later_tokens_move_no_decision,
+    decisions.later_tokens_move_no_prediction,
     decisions.labels_move_no_decision,
     decisions.decoding_token_by_token_gives_the_same_route,
     decisions.left_padding_moves_no_decision,

@@ -10,12 +10,14 @@ from torch import Tensor
 from duo.backbone import MODULES, PADDING
 from duo.data.batch import Batch
 from duo.evaluation.evaluate import OVERSPEND, evaluate
+from duo.evaluation.knowable import Predictor, check_distribution
 from duo.inference.agreement import MARGIN, compare_with_whole_pass
 from duo.routing.router import Router
 from duo.routing.trial import Trial
 from duo.testing.checks import check
 from duo.testing.lab import VOCABULARY, Lab, assert_hard, count_moved, rows
 
+PREDICTED = 1e-3  # nats by which rounding may move a prediction
 TIES = 1  # sequences that may be routed differently where sums run in another order: nearly equal choices may swap
 
 
@@ -101,7 +103,10 @@ def a_route_is_independent_of_the_other_sequences(lab: Lab) -> None:
     router, batch = lab.router(), lab.batch()
     alone_BTL = torch.cat([lab.route(router, rows(batch, torch.tensor([row]))) for row in range(len(batch.tokens_BT))])
     changed = count_moved(lab.route(router, batch), alone_BTL)
-    assert changed <= TIES, f"{changed} of {len(alone_BTL)} sequences are routed differently when they are alone"
+    assert changed <= TIES, (
+        f"{changed} of {len(alone_BTL)} sequences are routed differently when they are alone: decide by the sequence "
+        "itself, and draw from trial.uniform alone"
+    )
 
 
 @check
@@ -110,7 +115,10 @@ def a_route_is_independent_of_the_order_of_the_batch(lab: Lab) -> None:
     router, batch = lab.router(), lab.batch()
     backwards_B = torch.arange(len(batch.tokens_BT)).flip(0)
     changed = count_moved(lab.route(router, batch), lab.route(router, rows(batch, backwards_B))[backwards_B])
-    assert changed <= TIES, f"{changed} sequences are routed differently when the batch is turned upside down"
+    assert changed <= TIES, (
+        f"{changed} sequences are routed differently when the batch is turned upside down: decide by the sequence "
+        "itself, and draw from trial.uniform alone"
+    )
 
 
 @check
@@ -141,6 +149,33 @@ def later_tokens_move_no_decision(lab: Lab) -> None:
 
 
 @check
+def later_tokens_move_no_prediction(lab: Lab) -> None:
+    """What a router says that it knows (`predict`) is a distribution, and what follows a token moves none of it."""
+    router, batch = lab.router(), lab.batch()
+    if not isinstance(router, Predictor):
+        return
+    tokens, other_BT = batch.tokens_BT.shape[1], _other(batch.tokens_BT)
+    known_BTV = _predict(lab, router, batch)
+    try:
+        check_distribution(known_BTV.flatten(0, 1))
+    except ValueError as error:
+        raise AssertionError(str(error)) from error
+    for seen in range(1, tokens):
+        later = batch._replace(tokens_BT=torch.cat((batch.tokens_BT[:, :seen], other_BT[:, seen:]), dim=1))
+        off_BSV = _predict(lab, router, later)[:, :seen] - known_BTV[:, :seen]
+        moved = float(off_BSV.nan_to_num().abs().max())  # what is ruled out both times differs by no number
+        assert moved <= PREDICTED, (
+            f"a change of the tokens after the first {seen} moved what is predicted by {moved:.2g}"
+        )
+
+
+@torch.no_grad()
+def _predict(lab: Lab, router: Router, batch: Batch) -> Tensor:
+    assert isinstance(router, Predictor)
+    return router.predict(Trial.without_labels(batch, lab.backbone))
+
+
+@check
 def labels_move_no_decision(lab: Lab) -> None:
     """Other labels move no decision (but of routers that the meter has seen consult them)."""
     router, batch = lab.router(), lab.batch()
@@ -166,7 +201,8 @@ def decoding_token_by_token_gives_the_same_route(lab: Lab) -> None:
     changed, decisions = int(found.broken_BTL.flatten(1).any(1).sum()), int(found.broken_BTL.sum())
     assert not changed, (
         f"{changed} of {sequences} sequences are routed differently token by token, in {decisions} decisions that are "
-        "no near ties: decide by the tokens up to the one that is asked about"
+        "no near ties: decide by the tokens up to the one that is asked about, and by its own state: those of earlier "
+        "tokens are not shown again"
     )
     assert found.logits <= MARGIN, f"on the same routes logits differ by {found.logits:.1e} of the largest"
 

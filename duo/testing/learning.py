@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from duo.backbone import MODULES, SKIP, Gate, Run
+from duo.evaluation.untouched import check_shared, shared_settings
 from duo.routing.router import Router
 from duo.routing.trial import Trial
 from duo.storage.weights import load_weights, save_weights
@@ -124,10 +127,14 @@ def it_runs_in_bf16(lab: Lab) -> None:
 
 @check
 def the_backbone_stays_as_it_is(lab: Lab) -> None:
-    """Nothing that a router does changes the backbone's weights, not by one bit."""
-    before = copy.deepcopy(lab.backbone.state_dict())
+    """Nothing that a router does changes the backbone's weights, not by one bit, or settings of torch's own."""
+    before, shared = copy.deepcopy(lab.backbone.state_dict()), shared_settings()
     for name, use in _uses(lab, lab.built()):
         use()
+        try:
+            check_shared(shared)
+        except ValueError as error:
+            raise AssertionError(f"{name}: {error}") from error
         changed = [key for key, value in lab.backbone.state_dict().items() if not torch.equal(value, before[key])]
         assert not changed, f"{name} changes the backbone's weights ({', '.join(changed)})"
 
@@ -156,12 +163,23 @@ def the_stream_stays_as_it_is(lab: Lab) -> None:
 
 @check
 def the_global_generator_stays_as_it_is(lab: Lab) -> None:
-    """After it is built, a router neither seeds torch's global generator nor draws from it."""
+    """After it is built, a router neither seeds a global generator (torch's, numpy's, Python's) nor draws from it."""
     for name, use in _uses(lab, lab.built()):
-        before = torch.get_rng_state()
+        before = _generators()
         use()
-        same = torch.equal(before, torch.get_rng_state())
-        assert same, f"{name} seeds torch's global generator or draws from it: draw from trial.uniform instead"
+        moved = [whose for whose, state in _generators().items() if state != before[whose]]
+        assert not moved, (
+            f"{name} seeds {' and '.join(moved)} global generator or draws from it: draw from trial.uniform instead"
+        )
+
+
+def _generators() -> dict[str, object]:
+    """The states of global generators, by whose they are."""
+    return {
+        "torch's": torch.get_rng_state().tolist(),
+        "numpy's": [part.tolist() if isinstance(part, np.ndarray) else part for part in np.random.get_state()],
+        "Python's": random.getstate(),
+    }
 
 
 def _uses(lab: Lab, router: Router) -> list[tuple[str, Callable[[], object]]]:

@@ -9,8 +9,8 @@ write        a backbone's big FFNs, as such a model
 """
 
 from duo.backbone.pretrained.families import shape_of_model
-from duo.backbone.pretrained.find import find_folder, find_json
+from duo.backbone.pretrained.find import find_beside, find_folder, find_json
 from duo.backbone.pretrained.read import files_digest, read_backbone
 from duo.backbone.pretrained.write import write_model
 
-__all__ = ["files_digest", "find_folder", "find_json", "read_backbone", "shape_of_model", "write_model"]
+__all__ = ["files_digest", "find_beside", "find_folder", "find_json", "read_backbone", "shape_of_model", "write_model"]

@@ -39,7 +39,8 @@ def shape_of_model(values: Mapping[str, Any], model: str) -> Shape:
     if not isinstance(kind, str) or kind not in {*FAMILIES, "opt"}:
         known = ", ".join([*FAMILIES, "opt"])
         raise fields.refusal("model_type", kind, f"duo computes {known} alone: choose another model")
-    for name in values.get("architectures") or []:
+    named = values.get("architectures") or []
+    for name in named if isinstance(named, list) else [named]:
         if not str(name).endswith("ForCausalLM"):
             raise fields.refusal("architectures", name, "give a model that ends in ForCausalLM")
     shape = _opt(fields) if kind == "opt" else _llama(fields, FAMILIES[kind])
@@ -93,10 +94,10 @@ def _opt(fields: Fields) -> Shape:
 def _rotary(fields: Fields, base: float, positions: int) -> Shape:
     """Rotary positions, in either spelling: `rope_parameters`, or `rope_theta` beside `rope_scaling`."""
     above = fields.number("rope_theta", base)
-    new, old = fields.inner("rope_parameters"), fields.inner("rope_scaling")
-    if new and old:
-        raise fields.refusal("rope_scaling", "...", "rope_parameters stands beside it: take one of them out")
-    rope = new or old or Fields({}, "")
+    new, said = fields.inner("rope_parameters"), fields.take("rope_scaling")
+    if new and said:
+        raise fields.refusal("rope_scaling", said, "rope_parameters stands beside it: take one of them out")
+    rope = new or fields.within("rope_scaling", said) or Fields({}, "")
     kind = rope.take("rope_type") or rope.take("type") or "default"
     rope.take("type")
     if kind not in ("default", "linear", "llama3"):
@@ -124,10 +125,14 @@ def _mistral(fields: Fields, _: Shape) -> Shape:
     return {"window": fields.size_or_none("sliding_window")}
 
 
-def _window(fields: Fields, _: Shape) -> Shape:
-    """The window of a family in which each layer may slide or not: within it, all layers see everything."""
+def _window(fields: Fields, slides: bool) -> Shape:
+    """The window of a family in which each layer may slide or not: within it, all layers see everything.
+
+    Args:
+        fields: of the config.
+        slides: whether any layer does where `layer_types` is silent.
+    """
     used, window = fields.truth("use_sliding_window", False), fields.size_or_none("sliding_window")
-    fields.take("max_window_layers")  # which layers slide changes nothing within the window
     kinds = fields.take("layer_types")
     for kind in kinds or []:
         if kind != "full_attention" and not (kind == "sliding_attention" and used and window):
@@ -136,17 +141,22 @@ def _window(fields: Fields, _: Shape) -> Shape:
                 kind,
                 "duo computes full attention, and sliding within its window, alone: choose another model",
             )
-    slides = used and window is not None and (kinds is None or "sliding_attention" in kinds)
-    return {"window": window} if slides else {}
+    slides = slides if kinds is None else "sliding_attention" in kinds
+    return {"window": window} if used and window and slides else {}
+
+
+def _qwen_window(fields: Fields, shape: Shape) -> Shape:
+    fields.fill("sliding_window", 4096)
+    return _window(fields, slides=shape["layers"] > fields.number("max_window_layers", 28))
 
 
 def _qwen2(fields: Fields, shape: Shape) -> Shape:
-    return _window(fields, shape) | {"attention_bias": "qkv"}
+    return _qwen_window(fields, shape) | {"attention_bias": "qkv"}
 
 
 def _qwen3(fields: Fields, shape: Shape) -> Shape:
     biased = fields.truth("attention_bias", False)
-    return _window(fields, shape) | {"qk_norm": True} | ({"attention_bias": "all"} if biased else {})
+    return _qwen_window(fields, shape) | {"qk_norm": True} | ({"attention_bias": "all"} if biased else {})
 
 
 def _smollm3(fields: Fields, shape: Shape) -> Shape:
@@ -157,7 +167,8 @@ def _smollm3(fields: Fields, shape: Shape) -> Shape:
     if not isinstance(turned, list) or len(turned) < layers or not {*turned} <= {0, 1}:
         raise fields.refusal("no_rope_layers", turned, f"it must hold 0 or 1 for each of {layers} layers")
     unrotated = [layer for layer in range(layers) if not turned[layer]]
-    return _window(fields, shape) | _biases(fields, shape) | {"unrotated": unrotated}
+    fields.take("max_window_layers")  # Qwen's: here the layers without rotary positions slide
+    return _window(fields, slides=bool(unrotated)) | _biases(fields, shape) | {"unrotated": unrotated}
 
 
 FAMILIES = {

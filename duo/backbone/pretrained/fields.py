@@ -32,7 +32,13 @@ HARMLESS = {
         "output_hidden_states",
         "torchscript",
     ),
+    *("min_length", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty", "typical_p"),
+    *("length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "suppress_tokens"),
+    *("output_scores", "num_return_sequences", "return_dict_in_generate", "forced_bos_token_id", "forced_eos_token_id"),
+    *("remove_invalid_values", "exponential_decay_length_penalty", "begin_suppress_tokens", "max_sequence_length"),
+    *("sep_token_id", "decoder_start_token_id", "tokenizer_class", "finetuning_task", "task_specific_params"),
     *("id2label", "label2id", "num_labels", "problem_type", "chunk_size_feed_forward", "_attn_implementation_autoset"),
+    *("use_bfloat16", "tf_legacy_loss", "is_decoder", "_attn_implementation", "attn_implementation"),
     *("is_llama_config", "transformers.js_config", "_flash_attn_2_enabled", "unsloth_fixed", "unsloth_version"),
 }
 """Fields that change no logit, whatever they say."""
@@ -41,16 +47,20 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "add_cross_attention": (False,),
     "attention_bias": (False,),
     "attn_logit_softcapping": (None,),
+    "cross_attention_hidden_size": (None,),
     "embedding_multiplier": (1,),
     "final_logit_softcapping": (None,),
     "is_encoder_decoder": (False,),
     "logits_scaling": (1,),
     "mlp_bias": (False,),
     "partial_rotary_factor": (None, 1),
+    "pruned_heads": ({}, None),
     "quantization_config": (None,),
     "residual_multiplier": (1,),
     "rope_interleaved": (False,),
     "sliding_window": (None,),
+    "tie_encoder_decoder": (False,),
+    "use_mrope": (False, None),
     "use_sliding_window": (False,),
 }
 """Fields that change logits unless they say this; families that know more of them take them before."""
@@ -110,7 +120,10 @@ class Fields:
 
     def inner(self, name: str) -> Fields | None:
         """Fields inside a field; None where there are none."""
-        value = self.take(name)
+        return self.within(name, self.take(name))
+
+    def within(self, name: str, value: Any) -> Fields | None:
+        """Fields inside a field that is taken already."""
         if value is not None and not isinstance(value, dict):
             raise self.refusal(name, value, "it must hold keys")
         return Fields(value, self._model, f"{self._prefix}{name}.") if value else None

@@ -12,11 +12,11 @@ from duo.storage.files import expand
 
 SETTING = "backbone.pretrained"
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-FILES = ["config.json", "*.safetensors", "model.safetensors.index.json", "tokenizer.json"]
+FILES = ["config.json", "*.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json"]
 MOST_BYTES = 64 << 20  # of a JSON file
 
 
-def find_json(model: str, name: str, setting: str = SETTING) -> Any:
+def find_json(model: str, name: str, setting: str = SETTING) -> dict[str, Any]:
     """What one of the model's JSON files holds; from the hub, that file alone is fetched.
 
     Args:
@@ -25,9 +25,9 @@ def find_json(model: str, name: str, setting: str = SETTING) -> Any:
         setting: what errors call the model.
 
     Raises:
-        ValueError: there is no such model, or the file is missing or no JSON.
+        ValueError: there is no such model, or the file is missing or no JSON with keys.
     """
-    if (file := expand(model)).name == name and file.is_file():
+    if (file := expand(model)).suffix == Path(name).suffix and file.is_file():
         path = file
     else:
         folder = _here(model, setting)
@@ -35,13 +35,27 @@ def find_json(model: str, name: str, setting: str = SETTING) -> Any:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"larger than {MOST_BYTES:,} bytes")
-        return json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found := json.loads(path.read_text(encoding="utf-8")), dict):
+            raise ValueError("it must hold keys")
+        return found
     except FileNotFoundError:
         raise ValueError(
             f"{setting}={model} holds no {name}: save_pretrained the model, and its tokenizer, there"
         ) from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{setting}={model}: {name} cannot be read ({error}): save the model anew") from error
+
+
+def find_beside(model: str, name: str, setting: str = SETTING) -> dict[str, Any]:
+    """As `find_json`, for what need not be there, and then is empty; beside a file, where the model is one."""
+    path = expand(model)
+    path = path.parent if path.is_file() else path
+    if path.is_dir():
+        return find_json(str(path), name, setting) if (path / name).is_file() else {}
+    try:
+        return find_json(model, name, setting)
+    except ValueError:  # the hub says no more of what it lacks
+        return {}
 
 
 def find_folder(model: str) -> Path:

@@ -43,7 +43,8 @@ def read_backbone(folder: Path, config: BackboneConfig) -> Backbone:
     for file, held in files.items():
         with _opened(folder / file) as tensors:
             for name in filter(theirs.__contains__, held):  # one by one: in 16 bits and in 32, no two are held at once
-                state[theirs[name]] = _fitted(folder, theirs[name], tensors.get_tensor(name), shapes[theirs[name]])
+                ours = theirs[name]
+                state[ours] = _fitted(f"{folder}: {name}", ours, tensors.get_tensor(name), shapes[ours])
     if config.tied:
         _check_tied(folder, files, state["embedding.weight"])
     backbone.load_state_dict(state, strict=False, assign=True)
@@ -84,11 +85,11 @@ def _file_digest(path: Path, size: int, changed: int) -> str:
 
 def _files(folder: Path) -> Files:
     """The tensors of each file, from one file or from the index of several."""
-    if (folder / INDEX).is_file():
-        return _indexed(folder)
-    if (folder / SINGLE).is_file():
+    if (folder / SINGLE).is_file():  # first, as transformers has it: beside it an index may be of an older model
         with _opened(folder / SINGLE) as held:
             return {SINGLE: [*held.keys()]}
+    if (folder / INDEX).is_file():
+        return _indexed(folder)
     if pickles := sorted(path.name for path in folder.glob("*.bin")):
         raise ValueError(
             f"{folder} holds {pickles[0]}, a pickle, which may run anything: convert it where you trust it, with "
@@ -132,15 +133,21 @@ def _check_tied(folder: Path, files: Files, embedding_VD: Tensor) -> None:
                 )
 
 
-def _fitted(folder: Path, name: str, value: Tensor, shape: torch.Size) -> Tensor:
-    """A tensor as a backbone's parameter, in 32 bits; raises ValueError where its shape or type is another."""
+def _fitted(what: str, name: str, value: Tensor, shape: torch.Size) -> Tensor:
+    """A tensor as a backbone's parameter of that name, in 32 bits.
+
+    Raises:
+        ValueError: its shape or type is another; `what` says whose.
+    """
     if value.dtype not in FLOATS:
-        raise ValueError(f"{folder}: the weights of {name} are {value.dtype}: save the model in 16 or 32 bits")
-    if name == "position_embedding.weight":
-        value = value[UNUSED_POSITIONS:].clone()
-    if value.shape != shape:
-        raise ValueError(f"{folder}: {name} has the shape {[*value.shape]}, config.json says {[*shape]}")
-    return value.float()
+        raise ValueError(f"{what} is {value.dtype}: save the model in 16 or 32 bits")
+    unused = UNUSED_POSITIONS if name == "position_embedding.weight" else 0
+    if [*value.shape] != [shape[0] + unused, *shape[1:]]:
+        raise ValueError(
+            f"{what} has the shape {[*value.shape]}, config.json says {[shape[0] + unused, *shape[1:]]}: "
+            "give the model's own config.json"
+        )
+    return value[unused:].clone().float() if unused else value.float()
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:

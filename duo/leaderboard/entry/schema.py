@@ -19,12 +19,10 @@ SCHEMA = 4
 MOST = {"recipe.yaml": 64 << 10, "router.safetensors": 1 << 30, "sequences.safetensors": 64 << 20}
 """The files of an entry, and the bytes that each may have."""
 
-PLACE = re.compile(
-    r"file:/|~\w*/|(?<![\w./:<])/+[\w.]|:/[\w.]|\b[A-Za-z]:[\\/]|\\\\\\\\"
-)  # absolute paths, in JSON or YAML
-SECRET = re.compile(
-    r"\b(?:hf_|gh[pousr]_|github_pat_|sk-|xox[abp]-|AKIA|glpat-)[\w-]{16,}|-----BEGIN"
-)  # keys by their shape
+PLACE = re.compile(r"file:/|~\w*/|(?<![\w./:<])/+[\w.]|:/[\w.]|\b[A-Za-z]:[\\/]|\\\\\\\\")
+"""Absolute paths, in JSON or YAML."""
+SECRET = re.compile(r"\b(?:hf_|gh[pousr]_|github_pat_|sk-|xox[abp]-|AKIA|glpat-)[\w-]{16,}|-----BEGIN")
+"""Keys, by their shape."""
 
 
 class Package(Struct, frozen=True, forbid_unknown_fields=True):

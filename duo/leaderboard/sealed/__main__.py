@@ -9,6 +9,7 @@ from pathlib import Path
 from duo.leaderboard.sealed.protocol import BACKBONE, Answer, write_answer
 from duo.progress import watching
 from duo.progress.passed import Passing
+from duo.storage.memory import end_quickly
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str]) -> int:
             "python -m duo.leaderboard.sealed is started by submit and verify, in a folder of theirs", file=sys.stderr
         )
         return 2
+    end_quickly()  # the parent waits
     try:
         with watching(Passing(folder)):
             tasks[arguments[0]](folder)

@@ -17,9 +17,8 @@ from duo.data.batch import Batch
 from duo.leaderboard.sealed.scoring import Sealed, Subject
 from duo.progress import at, track
 
-PLACES = (
-    256  # in each hold-out and in each subset: a router that looks ahead at 2 % of them is missed once in 170 times
-)
+PLACES = 256
+"""In each hold-out and in each subset: a router that looks ahead at 2 % of them is missed once in 170 times."""
 SUSPECTS = 0.02  # share of the places that rounding may explain, if it does
 NOISE = 16  # roundings by which weights are moved to see whether rounding explains a place
 ROUNDS = 16  # times that they are moved; a choice that is even falls out otherwise in all but one of 65,000

@@ -1,4 +1,4 @@
-"""What the paper's figures share: colours and marks that can be told apart in grey, and rows taken apart."""
+"""What the paper's figures share: colours and marks that can be told apart in grey, and grids."""
 
 from __future__ import annotations
 
@@ -9,13 +9,6 @@ from duo.report.paper.tables import Rows
 MODULE_COLORS = ("#e8e8e8", "#7fb3d5", "#9a2a2a")  # skip, small, big: light to dark, so that grey tells them apart
 MARKS = ("o-", "s--", "^-.", "D:", "v-", "P--", "X-.")  # told apart without colour
 COLORS = ("#1b1b1b", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito 2008
-
-
-def split_rows(rows: Rows, column: str) -> dict[str, Rows]:
-    """Rows by the value of a column, in their order."""
-    return {
-        value: [row for row in rows if row[column] == value] for value in dict.fromkeys(row[column] for row in rows)
-    }
 
 
 def to_grid(rows: Rows, value: str) -> np.ndarray:

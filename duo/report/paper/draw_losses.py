@@ -10,8 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from duo.evaluation.intervals import Estimate
 from duo.report.canvas import error_bars, new_panels
 from duo.report.names import printable
-from duo.report.paper.canvas import COLORS, MARKS, split_rows
-from duo.report.paper.tables import Rows
+from duo.report.paper.canvas import COLORS, MARKS
+from duo.report.paper.tables import Rows, split_rows
 
 
 def draw_rows(rows: Rows) -> Figure:

@@ -15,8 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from duo.backbone import MODULES
 from duo.report.canvas import new_panels
 from duo.report.names import printable
-from duo.report.paper.canvas import MODULE_COLORS, split_rows, to_grid
-from duo.report.paper.tables import Rows
+from duo.report.paper.canvas import MODULE_COLORS, to_grid
+from duo.report.paper.tables import Rows, split_rows
 
 PIXELS: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "none"}
 NAMED = [*zip(MODULES, MODULE_COLORS, strict=True)]

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from duo.report.canvas import new_panels
 from duo.report.names import printable
-from duo.report.paper.canvas import COLORS, MARKS, split_rows
-from duo.report.paper.tables import Rows
+from duo.report.paper.canvas import COLORS, MARKS
+from duo.report.paper.tables import Rows, split_rows
 
 PER_LINE = 88  # characters of a passage in figure 6
 DIFFICULTY = (("a: loss under all small", "small"), ("b: gap to the oracle", "gap"))

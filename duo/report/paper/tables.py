@@ -63,6 +63,13 @@ def to_csv(rows: Rows) -> str:
     return text.getvalue()
 
 
+def split_rows(rows: Rows, column: str) -> dict[str, Rows]:
+    """Rows by the value of a column, in their order."""
+    return {
+        value: [row for row in rows if row[column] == value] for value in dict.fromkeys(row[column] for row in rows)
+    }
+
+
 def _gather(parts: Iterable[Callable[[], Rows]]) -> Rows:
     """The rows of those parts of a figure that were measured, and for each other part one that says why it is not."""
     rows = Rows()

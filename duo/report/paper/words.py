@@ -6,17 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from duo.report.paper.evidence import Evidence, Missing
-from duo.report.paper.tables import Rows
+from duo.report.paper.tables import Rows, split_rows
 
 
 def tell(figure: str, rows: Rows) -> list[str]:
     """A sentence for each hold-out; none for figures that are to be looked at."""
     if figure not in TELL:
         return []
-    holdouts: dict[str, Rows] = {}
-    for row in rows:
-        holdouts.setdefault(row["holdout"], []).append(row)
-    return [f"{holdout}: {TELL[figure](part)}" for holdout, part in holdouts.items()]
+    return [f"{holdout}: {TELL[figure](part)}" for holdout, part in split_rows(rows, "holdout").items()]
 
 
 def _difference(row: dict[str, Any]) -> str:
