@@ -226,3 +226,12 @@ def browser(tmp_path_factory):
 
     with opened(tmp_path_factory.mktemp("profile")) as driver:
         yield driver
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    """The folder of a plain Llama, and what it says of some tokens."""
+    from toy_pretrained import saved  # skips the test where there is no transformers
+
+    folder = tmp_path_factory.mktemp("llama")
+    return folder, saved(folder, "Llama")

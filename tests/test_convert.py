@@ -9,8 +9,9 @@ import pytest
 import torch
 from conftest import random_tokens
 from safetensors.torch import load_file
-from test_pretrained import MODELS, logits_of, read, saved
+from test_pretrained import MODELS
 from tokenizers.processors import TemplateProcessing
+from toy_pretrained import logits_of, read, saved
 from toy_tokenizers import sentencepiece
 
 from duo import Backbone, BackboneConfig, Budget, Spec

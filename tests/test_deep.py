@@ -9,7 +9,7 @@ from conftest import command, random_tokens, toy_backbone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
-from test_pretrained import saved
+from toy_pretrained import saved
 
 from duo import Budget, Spec, Trial
 from duo.evaluation.comparison import Comparison

@@ -5,8 +5,8 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_pretrained import edit, saved
 from tokenizers import Tokenizer, models
+from toy_pretrained import edit, saved
 
 from duo.backbone import BackboneConfig
 from duo.recipe import load

@@ -65,26 +65,29 @@ def _count_plain(one: bool | int | float | complex | str) -> int:
 def _of_classes(kind: type) -> Iterator[Any]:
     """What stands on a router's classes, beside them in their files, and in modules of their packages named there."""
     for base in kind.__mro__:
-        if base.__module__.partition(".")[0] in ("duo", "torch", "builtins", "abc"):
+        package = _package(base.__module__)
+        if package in ("duo", "torch", "builtins", "abc"):
             continue
         yield from (value for name, value in vars(base).items() if not name.startswith("__"))
         file = sys.modules.get(base.__module__, ModuleType(""))
         yield from _of_file(file)
-        package = base.__module__.partition(".")[0]
-        named = [value for value in vars(file).values() if isinstance(value, ModuleType)]
-        for module in named:
-            if module.__name__.partition(".")[0] == package:
+        for module in vars(file).values():
+            if isinstance(module, ModuleType) and _package(module.__name__) == package:
                 yield from _of_file(module)
 
 
 def _of_file(module: ModuleType) -> Iterator[Any]:
     """Data that stands in a Python file, and objects of its own package's or torch's modules."""
     data = (Tensor, nn.Module, np.ndarray, array.array, bytes, bytearray, Mapping, Set, list, tuple)
-    package = module.__name__.partition(".")[0]
+    package = _package(module.__name__)
     for name, value in vars(module).items():
-        ours = type(value).__module__.partition(".")[0] == package and not isinstance(value, type)
+        ours = _package(type(value).__module__) == package and not isinstance(value, type)
         if not name.startswith("__") and (ours or isinstance(value, data)):
             yield value
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _walk(roots: list[Any]) -> Iterator[Any]:

@@ -120,12 +120,12 @@ class DuoLM(TemplateLM):  # type: ignore[misc]
         group: dict[tuple[int, ...], list[Asked]] = {}
         longest = 0
         for context in sorted(by_context, key=lambda context: (-len(context), context)):
-            longest = max(longest, *(len(continuation) for _, continuation in by_context[context]))
+            own = max(len(continuation) for _, continuation in by_context[context])
             first = next(iter(group), context)  # the longest of the group's contexts
-            if len(group) == self.batch_size or len(first) + longest - 1 > self.max_length:
+            if len(group) == self.batch_size or len(first) + max(longest, own) - 1 > self.max_length:
                 yield group
-                group, longest = {}, max(len(continuation) for _, continuation in by_context[context])
-            group[context] = by_context[context]
+                group, longest = {}, 0
+            group[context], longest = by_context[context], max(longest, own)
         if group:
             yield group
 
