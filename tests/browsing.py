@@ -32,6 +32,7 @@ def opened(profile):
         options.add_argument(option)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver.get("about:blank")  # leaves the browser's own first page, whose requests no test shall count
     try:
         yield driver
     finally:
