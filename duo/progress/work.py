@@ -41,11 +41,6 @@ class Part:
         self.ahead = 0  # 1: what is counted is the item in hand, not those that are done
         self.note = ""
 
-    @property
-    def share(self) -> float:
-        """How much of it is done; 0 where nobody knows."""
-        return min(self.done / self.total, 1.0) if self.total else 0.0
-
     def step(self, count: float = 1) -> None:
         """So much more is done."""
         self.done += count
