@@ -15,8 +15,8 @@ from duo.report.paper.shares import agreement
 
 STATED = {said.name: said for said in STATEMENTS}
 OF_ROUTERS = {
-    "router_near_fixed", "more_big_helps", "router_late_early", "router_exits_early", "little_agreement",
-    "opt_late_early", "opt_skips_late", "ladder",
+    "router_near_fixed", "oracle_below_router", "more_big_helps", "router_late_early", "router_later_than_oracle",
+    "router_small_at_end", "router_exits_early", "little_agreement", "opt_late_early", "opt_skips_late", "ladder",
 }  # fmt: skip
 
 
@@ -112,13 +112,13 @@ def test_routers_that_differ_by_seed_leave_open_what_each_of_them_would_decide(l
 def test_twins_are_compared_seed_by_seed():
     """Seeds differ by 0.3 nats, the twins of a seed by 0.01: unpaired, nothing would be known."""
     evidence = world().evidence()
-    ours, twin = evidence.pairs("dense", "duo_100", "dense_big")
-    paired, alone = evidence.minus_paired(ours, twin, "code"), evidence.minus(ours, twin, "code")
+    ours, twin = evidence.matched("dense", "duo_100", "dense_big")
+    paired, alone = evidence.sum_paired((ours, twin), (1, -1), "code"), evidence.minus(ours, twin, "code")
     assert paired.value == pytest.approx(alone.value)
     widths = [high - low for low, high in (paired.interval, alone.interval)]
     assert widths[0] < widths[1] / 10
     del evidence.comparisons["dense"].groups["backbone.seed=0"]["dense_big"]
-    ours, twin = evidence.pairs("dense", "duo_100", "dense_big")
+    ours, twin = evidence.matched("dense", "duo_100", "dense_big")
     assert (ours.seeds, twin.seeds) == (4, 4)  # a seed that lacks one of them tells nothing of the other
 
 

@@ -13,10 +13,12 @@ from duo.backbone import BIG
 from duo.evaluation.difficulty import Losses, hard_without_potential, hardest
 from duo.evaluation.intervals import jackknife
 from duo.recipe import load
-from duo.report.paper import write_report
+from duo.report.paper import STATEMENTS, document, write_report
+from duo.report.paper.draw_losses import draw_rows
 from duo.report.paper.draw_tokens import draw_difficulty
+from duo.report.paper.rows import LAYER, collect, to_csv
 from duo.report.paper.shares import without_potential
-from duo.report.paper.tables import FIGURES, collect
+from duo.report.paper.tables import FIGURES
 from duo.report.paper.words import stands_on, tell
 from duo.report.reproduce import find_origins
 
@@ -65,15 +67,23 @@ def test_shares_in_a_figure_are_those_of_the_routes(written, evidence):
     trace = evidence.trace("oracle at few", "code")
     for row in rows_of(written, "2"):
         if row["panel"].startswith("a:"):
-            used_B = trace.route_BTL[:, int(row["position"]), int(row["layer"])] == BIG
-            assert float(row["share"]) == pytest.approx(used_B.mean(), abs=1e-4)
+            used_BL = trace.route_BTL[:, int(row["position"])] == BIG
+            told_L = [float(row[f"{LAYER}{layer}"]) for layer in range(LAYERS)]
+            assert told_L == pytest.approx(used_BL.mean(0), abs=1e-4)
+
+
+def test_the_seeds_of_a_training_are_shown_beside_their_mean(written):
+    for row in rows_of(written, "8"):
+        of_seeds = [float(value) for value in row["differences"].split()]
+        assert len(of_seeds) == int(row["seeds"]) == 5
+        assert np.mean(of_seeds) == pytest.approx(float(row["difference"]), abs=1e-4)
 
 
 def test_sentences_are_made_of_the_rows_that_are_drawn(evidence):
     (numbers,) = [numbers for numbers in FIGURES if numbers.figure == "4b"]
     rows, _ = collect(numbers, evidence)
     best = min((row for row in rows if row["row"] == "oracle"), key=lambda row: row["loss"])
-    assert f"loses least with {best['big']} big layers, {best['difference']:+.4f}" in tell("4b", rows)[0]
+    assert f"loses least with {best['big']} big layers, {best['difference']:+.4f}" in " ".join(tell("4b", rows))
 
 
 def test_the_same_evidence_gives_the_same_bytes(written, evidence, tmp_path):
@@ -82,12 +92,46 @@ def test_the_same_evidence_gives_the_same_bytes(written, evidence, tmp_path):
         assert path.read_bytes() == (tmp_path / path.relative_to(written)).read_bytes(), path.name
 
 
+def test_a_figure_is_drawn_again_where_its_numbers_or_what_draws_it_have_changed(evidence, tmp_path):
+    drawn = []
+
+    def note(figure):
+        return lambda rows: drawn.append(figure) or draw_rows(rows)
+
+    (numbers,) = [numbers for numbers in FIGURES if numbers.figure == "4c"]
+    rows, _ = collect(numbers, evidence)
+    png, told = tmp_path / "figure_4c.png", to_csv(rows)
+    document._draw_one(png, told, rows, draw_rows)
+    for changed, draw in ((told, note("by another")), (told.replace("constant", "steady"), draw_rows)):
+        before = png.stat().st_mtime_ns
+        document._draw_one(png, changed, rows, draw)
+        assert png.stat().st_mtime_ns > before
+    assert drawn == ["by another"]
+    before = png.stat().st_mtime_ns
+    document._draw_one(png, changed, rows, draw_rows)
+    assert png.stat().st_mtime_ns == before
+
+
 def test_the_page_is_itself_alone_and_shows_text_as_text(written):
     page = (written / "report.html").read_text()
     assert "<script" not in page
     assert "<img src=x" not in page
     assert "&lt;script&gt;" in page
     assert not re.findall(r'(?:src|href)="(?!data:|figures/)', page)
+    assert all((written / name).exists() for name in re.findall(r'href="(figures/[^"]*)"', page))
+
+
+def test_what_is_undecided_says_whether_more_trainings_would_help(tmp_path):
+    few = world(seeds=1).evidence()
+    del few.comparisons["dense"]
+    write_report(tmp_path, few, {}, {})
+    told = {line.split(" | ")[0].strip("| "): line for line in (tmp_path / "report.md").read_text().splitlines()}
+    words = {said.name: told[said.says].rpartition(" | ")[2].strip("| ") for said in STATEMENTS}
+    assert words["near_dense"] == "undecided: not measured"
+    assert words["router_near_fixed"] == "undecided: too few trainings"
+    assert words["interior_minimum"] == "holds"
+    page = (tmp_path / "report.html").read_text()
+    assert ["? undecided: not measured" in page, "? undecided: too few trainings" in page] == [True, True]
 
 
 def test_verdicts_are_written_with_their_numbers(written):

@@ -23,11 +23,16 @@ PLANTED = {
     "softmax_budget": lambda big: 4.64 - 0.01 * big,
     "random": lambda big: 4.75 - 0.01 * big,
 }
-DENSE = {"duo_0": 4.9, "dense_small": 4.7, "duo_50": 4.6, "duo_100": 4.55, "dense_big": 4.53, "big_first_50": 4.8}
+DENSE = {
+    "duo_0": 4.9, "dense_small": 4.7, "duo_50": 4.6, "dense_equal_flops": 4.55, "duo_100": 4.55, "dense_big": 4.53,
+    "big_first_50": 4.8,
+}  # fmt: skip
 LADDER = {"fixed_best": 4.6, "softmax_budget": 4.55, "ngram_budget": 4.5, "taught": 4.25, "oracle": 4.2}
 LATE = np.linspace(-0.25, 0.25, LAYERS)
 EXITS = np.linspace(0.1, 0.9, LAYERS)
+PEAKS = (4, 13)  # places where an oracle gains much, in the middle of lines
 SHARES = {"few": 1 / 3, "half": 0.5, "many": 2 / 3}
+MIXTURES = ("70 % small", "50 % skip")
 OPT = {"opt, 70 % small": "big", "opt, 50 % skip": "skips", "opt, 20 % skip": "skips"}
 
 
@@ -43,11 +48,12 @@ class World:
         self.promised = {"committed": 4.2}
         self.late = {"oracle": {"few": 1, "half": 0, "many": -1}, "router": dict.fromkeys(SHARES, 0.8)}
         self.late["opt"] = dict.fromkeys(OPT, 0.8)
-        self.early = {"router": dict.fromkeys(SHARES, 0.1)}
+        self.early = {"router": dict.fromkeys(SHARES, 0.1), "mixtures": dict.fromkeys(MIXTURES, 0.1)}
         self.early["opt"] = {name: 0.1 if kind == "big" else -0.1 for name, kind in OPT.items()}
         self.skipped = {"oracle": np.array([0.9, 0.1] * 6), "router": EXITS}
         self.stubborn, self.loyal, self.copies = 0.3, 1, set()
         self.hopeless, self.line_loss, self.line_gain = 0.3, 3.0, -0.2
+        self.peak, self.guided = 8.0, 0.0
         self.few_loss, self.best_loss = {}, {}
         self.time = lambda flops: 0.3 + 0.6 * flops
 
@@ -125,6 +131,9 @@ class World:
             ]
         found["oracle with skips"] = [self.routes(self.skipped["oracle"], 0, 2, stubborn=self.stubborn)]
         found["router with skips"] = [self.routes(self.skipped["router"], 0, 2) for _ in range(self.seeds)]
+        for name in MIXTURES:
+            early = self.early["mixtures"][name]
+            found[name] = [self.routes(0.5 + 0 * LATE, 2, 1, early) for _ in range(self.seeds)]
         for name, kind in OPT.items():
             modules = (2, 1) if kind == "big" else (0, 2)
             share_L, early = 0.5 + self.late["opt"][name] * LATE, self.early["opt"][name]
@@ -135,7 +144,9 @@ class World:
         line_BT = np.broadcast_to(np.arange(TOKENS) % 8 == 0, (self.documents, TOKENS))
         small_BT = self.drawn.exponential(4, (self.documents, TOKENS)) + 1.5 + self.line_loss * line_BT
         gain_BT = np.maximum(0.15, 0.5 + self.line_gain * line_BT)
+        gain_BT[:, PEAKS] += self.peak
         gain_BT[self.drawn.random(gain_BT.shape) < self.hopeless] = 0.0
+        gain_BT += self.guided * small_BT
         loss = {"oracle at half": small_BT - gain_BT}
         routes = self.all_routes()
         return {
@@ -160,11 +171,10 @@ class World:
         return Candidates(best_BG, mean_BG, few_BN, np.full(self.documents, TOKENS), self.document_B, self.document_B)
 
     def shown(self, traces):
-        """Traces that figures show and no claim needs: passages, and mixtures."""
+        """Traces that figures show and no claim needs: passages."""
         named = {"small": "all small", "big": "all small", "oracle": "oracle at half", "router": "router at half"}
         passages = {f"passage, {column}": traces[name] for column, name in named.items()}
-        mixtures = {name: traces["router with skips"] for name in ("70 % small", "50 % skip")}
-        return traces | passages | mixtures
+        return traces | passages
 
     def evidence(self):
         traces, line_BT = self.traces()

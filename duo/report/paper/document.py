@@ -19,16 +19,19 @@ from PIL import Image
 
 from duo.evaluation.verdict import Claim, Part
 from duo.report.names import printable
+from duo.report.paper.captions import TERMS
 from duo.report.paper.evidence import Evidence
 from duo.report.paper.figures import DRAW
+from duo.report.paper.rows import Rows, collect, to_csv
 from duo.report.paper.statement import judge
-from duo.report.paper.tables import FIGURES, Rows, collect, to_csv
-from duo.report.paper.words import stands_on, tell, tell_intervals
+from duo.report.paper.tables import FIGURES
+from duo.report.paper.words import judge_in_words, stands_on, tell, tell_intervals
+from duo.routing.source import module_digest
 from duo.storage.files import replacing
 
 PAGE = Path(__file__).parent / "page"
 STYLE: Any = {"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "duo", "savefig.facecolor": "white"}
-MARKS = {"holds": "\u2713 holds", "does not hold": "\u2717 does not hold", "undecided": "? undecided"}
+MARKS = {"holds": "\u2713", "does not hold": "\u2717", "undecided": "?"}
 CLASSES = {"holds": "holds", "does not hold": "fails", "undecided": "open"}
 
 log = logging.getLogger(__name__)
@@ -88,17 +91,23 @@ def _draw(folder: Path, evidence: Evidence) -> Iterable[Shown]:
 
 def _draw_one(png: Path, text: str, rows: Rows, draw: Callable[[Rows], Figure]) -> None:
     """Writes a figure as PNG and SVG, then its numbers, which say that both are drawn."""
-    svg, numbers = png.with_suffix(".svg"), png.with_suffix(".csv")
-    if png.exists() and svg.exists() and numbers.exists() and numbers.read_text("utf-8") == text:
+    svg, numbers, drawn_by = png.with_suffix(".svg"), png.with_suffix(".csv"), module_digest(draw.__module__)
+    if png.exists() and numbers.exists() and numbers.read_text("utf-8") == text and _is_by(svg, drawn_by):
         return
     with mpl.rc_context(STYLE):
         drawn = draw(rows)
         with replacing(png) as temporary:
             _save_png(drawn, temporary)
         with replacing(svg) as temporary:
-            drawn.savefig(temporary, format="svg", metadata={"Date": None})  # the same numbers, the same bytes
+            # the same numbers, the same bytes
+            drawn.savefig(temporary, format="svg", metadata={"Date": None, "Identifier": drawn_by})
     with replacing(numbers) as temporary:
         temporary.write_text(text, "utf-8")
+
+
+def _is_by(svg: Path, drawn_by: str) -> bool:
+    """Whether a figure is there, drawn by this version of what draws it."""
+    return svg.exists() and drawn_by in svg.read_text("utf-8")
 
 
 def _save_png(drawn: Figure, path: Path) -> None:
@@ -133,11 +142,16 @@ def _plain(part: Part) -> dict[str, object]:
 
 def _number(part: Part) -> str:
     """A number with its interval, and where the claim says that it lies."""
-    value = "none" if part.found.value is None else f"{part.found.value:+.4f}"
-    interval = "" if part.found.interval is None else " [{:+.4f}, {:+.4f}]".format(*part.found.interval)
+    value = "none" if part.found.value is None else _signed(part.found.value)
+    interval = "" if part.found.interval is None else f" [{', '.join(map(_signed, part.found.interval))}]"
     wanted = [f"above {part.low:g}"] * math.isfinite(part.low) + [f"below {part.high:g}"] * math.isfinite(part.high)
     why = f" ({part.why})" if part.why else ""
     return f"{part.says}: {value}{interval}, claimed {' and '.join(wanted)}: {part.verdict}{why}"
+
+
+def _signed(value: float) -> str:
+    """Four digits; of what is smaller its size."""
+    return f"{value:+.4f}" if not value or abs(value) >= 5e-5 else f"{value:+.0e}"
 
 
 def _by_statement(claims: Sequence[Claim]) -> tuple[list[str], dict[str, dict[str, Claim]]]:
@@ -155,11 +169,12 @@ def to_markdown(
     holdouts, statements = _by_statement(claims)
     lines = ["# Duo-LLM, reproduced", "", *(f"- {name}: {value}" for name, value in facts.items())]
     lines += [f"- **failed** {name}: {why}" for name, why in failed.items()]
+    lines += ["", "## Words", "", *(f"- **{name}**: {meaning}" for name, meaning in TERMS.items())]
     lines += ["", "## Claims", "", f"| claim | in the paper | {' | '.join(map(_cell, holdouts))} |"]
     lines += ["|---|---|" + "---|" * len(holdouts)]
     for by_holdout in statements.values():
         first = next(iter(by_holdout.values()))
-        verdicts = [by_holdout[name].verdict if name in by_holdout else "" for name in holdouts]
+        verdicts = [judge_in_words(by_holdout[name]) if name in by_holdout else "" for name in holdouts]
         lines.append(f"| {first.says} | {first.place} | {' | '.join(verdicts)} |")
     for figure in shown:
         lines += ["", f"## Figure {figure.number}", "", f"{figure.title}.", ""]
@@ -168,7 +183,7 @@ def to_markdown(
             lines += ["", f"![Figure {figure.number}](figures/{figure.png.name})"]
     lines += ["", "## Numbers of the claims", ""]
     for claim in claims:
-        lines.append(f"- {claim.name}, {printable(claim.holdout)}: **{claim.verdict}**")
+        lines.append(f"- {claim.name}, {printable(claim.holdout)}: **{judge_in_words(claim)}**")
         lines += [f"  - {said}" for said in map(_number, claim.parts)] or [f"  - {claim.why}"]
     return "\n".join(lines) + "\n"
 
@@ -190,12 +205,18 @@ def to_html(
     return Template((PAGE / "index.html").read_text("utf-8")).substitute(
         style=(PAGE / "page.css").read_text("utf-8"),
         tests=max((claim.tests for claim in claims), default=0),
-        facts="".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items()),
+        facts=_list(facts),
+        terms=_list(TERMS),
         failed="".join(f'<p class="failed">failed: {escape(f"{name}: {why}")}</p>' for name, why in failed.items()),
         holdouts="".join(f"<th>{escape(printable(name))}</th>" for name in holdouts),
         claims="\n".join(_claim_row(by_holdout, holdouts) for by_holdout in statements.values()),
         figures="\n".join(map(_figure, shown)),
     )
+
+
+def _list(entries: Mapping[str, str]) -> str:
+    """Names, each with what is told of it."""
+    return "".join(f"<dt>{escape(name)}</dt><dd>{escape(said)}</dd>" for name, said in entries.items())
 
 
 def _claim_row(by_holdout: Mapping[str, Claim], holdouts: Sequence[str]) -> str:
@@ -209,9 +230,8 @@ def _claim_row(by_holdout: Mapping[str, Claim], holdouts: Sequence[str]) -> str:
 
 def _verdict(claim: Claim) -> str:
     items = "".join(f"<li>{escape(said)}</li>" for said in map(_number, claim.parts)) or f"<li>{escape(claim.why)}</li>"
-    return (
-        f'<details class="{CLASSES[claim.verdict]}"><summary>{MARKS[claim.verdict]}</summary><ul>{items}</ul></details>'
-    )
+    said = f"{MARKS[claim.verdict]} {escape(judge_in_words(claim))}"
+    return f'<details class="{CLASSES[claim.verdict]}"><summary>{said}</summary><ul>{items}</ul></details>'
 
 
 def _figure(figure: Shown) -> str:
@@ -220,7 +240,7 @@ def _figure(figure: Shown) -> str:
     if figure.png:
         data = b64encode(figure.png.read_bytes()).decode()
         picture = f'<div class="wide"><img alt="{escape(figure.title)}" src="data:image/png;base64,{data}"></div>'
-        names = [figure.png.with_suffix(ending).name for ending in (".csv", ".svg", ".png")]
+        names = [figure.png.with_suffix(ending).name for ending in (".csv", ".png")]
         links = " Beside this page: " + ", ".join(f'<a href="figures/{name}">{name}</a>' for name in names) + "."
     return (
         f'<h2 id="figure-{figure.number}">Figure {figure.number}</h2>'

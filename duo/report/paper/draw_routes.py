@@ -15,73 +15,93 @@ from matplotlib.ticker import MaxNLocator
 from duo.backbone import MODULES
 from duo.report.canvas import new_panels
 from duo.report.names import printable
-from duo.report.paper.canvas import MODULE_COLORS, to_grid
-from duo.report.paper.tables import Rows, split_rows
+from duo.report.paper.canvas import MODULE_COLORS, WIDTH, to_grid
+from duo.report.paper.rows import Rows, split_rows
 
 PIXELS: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "none"}
 NAMED = [*zip(MODULES, MODULE_COLORS, strict=True)]
+LETTERS = "abcdefgh"  # as the paper counts panels
 
 
 def draw_shares(rows: Rows) -> Figure:
-    """Figures 2 and 3: share of a module by layer and position, a panel each, a line of panels for each hold-out."""
+    """Figures 2 and 3: how often a layer is used at a position, against the panel's mean; the layer's share beside it.
+
+    Two panels a line, so that a telephone shows them; all of one hold-out, then those of the next.
+    """
     holdouts = split_rows(rows, "holdout")
-    columns = max(len(split_rows(part, "panel")) for part in holdouts.values())
-    figure, axes = new_panels(len(holdouts), columns, 3.6 * columns, 3.1 * len(holdouts), sharey=True)
-    for line, (holdout, part) in zip(axes, holdouts.items(), strict=True):
-        for axis, (panel, of_panel) in zip(line, split_rows(part, "panel").items(), strict=False):
-            image = axis.imshow(to_grid(of_panel, "share"), vmin=0, vmax=1, cmap="cividis", **PIXELS)
-            axis.set(title=f"{panel}, {printable(holdout)}", xlabel="position in the sequence")
-            axis.title.set_fontsize(10)
-            _number_layers(axis.yaxis)
-        line[0].set_ylabel("layer")
-    figure.colorbar(image, ax=axes, label="share of tokens that use the module", shrink=0.8)
+    panels = [(holdout, *of) for holdout, part in holdouts.items() for of in split_rows(part, "panel").items()]
+    grids = [to_grid(of_panel) for *_, of_panel in panels]
+    reach = _find_reach(grids)
+    figure, axes = new_panels((len(panels) + 1) // 2, 2, WIDTH, 2.3 * ((len(panels) + 1) // 2) + 0.8)
+    for axis, (holdout, panel, _), grid_LT in zip(axes.flat, panels, grids, strict=False):
+        apart_LT = grid_LT - grid_LT.mean()
+        image = axis.imshow(apart_LT, vmin=-reach, vmax=reach, cmap="cividis", **PIXELS)
+        axis.set_title(f"{panel}, {printable(holdout)}", fontsize=9)
+        axis.tick_params(labelsize=8)
+        _number_layers(axis.yaxis)
+        shares = axis.secondary_yaxis("right")
+        shares.set_yticks(range(len(grid_LT)), [f"{share:.2f}" for share in grid_LT.mean(1)], fontsize=6)
+    for axis in axes.flat[len(panels) :]:
+        axis.axis("off")
+    figure.supxlabel("position in the sequence", fontsize=9)
+    figure.supylabel("layer", fontsize=9)
+    label = "share of tokens minus the panel's mean"
+    figure.colorbar(image, ax=axes, label=label, location="top", shrink=0.6, aspect=40, extend="both")
     return figure
 
 
+def _find_reach(grids: list[np.ndarray]) -> float:
+    """Up to which difference colours reach: but for one place in fifty, to the next twentieth, a half at most."""
+    apart = np.concatenate([np.abs(grid_LT - grid_LT.mean()).ravel() for grid_LT in grids])
+    return float(np.clip(np.ceil(np.quantile(apart, 0.98) * 20) / 20, 0.05, 0.5))
+
+
 def draw_sequences(rows: Rows) -> Figure:
-    """Figure 7: the modules of one sequence, layer by position, a line for each mixture."""
+    """Figure 7: the modules of one sequence, layer by position, a line for each mixture and hold-out."""
     holdouts, panels = split_rows(rows, "holdout"), split_rows(rows, "panel")
-    figure, axes = new_panels(len(panels), len(holdouts), 7 * len(holdouts), 2.2 * len(panels) + 0.6, sharex="col")
+    lines = [(holdout, *of) for holdout in holdouts for of in enumerate(panels)]
+    figure, axes = new_panels(len(lines), 1, WIDTH, 1.6 * len(lines) + 0.6, sharex=True)
     colors = ListedColormap(MODULE_COLORS)
-    for line, panel in zip(axes, panels, strict=True):
-        for axis, holdout in zip(line, holdouts, strict=True):
-            part = split_rows(panels[panel], "holdout")[holdout]
-            numbered = [row | {"number": MODULES.index(row["module"])} for row in part]
-            axis.imshow(to_grid(numbered, "number"), vmin=0, vmax=2, cmap=colors, **PIXELS)
-            axis.set_title(f"{panel}, {printable(holdout)}", fontsize=10)
-            _number_layers(axis.yaxis)
-        line[0].set_ylabel("layer")
-    for axis in axes[-1]:
-        axis.set_xlabel("position in the sequence")
-    figure.legend(handles=_legend(), loc="outside upper right", ncols=3, fontsize=8)
+    for axis, (holdout, number, panel) in zip(axes[:, 0], lines, strict=True):
+        part = split_rows(panels[panel], "holdout").get(holdout)
+        if part:
+            grid_LT = to_grid(part)
+            numbers_LT = np.vectorize(MODULES.index, otypes=[int])(grid_LT)
+            axis.imshow(numbers_LT, vmin=0, vmax=2, cmap=colors, **PIXELS)
+        axis.set_title(f"{LETTERS[number]}: {panel}, {printable(holdout)}", fontsize=9)
+        _number_layers(axis.yaxis)
+    figure.supylabel("layer", fontsize=9)
+    axes[-1, 0].set_xlabel("position in the sequence")
+    figure.legend(handles=_legend(), loc="outside upper center", ncols=3, fontsize=9)
     return figure
 
 
 def draw_mixtures(rows: Rows) -> Figure:
-    """Figure 9: shares of the modules by layer, and by position, a line of panels for each mixture and hold-out."""
-    panels = split_rows(rows, "panel")
-    holdouts = [*split_rows(rows, "holdout")]
-    figure, axes = new_panels(len(panels), 2 * len(holdouts), 8 * len(holdouts), 2.6 * len(panels), sharey=True)
-    for line, (panel, part) in zip(axes, panels.items(), strict=True):
-        for number, (holdout, of_holdout) in enumerate(split_rows(part, "holdout").items()):
-            grids = {name: to_grid(found, "share") for name, found in split_rows(of_holdout, "module").items()}
-            by_layer, by_position = line[2 * number : 2 * number + 2]
+    """Figure 9: shares of the modules by layer (left) and by position (right), a line for each mixture and hold-out."""
+    holdouts, panels = split_rows(rows, "holdout"), split_rows(rows, "panel")
+    lines = [(holdout, *of) for holdout in holdouts for of in enumerate(panels)]
+    figure, axes = new_panels(len(lines), 2, WIDTH, 1.8 * len(lines) + 0.6, sharey=True, sharex="col")
+    for (by_layer, by_position), (holdout, number, panel) in zip(axes, lines, strict=True):
+        part = split_rows(panels[panel], "holdout").get(holdout)
+        if part:
+            grids = {name: to_grid(found) for name, found in split_rows(part, "module").items()}
             _stack(by_layer, {name: grid_LT.mean(1) for name, grid_LT in grids.items()})
-            _stack(by_position, {name: grid_LT.mean(0) for name, grid_LT in grids.items()}, width=1.0)
-            by_layer.set(title=f"{panel.removeprefix('opt, ')}, {printable(holdout)}", xlabel="layer")
-            by_layer.title.set_fontsize(9)
-            by_position.set(xlabel="position in the sequence")
-            _number_layers(by_layer.xaxis)
-        line[0].set_ylabel("share of modules")
-    figure.legend(handles=_legend(), loc="outside upper right", ncols=3, fontsize=8)
+            _stack(by_position, {name: grid_LT.mean(0) for name, grid_LT in grids.items()})
+        by_layer.set_title(f"{LETTERS[number]}: {panel.removeprefix('opt, ')}, {printable(holdout)}", fontsize=9)
+        _number_layers(by_layer.xaxis)
+    axes[-1, 0].set_xlabel("layer")
+    axes[-1, 1].set_xlabel("position in the sequence")
+    figure.supylabel("share of modules", fontsize=9)
+    figure.legend(handles=_legend(), loc="outside upper center", ncols=3, fontsize=9)
     return figure
 
 
-def _stack(axis: Axes, shares: dict[str, np.ndarray], width: float = 0.85) -> None:
-    """Bars that add up to 1: skip below, big on top."""
-    bottom = np.zeros(len(next(iter(shares.values()))))
+def _stack(axis: Axes, shares: dict[str, np.ndarray]) -> None:
+    """Areas in steps that add up to 1, skip below, big on top: as bars, which would be thousands of drawn things."""
+    edges = np.arange(len(next(iter(shares.values()))) + 1) - 0.5
+    bottom = np.zeros(len(edges) - 1)
     for name, color in NAMED:
-        axis.bar(np.arange(len(bottom)), shares[name], width, bottom, color=color)
+        axis.stairs(bottom + shares[name], edges, baseline=bottom, fill=True, color=color, linewidth=0)
         bottom = bottom + shares[name]
     axis.margins(x=0)
     axis.set_ylim(0, 1)

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from duo.report.canvas import new_panels
 from duo.report.names import printable
-from duo.report.paper.canvas import COLORS, MARKS
-from duo.report.paper.tables import Rows, split_rows
+from duo.report.paper.canvas import COLORS, MARKS, WIDTH
+from duo.report.paper.rows import Rows, split_rows
 
-PER_LINE = 88  # characters of a passage in figure 6
+PER_LINE = 68  # characters of a passage in figure 6
 DIFFICULTY = (("a: loss under all small", "small"), ("b: gap to the oracle", "gap"))
 """Figure 6's panels, and the column that each shows."""
 GROUND = LinearSegmentedColormap.from_list("ground", [(1, 1, 1), (0.15, 0.45, 0.85)])
@@ -22,7 +22,7 @@ GROUND = LinearSegmentedColormap.from_list("ground", [(1, 1, 1), (0.15, 0.45, 0.
 def draw_passage(rows: Rows) -> Figure:
     """Figure 5: loss token by token under four routes, a panel for each hold-out."""
     holdouts = split_rows(rows, "holdout")
-    figure, axes = new_panels(len(holdouts), 1, 12, 3.4 * len(holdouts))
+    figure, axes = new_panels(len(holdouts), 1, WIDTH, 3.6 * len(holdouts))
     for axis, (holdout, part) in zip(axes[:, 0], holdouts.items(), strict=True):
         for name, style, color in zip(("small", "big", "router", "oracle"), MARKS, COLORS, strict=False):
             axis.plot([row[name] for row in part], style, color=color, markersize=4, linewidth=1, label=name)
@@ -46,7 +46,7 @@ def draw_difficulty(rows: Rows) -> Figure:
     lines = {name: _lay_out(part) for name, part in holdouts.items()}
     heights = [max(line for line, _ in lines[holdout]) + 2 for holdout, _, _ in drawn]
     # one below the other, so that the words can be read on a page's width
-    figure, axes = new_panels(len(drawn), 1, 9.5, 0.21 * sum(heights) + 1, height_ratios=heights)
+    figure, axes = new_panels(len(drawn), 1, WIDTH, 0.21 * sum(heights) + 1, height_ratios=heights)
     for axis, (holdout, panel, column) in zip(axes[:, 0], drawn, strict=True):
         most = _write(axis, holdouts[holdout], lines[holdout], column)
         scale = ScalarMappable(Normalize(0, most), GROUND)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from duo.evaluation.comparison import Comparison
-from duo.evaluation.intervals import LEVEL, Estimate, jackknife
+from duo.evaluation.intervals import LEVEL, Estimate, Sequences, jackknife
 from duo.evaluation.resample import jackknife_documents, jackknife_largest, jackknife_share
 from duo.evaluation.row import Row, average_rows, pair_scores
 from duo.evaluation.trace import Candidates, Trace
@@ -22,6 +22,14 @@ Statistic = Callable[[Trace, np.ndarray], Any]
 
 class Missing(ValueError):
     """A part of the report is not there."""
+
+
+def add_losses(rows: Sequence[Row], weights: Sequence[float], holdout: str) -> Sequences:
+    """The weighted sum of rows' losses, seed by seed: on the full hold-out where all have it, else on its subset."""
+    whole = all(row.scores for row in rows)
+    found = [(row.scores if whole else row.subset)[holdout].sequences for row in rows]
+    loss_ZB = np.sum([weight * of.loss_ZB for weight, of in zip(weights, found, strict=True)], axis=0)
+    return found[0]._replace(loss_ZB=loss_ZB)
 
 
 @dataclass(frozen=True)
@@ -87,20 +95,19 @@ class Evidence:
         """The budgets that a part goes over, in big modules; raises Missing."""
         return [int(group.partition("=")[2]) for group in self.groups(part)]
 
-    def pairs(self, part: str, name: str, other: str) -> tuple[Row, Row]:
-        """Two rows of those groups of a part that have both; the groups are seeds, and each row is one of all of them.
+    def matched(self, part: str, *names: str) -> list[Row]:
+        """Rows of those groups of a part that have them all; the groups are seeds, and each row is one of all of them.
 
         Raises:
-            Missing: no group has both.
+            Missing: no group has all.
         """
         groups = [self.comparisons[part].groups[group] for group in self.groups(part)]
-        found = [[group.get(row) for row in (name, other)] for group in groups]
+        found = [[group.get(name) for name in names] for group in groups]
         whole = [[row for row in rows if row and not row.failed] for rows in found]
-        both = [rows for rows in whole if len(rows) == 2]
-        if not both:
-            raise Missing(f"part {part} has no row {name} beside {other}")
-        ours, theirs = zip(*both, strict=True)
-        return average_rows([*ours]), average_rows([*theirs])
+        matched = [rows for rows in whole if len(rows) == len(names)]
+        if not matched:
+            raise Missing(f"part {part} has no row {' beside '.join(names)}")
+        return [average_rows([*rows]) for rows in zip(*matched, strict=True)]
 
     def text(self, token: int) -> str:
         """A token as it is shown; bytes that are no whole sign are shown as one that is unknown."""
@@ -126,12 +133,10 @@ class Evidence:
         ours, theirs = (score.sequences for score in pair_scores(row, other, holdout))
         return jackknife(np.subtract, ours, theirs, level=self.level)
 
-    def minus_paired(self, row: Row, other: Row, holdout: str) -> Estimate:
-        """The same of two rows of the same seeds (see `pairs`): a seed's two trainings are left out together."""
-        ours, theirs = (score.sequences for score in pair_scores(row, other, holdout))
-        # what two trainings of a seed have in common is no doubt about their difference
-        both = ours._replace(loss_ZB=ours.loss_ZB - theirs.loss_ZB)
-        return jackknife(lambda difference: difference, both, level=self.level)
+    def sum_paired(self, rows: Sequence[Row], weights: Sequence[float], holdout: str) -> Estimate:
+        """A weighted sum of the losses of rows of the same seeds (see `matched`): a seed's trainings go together."""
+        # what the trainings of a seed have in common is no doubt about their difference
+        return jackknife(lambda together: together, add_losses(rows, weights, holdout), level=self.level)
 
     def of(self, statistic: Callable[..., np.ndarray], holdout: str, *rows: Row) -> Estimate:
         """A statistic of the rows' mean losses on the subset, which takes arrays."""

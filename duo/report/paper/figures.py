@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from duo.report.paper.draw_losses import draw_budgets, draw_rows, draw_trainings
 from duo.report.paper.draw_routes import draw_mixtures, draw_sequences, draw_shares
 from duo.report.paper.draw_tokens import draw_difficulty, draw_passage
-from duo.report.paper.tables import Rows
+from duo.report.paper.rows import Rows
 
 DRAW: dict[str, Callable[[Rows], Figure]] = {
     "2": draw_shares, "3": draw_shares, "4a": draw_rows, "4b": draw_budgets, "4c": draw_rows, "5": draw_passage,

@@ -70,11 +70,8 @@ def agreement(router: Trace, keep_B: np.ndarray, oracle: Trace) -> float:
     Only the oracle's tokens count, where it was traced on the first ones of each sequence. Chance knows the layers: two
     routers that always use the same layers agree by chance alone.
     """
-    if not np.array_equal(router.sequence_B, oracle.sequence_B):
-        raise Missing("oracle and router were traced on different sequences")
     kept_BT = oracle.scored_BT & keep_B[:, None]
-    router = router.at(slice(oracle.tokens_BT.shape[1]))
-    ours_NL, theirs_NL = router.route_BTL[kept_BT], oracle.route_BTL[kept_BT]
+    ours_NL, theirs_NL = _beside(router, oracle).route_BTL[kept_BT], oracle.route_BTL[kept_BT]
     by_chance = sum(
         (ours_NL == module).mean(0) * (theirs_NL == module).mean(0) for module in np.union1d(ours_NL, theirs_NL)
     )
@@ -83,12 +80,43 @@ def agreement(router: Trace, keep_B: np.ndarray, oracle: Trace) -> float:
     return float(((ours_NL == theirs_NL).mean() - chance) / (1 - chance)) if chance < 0.95 else math.nan
 
 
+def later_than(trace: Trace, keep_B: np.ndarray, other: Trace, module: int) -> float:
+    """A trace's lateness minus another's, on the other's tokens."""
+    return lateness(_beside(trace, other), keep_B, module) - lateness(other, keep_B, module)
+
+
+def _beside(trace: Trace, other: Trace) -> Trace:
+    """A trace on the tokens of another; raises Missing where it is of other sequences."""
+    if not np.array_equal(trace.sequence_B, other.sequence_B):
+        raise Missing("oracle and router were traced on different sequences")
+    return trace.at(slice(other.tokens_BT.shape[1]))
+
+
 def without_potential(small: Trace, keep_B: np.ndarray, oracle: Trace) -> float:
     """Share of the hardest tenth of tokens (under all small) that has no potential under the oracle."""
     kept_BT = small.scored_BT & keep_B[:, None]
     small_N, oracle_N = small.loss_BT[kept_BT], oracle.loss_BT[kept_BT]
     hopeless_R = hard_without_potential(Losses(small_N, small_N, oracle_N))
     return len(hopeless_R) / max(len(hardest(small_N)), 1)
+
+
+def loss_and_gain(small: Trace, keep_B: np.ndarray, oracle: Trace) -> float:
+    """Correlation, over tokens, of the loss under all small with what the oracle gains on it."""
+    loss_N, gain_N = _gains(small, keep_B, oracle)
+    return float(np.corrcoef(loss_N, gain_N)[0, 1]) if loss_N.std() and gain_N.std() else 0.0
+
+
+def gain_of_few(small: Trace, keep_B: np.ndarray, oracle: Trace, few: float) -> float:
+    """The part of the oracle's whole gain that lies on the few tokens where it gains most."""
+    _, gain_N = _gains(small, keep_B, oracle)
+    most = np.sort(gain_N)[::-1][: math.ceil(few * len(gain_N))]
+    return float(most.sum() / gain_N.sum())
+
+
+def _gains(small: Trace, keep_B: np.ndarray, oracle: Trace) -> tuple[np.ndarray, np.ndarray]:
+    """Loss under all small, and what the oracle loses less, token by token."""
+    kept_BT = small.scored_BT & keep_B[:, None]
+    return small.loss_BT[kept_BT], (small.loss_BT - oracle.loss_BT)[kept_BT]
 
 
 def lead(trace: Trace, keep_B: np.ndarray, value_BT: np.ndarray, marked_BT: np.ndarray) -> float:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,78 +12,26 @@ from duo.backbone import BIG, MODULES, SKIP
 from duo.evaluation.intervals import Estimate
 from duo.evaluation.row import Row, pair_scores
 from duo.evaluation.trace import Trace
-from duo.report.paper.evidence import Evidence, Missing
+from duo.report.paper.evidence import Evidence, add_losses
+from duo.report.paper.rows import LAYER, Numbers, Rows, gather
 
-Rows = list[dict[str, Any]]
-"""Rows of a table: column to value."""
 PASSAGE = 32  # tokens of figure 5
 CODE = 128  # tokens of figure 6
-LACKS = "lacks"
 BUDGET_ROWS = {
     "oracle": ("budgets", "committed"), "oracle, literal": ("budgets", "same"), "fixed": ("budgets", "fixed_best"),
     "best of 100": ("budgets", "best_of_random"), "random": ("budgets", "random"),
     "router": ("routers", "softmax_budget"), "one router for every budget": ("routers", "any_budget"),
 }  # fmt: skip
 """What figures call the rows of the parts."""
-
-
-class Numbers(NamedTuple):
-    """The table of one figure."""
-
-    figure: str
-    """As the paper numbers it."""
-    title: str
-    of: Callable[[Evidence, str], Rows]
-    """Its rows on a hold-out; raises Missing."""
-
-
-def collect(numbers: Numbers, evidence: Evidence) -> tuple[Rows, dict[str, str]]:
-    """The rows on all hold-outs, and by hold-out why some are not there."""
-    rows, missing = Rows(), {}
-    for holdout in evidence.holdouts:
-        try:
-            found = numbers.of(evidence, holdout)
-        except (Missing, LookupError) as error:
-            found = [{LACKS: str(error)}]
-        rows += [{"holdout": holdout} | row for row in found if LACKS not in row]
-        if why := dict.fromkeys(row[LACKS] for row in found if LACKS in row):
-            missing[holdout] = "; ".join(why)
-    return rows, missing
-
-
-def to_csv(rows: Rows) -> str:
-    """Rows as CSV, columns in the order in which they come up."""
-    text = io.StringIO()
-    names = [*dict.fromkeys(name for row in rows for name in row)]
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def split_rows(rows: Rows, column: str) -> dict[str, Rows]:
-    """Rows by the value of a column, in their order."""
-    return {
-        value: [row for row in rows if row[column] == value] for value in dict.fromkeys(row[column] for row in rows)
-    }
-
-
-def _gather(parts: Iterable[Callable[[], Rows]]) -> Rows:
-    """The rows of those parts of a figure that were measured, and for each other part one that says why it is not."""
-    rows = Rows()
-    for part in parts:
-        try:
-            rows += part()
-        except (Missing, LookupError) as error:
-            rows.append({LACKS: str(error)})
-    return rows
+BOUNDS = ("oracle", "oracle, literal", "best of 100")
+"""Those that labels choose."""
 
 
 def _shares(names: dict[str, str]) -> Callable[[Evidence, str], Rows]:
     """Shares by panel, layer and position, of the traces that panels name."""
 
     def of(evidence: Evidence, holdout: str) -> Rows:
-        return _gather(partial(_panel, evidence, holdout, panel, name) for panel, name in names.items())
+        return gather(partial(_panel, evidence, holdout, panel, name) for panel, name in names.items())
 
     return of
 
@@ -103,10 +49,14 @@ def _budget_title(evidence: Evidence, name: str) -> str:
 
 def _by_place(trace: Trace, module: int) -> Iterator[dict[str, Any]]:
     used_TL = ((trace.route_BTL == module) & trace.scored_BT[..., None]).sum(0)
-    scored_T = np.maximum(trace.scored_BT.sum(0), 1)
-    for (position, layer), count in np.ndenumerate(used_TL):
-        share = round(float(count / scored_T[position]), 4)
-        yield {"position": position, "layer": layer, "share": share, "sequences": len(trace.tokens_BT)}
+    share_TL = used_TL / np.maximum(trace.scored_BT.sum(0), 1)[:, None]
+    for position, share_L in enumerate(share_TL.round(4).tolist()):
+        yield {"position": position, "sequences": len(trace.tokens_BT)} | _by_layer(share_L)
+
+
+def _by_layer(values: Sequence[Any]) -> dict[str, Any]:
+    """A column for each layer."""
+    return {f"{LAYER}{layer}": value for layer, value in enumerate(values)}
 
 
 def _interval(found: Estimate, name: str) -> dict[str, Any]:
@@ -129,7 +79,7 @@ def _figure_4a(evidence: Evidence, holdout: str) -> Rows:
         against = _against(evidence, evidence.budget(row, half, part), evidence.budget("fixed_best", half), holdout)
         return [{"row": name} | against]
 
-    return _gather(partial(row, name) for name in ("random", "fixed", "best of 100", "router", "oracle"))
+    return gather(partial(row, name) for name in ("random", "fixed", "best of 100", "router", "oracle"))
 
 
 def _figure_4b(evidence: Evidence, holdout: str) -> Rows:
@@ -142,15 +92,21 @@ def _figure_4b(evidence: Evidence, holdout: str) -> Rows:
         return [told | {"promised": row.subset[holdout].promised_loss}]
 
     def line(title: str) -> Rows:
-        return _gather(partial(point, title, big) for big in evidence.goes_over(BUDGET_ROWS[title][0]))
+        return gather(partial(point, title, big) for big in evidence.goes_over(BUDGET_ROWS[title][0]))
 
-    return _gather(partial(line, title) for title in BUDGET_ROWS)
+    return gather(partial(line, title) for title in BUDGET_ROWS)
 
 
 def _figure_4c(evidence: Evidence, holdout: str) -> Rows:
     constant = evidence.row("schedules", "constant")
-    names = ("constant", "falling", "rising")
-    return [{"row": name} | _against(evidence, evidence.row("schedules", name), constant, holdout) for name in names]
+    rows = {name: evidence.row("schedules", name) for name in ("constant", "falling", "rising")}
+    return [{"row": _schedule(name, row)} | _against(evidence, row, constant, holdout) for name, row in rows.items()]
+
+
+def _schedule(name: str, row: Row) -> str:
+    """What a schedule is called, with the numbers of big layers that it goes through."""
+    through = row.options.get("schedule") or [row.budget["big"]]
+    return f"{name}: {' to '.join(f'{big:g}' for big in through)}"
 
 
 def _losses(evidence: Evidence, holdout: str, tokens: int, sequence: int) -> Rows:
@@ -185,8 +141,8 @@ def _figure_7(evidence: Evidence, holdout: str) -> Rows:
     for name in evidence.mixtures():
         route_TL = evidence.trace(name, holdout).route_BTL[0]
         rows += [
-            {"panel": name, "position": position, "layer": layer, "module": MODULES[module]}
-            for (position, layer), module in np.ndenumerate(route_TL)
+            {"panel": name, "position": position} | _by_layer([MODULES[module] for module in route_L])
+            for position, route_L in enumerate(route_TL)
         ]
     return rows
 
@@ -197,16 +153,21 @@ TRAININGS = {
     "dense_big": ("dense", 1), "big_first_50": ("big first, frozen", 0.5),
 }  # fmt: skip
 """How the rows of figure 8 were trained, and the share of big that they are scored with, or cost as much as."""
+AGAINST = (1, -1)
+"""The weights of a difference."""
 
 
 def _figure_8(evidence: Evidence, holdout: str) -> Rows:
     rows = Rows()
     for name in (name for name in evidence.rows("dense") if name in TRAININGS):
-        row, dense = evidence.pairs("dense", name, "dense_big")
+        pair = evidence.matched("dense", name, "dense_big")
         training, p_big = TRAININGS[name]
-        told = {"row": name, "training": training, "p_big": p_big, "seeds": row.seeds}
-        loss = pair_scores(row, dense, holdout)[0].loss
-        rows.append(told | {"loss": loss} | _interval(evidence.minus_paired(row, dense, holdout), "difference"))
+        told = {"row": name, "training": training, "p_big": p_big, "seeds": pair[0].seeds}
+        told["loss"] = pair_scores(*pair, holdout)[0].loss
+        apart = add_losses(pair, AGAINST, holdout)
+        of_seeds = apart.loss_ZB.sum(1) / apart.tokens_B.sum()
+        told |= _interval(evidence.sum_paired(pair, AGAINST, holdout), "difference")
+        rows.append(told | {"differences": " ".join(f"{value:.4f}" for value in of_seeds)})
     return rows
 
 
@@ -224,7 +185,7 @@ def _panels(who: str) -> dict[str, str]:
     return {"a": f"{who} at few", "b": f"{who} at half", "c": f"{who} at many", "d": f"{who} with skips"}
 
 
-SHARES = "share of big, or of skips, by layer and position"
+SHARES = "share of big (a to c) and of skips (d), by layer and position"
 FIGURES = [
     Numbers("2", f"Routes of the oracle: {SHARES}", _shares(_panels("oracle"))),
     Numbers("3", f"Routes of the learned router, of its first seed: {SHARES}", _shares(_panels("router"))),

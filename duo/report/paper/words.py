@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from duo.evaluation.verdict import Claim
+from duo.report.paper.captions import CAPTIONS
 from duo.report.paper.evidence import Evidence, Missing
-from duo.report.paper.tables import Rows, split_rows
+from duo.report.paper.rows import Rows, split_rows
 
 
 def tell(figure: str, rows: Rows) -> list[str]:
-    """A sentence for each hold-out; none for figures that are to be looked at."""
-    if figure not in TELL:
-        return []
-    return [f"{holdout}: {TELL[figure](part)}" for holdout, part in split_rows(rows, "holdout").items()]
+    """What is to be known of a figure, and its numbers in a sentence for each hold-out."""
+    found = split_rows(rows, "holdout").items() if figure in TELL else ()
+    return [
+        *([CAPTIONS[figure]] if rows else []),
+        *(f"{holdout}: {TELL[figure](part)}" for holdout, part in found),
+    ]
+
+
+def judge_in_words(claim: Claim) -> str:
+    """A verdict; where nothing is decided, and it is not the numbers that leave it open, with the reason."""
+    whys = [part.why for part in claim.parts if part.verdict == "undecided"]
+    if not claim.parts:
+        return f"{claim.verdict}: not measured"
+    return f"{claim.verdict}: too few trainings" if claim.verdict == "undecided" and any(whys) else claim.verdict
 
 
 def _difference(row: dict[str, Any]) -> str:
@@ -48,7 +60,13 @@ TRAINED = {
 
 
 def _tell_sequences(rows: Rows) -> str:
-    return f"shares are averages over {rows[0]['sequences']} sequences." if rows else ""
+    last = max(row["position"] for row in rows)
+    return f"averages over {rows[0]['sequences']} sequences, positions 0 to {last}."
+
+
+def _tell_passage(rows: Rows) -> str:
+    means = {name: sum(row[name] for row in rows) / len(rows) for name in ("small", "big", "router", "oracle")}
+    return "mean loss of these tokens: " + ", ".join(f"{name} {mean:.2f}" for name, mean in means.items()) + "."
 
 
 def tell_intervals(rows: Rows, level: float) -> list[str]:
@@ -56,7 +74,10 @@ def tell_intervals(rows: Rows, level: float) -> list[str]:
     if not any(row.get("difference_low") is not None for row in rows):
         return []
     seeds = ", and over seeds" * any(row.get("seeds", 1) > 1 for row in rows)
-    return [f"Bars and bands are {level:.0%} intervals over documents{seeds}, each for itself."]
+    return [
+        f"Bars, bands and numbers in brackets are {level:.0%} intervals over documents{seeds}, not widened for the "
+        "number of tests as those of claims are."
+    ]
 
 
 def stands_on(figure: str, evidence: Evidence) -> list[str]:
@@ -75,6 +96,6 @@ STANDS_ON: dict[str, Callable[[Evidence], list[str]]] = {
 }  # fmt: skip
 """The parts and traces of figures that may stand on backbones of their own."""
 TELL: dict[str, Callable[[Rows], str]] = {
-    "2": _tell_sequences, "3": _tell_sequences, "9": _tell_sequences,
+    "2": _tell_sequences, "3": _tell_sequences, "9": _tell_sequences, "5": _tell_passage,
     "4a": _tell_rows, "4b": _tell_budgets, "4c": _tell_rows, "8": _tell_trainings,
 }  # fmt: skip
