@@ -69,7 +69,7 @@ def test_shares_in_a_figure_are_those_of_the_routes(written, evidence):
         if row["panel"].startswith("a:"):
             used_BL = trace.route_BTL[:, int(row["position"])] == BIG
             told_L = [float(row[f"{LAYER}{layer}"]) for layer in range(LAYERS)]
-            assert told_L == pytest.approx(used_BL.mean(0), abs=1e-4)
+            assert told_L == pytest.approx(used_BL.mean(0), abs=1e-3)
 
 
 def test_the_seeds_of_a_training_are_shown_beside_their_mean(written):
@@ -172,11 +172,16 @@ def test_what_is_missing_is_said_in_place_of_the_figure(tmp_path):
 
 def test_a_phone_shows_the_page_without_moving_sideways(written, tmp_path):
     browsing = pytest.importorskip("browsing")
+    page = (written / "report.html").read_text()
+    page = re.sub(r'(<td data-holdout="code">.*?</td>)', r"\1\1", page, flags=re.DOTALL)  # as of two hold-outs
+    (written / "few.html").write_text(page.replace("\u2713 holds", "? undecided: too few trainings"))
     with browsing.opened(tmp_path / "profile") as browser:
         for width, scheme in ((1280, "light"), (360, "dark")):
             browsing.view(browser, width=width, scheme=scheme)
-            browser.get((written / "report.html").as_uri())
+            browser.get((written / "few.html").as_uri())
             assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+            fits = "return [...document.querySelectorAll('.wide')].every(part => part.scrollWidth <= part.clientWidth)"
+            assert browser.execute_script(fits)
             assert browser.execute_script("return [...document.images].every(image => image.naturalWidth > 0)")
         assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(17, 20, 24)"
         assert browser.get_log("browser") == []

@@ -50,7 +50,7 @@ def _budget_title(evidence: Evidence, name: str) -> str:
 def _by_place(trace: Trace, module: int) -> Iterator[dict[str, Any]]:
     used_TL = ((trace.route_BTL == module) & trace.scored_BT[..., None]).sum(0)
     share_TL = used_TL / np.maximum(trace.scored_BT.sum(0), 1)[:, None]
-    for position, share_L in enumerate(share_TL.round(4).tolist()):
+    for position, share_L in enumerate(share_TL.round(3).tolist()):
         yield {"position": position, "sequences": len(trace.tokens_BT)} | _by_layer(share_L)
 
 
