@@ -68,8 +68,9 @@ def _draw_lines(axis: Axes, rows: Rows, styles: dict[str, tuple[str, str]]) -> N
     for name, line in split_rows(rows, "row").items():
         _draw_band(axis, line, "big", name, *styles[name])
     axis.axhline(0, color="grey", linewidth=0.8)
-    end = {"xycoords": ("axes fraction", "data"), "xytext": (3, 0), "textcoords": "offset points", "va": "center"}
-    axis.annotate("all big", (1, 0), fontsize=8, color="grey", **end)  # beside the lines, not across them
+    axis.annotate(  # beside the lines, not across them
+        "all big", (1, 0), (3, 0), ("axes fraction", "data"), "offset points", va="center", fontsize=8, color="grey"
+    )
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
 

@@ -163,7 +163,7 @@ def _figure_8(evidence: Evidence, holdout: str) -> Rows:
         pair = evidence.matched("dense", name, "dense_big")
         training, p_big = TRAININGS[name]
         told = {"row": name, "training": training, "p_big": p_big, "seeds": pair[0].seeds}
-        told["loss"] = pair_scores(*pair, holdout)[0].loss
+        told["loss"] = pair_scores(pair[0], pair[1], holdout)[0].loss
         apart = add_losses(pair, AGAINST, holdout)
         of_seeds = apart.loss_ZB.sum(1) / apart.tokens_B.sum()
         told |= _interval(evidence.sum_paired(pair, AGAINST, holdout), "difference")
