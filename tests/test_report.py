@@ -15,6 +15,7 @@ from duo.evaluation.intervals import jackknife
 from duo.recipe import load
 from duo.report.paper import STATEMENTS, document, write_report
 from duo.report.paper.draw_losses import draw_rows
+from duo.report.paper.draw_routes import draw_mixtures, draw_sequences
 from duo.report.paper.draw_tokens import draw_difficulty
 from duo.report.paper.rows import LAYER, collect, to_csv
 from duo.report.paper.shares import without_potential
@@ -70,6 +71,18 @@ def test_shares_in_a_figure_are_those_of_the_routes(written, evidence):
             used_BL = trace.route_BTL[:, int(row["position"])] == BIG
             told_L = [float(row[f"{LAYER}{layer}"]) for layer in range(LAYERS)]
             assert told_L == pytest.approx(used_BL.mean(0), abs=1e-3)
+
+
+def test_shares_of_mixtures_are_those_of_the_routes_by_layer_and_by_position(written, evidence):
+    rows, places = rows_of(written, "9"), {"layer": 2, "position": 1}
+    for row in rows:
+        route_BTL = evidence.trace(row["panel"], "code").route_BTL
+        used = np.take(route_BTL, int(row["at"]), places[row["by"]])
+        told = [float(row[module]) for module in ("skip", "small", "big")]
+        assert told == pytest.approx([(used == module).mean() for module in range(3)], abs=1e-4)
+    assert {(row["by"], int(row["at"])) for row in rows} == {("layer", at) for at in range(LAYERS)} | {
+        ("position", at) for at in range(evidence.trace(rows[0]["panel"], "code").route_BTL.shape[1])
+    }
 
 
 def test_the_seeds_of_a_training_are_shown_beside_their_mean(written):
@@ -143,6 +156,21 @@ def test_verdicts_are_written_with_their_numbers(written):
             low, high = part["interval"]
             assert low <= part["value"] <= high
             assert part["claimed"].get("above", low - 1) < low <= high < part["claimed"].get("below", high + 1)
+
+
+@pytest.mark.parametrize(("draw", "figure", "panels"), [(draw_sequences, "7", 1), (draw_mixtures, "9", 2)])
+def test_a_mixture_that_one_hold_out_lacks_is_drawn_on_the_other_under_its_letter(draw, figure, panels, evidence):
+    (numbers,) = [numbers for numbers in FIGURES if numbers.figure == figure]
+    rows, _ = collect(numbers, evidence)
+    first = rows[0]["panel"]
+    lacking = rows + [row | {"holdout": "text"} for row in rows if row["panel"] != first]
+    drawn = draw(lacking)
+    titles = [axis.get_title() for axis in drawn.axes if axis.get_title()]
+    of_text = [title for title in titles if title.endswith(", text")]
+    mixtures = len({row["panel"] for row in rows})
+    assert (len(titles), len(of_text)) == (2 * mixtures - 1, mixtures - 1)
+    assert [title[:2] for title in of_text] == ["b:", "c:"][: mixtures - 1]
+    assert len(drawn.axes) == panels * len(titles)
 
 
 def test_a_token_begins_a_line_if_it_holds_the_lines_first_sign():

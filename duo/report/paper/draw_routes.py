@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from duo.report.paper.rows import Rows, split_rows
 
 PIXELS: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "none"}
 NAMED = [*zip(MODULES, MODULE_COLORS, strict=True)]
-LETTERS = "abcdefgh"  # as the paper counts panels
+LETTERS = ascii_lowercase  # as the paper counts panels
 
 
 def draw_shares(rows: Rows) -> Figure:
@@ -58,17 +59,13 @@ def _find_reach(grids: list[np.ndarray]) -> float:
 
 def draw_sequences(rows: Rows) -> Figure:
     """Figure 7: the modules of one sequence, layer by position, a line for each mixture and hold-out."""
-    holdouts, panels = split_rows(rows, "holdout"), split_rows(rows, "panel")
-    lines = [(holdout, *of) for holdout in holdouts for of in enumerate(panels)]
+    lines = _find_lines(rows)
     figure, axes = new_panels(len(lines), 1, WIDTH, 1.6 * len(lines) + 0.6, sharex=True)
     colors = ListedColormap(MODULE_COLORS)
-    for axis, (holdout, number, panel) in zip(axes[:, 0], lines, strict=True):
-        part = split_rows(panels[panel], "holdout").get(holdout)
-        if part:
-            grid_LT = to_grid(part)
-            numbers_LT = np.vectorize(MODULES.index, otypes=[int])(grid_LT)
-            axis.imshow(numbers_LT, vmin=0, vmax=2, cmap=colors, **PIXELS)
-        axis.set_title(f"{LETTERS[number]}: {panel}, {printable(holdout)}", fontsize=9)
+    for axis, (title, part) in zip(axes[:, 0], lines, strict=True):
+        numbers_LT = np.vectorize(MODULES.index, otypes=[int])(to_grid(part))
+        axis.imshow(numbers_LT, vmin=0, vmax=2, cmap=colors, **PIXELS)
+        axis.set_title(title, fontsize=9)
         _number_layers(axis.yaxis)
     figure.supylabel("layer", fontsize=9)
     axes[-1, 0].set_xlabel("position in the sequence")
@@ -78,16 +75,12 @@ def draw_sequences(rows: Rows) -> Figure:
 
 def draw_mixtures(rows: Rows) -> Figure:
     """Figure 9: shares of the modules by layer (left) and by position (right), a line for each mixture and hold-out."""
-    holdouts, panels = split_rows(rows, "holdout"), split_rows(rows, "panel")
-    lines = [(holdout, *of) for holdout in holdouts for of in enumerate(panels)]
+    lines = _find_lines(rows)
     figure, axes = new_panels(len(lines), 2, WIDTH, 1.8 * len(lines) + 0.6, sharey=True, sharex="col")
-    for (by_layer, by_position), (holdout, number, panel) in zip(axes, lines, strict=True):
-        part = split_rows(panels[panel], "holdout").get(holdout)
-        if part:
-            grids = {name: to_grid(found) for name, found in split_rows(part, "module").items()}
-            _stack(by_layer, {name: grid_LT.mean(1) for name, grid_LT in grids.items()})
-            _stack(by_position, {name: grid_LT.mean(0) for name, grid_LT in grids.items()})
-        by_layer.set_title(f"{LETTERS[number]}: {panel.removeprefix('opt, ')}, {printable(holdout)}", fontsize=9)
+    for (by_layer, by_position), (title, part) in zip(axes, lines, strict=True):
+        for axis, by in ((by_layer, "layer"), (by_position, "position")):
+            _stack(axis, [row for row in part if row["by"] == by])
+        by_layer.set_title(title, fontsize=9)
         _number_layers(by_layer.xaxis)
     axes[-1, 0].set_xlabel("layer")
     axes[-1, 1].set_xlabel("position in the sequence")
@@ -96,13 +89,23 @@ def draw_mixtures(rows: Rows) -> Figure:
     return figure
 
 
-def _stack(axis: Axes, shares: dict[str, np.ndarray]) -> None:
+def _find_lines(rows: Rows) -> list[tuple[str, Rows]]:
+    """Title and rows of each mixture on each hold-out where it was measured; a mixture keeps its letter."""
+    letters = dict(zip(split_rows(rows, "panel"), LETTERS, strict=False))
+    return [
+        (f"{letters[panel]}: {panel.removeprefix('opt, ')}, {printable(holdout)}", part)
+        for holdout, of_holdout in split_rows(rows, "holdout").items()
+        for panel, part in split_rows(of_holdout, "panel").items()
+    ]
+
+
+def _stack(axis: Axes, rows: Rows) -> None:
     """Areas in steps that add up to 1, skip below, big on top: as bars, which would be thousands of drawn things."""
-    edges = np.arange(len(next(iter(shares.values()))) + 1) - 0.5
-    bottom = np.zeros(len(edges) - 1)
+    edges, bottom = np.arange(len(rows) + 1) - 0.5, np.zeros(len(rows))
     for name, color in NAMED:
-        axis.stairs(bottom + shares[name], edges, baseline=bottom, fill=True, color=color, linewidth=0)
-        bottom = bottom + shares[name]
+        top = bottom + np.array([row[name] for row in rows])
+        axis.stairs(top, edges, baseline=bottom, fill=True, color=color, linewidth=0)
+        bottom = top
     axis.margins(x=0)
     axis.set_ylim(0, 1)
 

@@ -175,8 +175,15 @@ def _figure_9(evidence: Evidence, holdout: str) -> Rows:
     rows = Rows()
     for name in evidence.mixtures("opt"):
         trace = evidence.trace(name, holdout)
-        for module, title in enumerate(MODULES):
-            rows += [{"panel": name, "module": title} | row for row in _by_place(trace, module)]
+        used_BTLM = trace.route_BTL[..., None] == np.arange(len(MODULES))
+        scored_T = np.maximum(trace.scored_BT.sum(0), 1)
+        used_TM = (used_BTLM & trace.scored_BT[..., None, None]).mean(2).sum(0)
+        for by, share_XM in (("layer", used_BTLM[trace.scored_BT].mean(0)), ("position", used_TM / scored_T[:, None])):
+            told = {"panel": name, "by": by, "sequences": len(trace.tokens_BT)}
+            rows += [
+                told | {"at": at} | dict(zip(MODULES, share_M, strict=True))
+                for at, share_M in enumerate(share_XM.round(4).tolist())
+            ]
     return rows
 
 
@@ -196,5 +203,5 @@ FIGURES = [
     Numbers("6", "A passage by difficulty: small-model loss (a), and gap to the oracle (b)", _figure_6),
     Numbers("7", "Routes of one sequence under the three mixtures", _figure_7),
     Numbers("8", "Joint training, dense models and big first, minus the dense model of big FFNs", _figure_8),
-    Numbers("9", "Routes of routers on an opt backbone: shares by layer and position", _figure_9),
+    Numbers("9", "Routes of routers on an opt backbone: shares by layer and by position", _figure_9),
 ]

@@ -64,6 +64,10 @@ def _tell_sequences(rows: Rows) -> str:
     return f"averages over {rows[0]['sequences']} sequences, positions 0 to {last}."
 
 
+def _tell_mixtures(rows: Rows) -> str:
+    return f"averages over {rows[0]['sequences']} sequences."
+
+
 def _tell_passage(rows: Rows) -> str:
     means = {name: sum(row[name] for row in rows) / len(rows) for name in ("small", "big", "router", "oracle")}
     return "mean loss of these tokens: " + ", ".join(f"{name} {mean:.2f}" for name, mean in means.items()) + "."
@@ -96,6 +100,6 @@ STANDS_ON: dict[str, Callable[[Evidence], list[str]]] = {
 }  # fmt: skip
 """The parts and traces of figures that may stand on backbones of their own."""
 TELL: dict[str, Callable[[Rows], str]] = {
-    "2": _tell_sequences, "3": _tell_sequences, "9": _tell_sequences, "5": _tell_passage,
+    "2": _tell_sequences, "3": _tell_sequences, "9": _tell_mixtures, "5": _tell_passage,
     "4a": _tell_rows, "4b": _tell_budgets, "4c": _tell_rows, "8": _tell_trainings,
 }  # fmt: skip
