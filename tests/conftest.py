@@ -40,8 +40,8 @@ for said in ("COLUMNS", "LINES"):
 
 # a finished run and a board of it take a minute to make
 SHARE_A_BOARD = (
-    "advised", "compare_command", "difficulty_command", "entries", "generate_command", "kept", "leaderboard", "readme",
-    "schema", "sealed", "submit", "verify",
+    "advised", "board", "compare_command", "convert", "difficulty_command", "downstream", "entries", "figures",
+    "generate_command", "kept", "leaderboard", "readme", "schema", "sealed", "secrets", "submit", "verify",
 )  # fmt: skip
 
 
