@@ -35,7 +35,7 @@ CAPTIONS = {
     "7": "One sequence, the same in all panels of a hold-out; a router for each mixture, of its first seed. The "
     "paper's top, middle and bottom are a, b and c.",
     "8": "The paper shows accuracies, on ARC-easy (a) and HellaSwag (b), where models of this size guess; this is "
-    "loss. Its panels a and b are the lines `jointly` and `dense`, its c is `big first, frozen`. Large marks are "
+    'loss. Its panels a and b are the lines "jointly" and "dense", its c is "big first, frozen". Large marks are '
     "means, dots single seeds.",
     "9": "Left by layer, right by position; of each router's first seed. The paper says of b both big and skip and "
     "small and skip; this is small and skip.",
